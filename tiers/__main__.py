@@ -1,0 +1,6 @@
+"""`python -m tiers`."""
+
+from tiers.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""The unit of everything: a batch, sealed once at the edge and moved as bytes ever after.
+
+A *record* is what travels and what a channel stores, the same bytes everywhere:
+
+    +--------+----------------------------+---------------------------+
+    | u32 BE | envelope                   | body                      |
+    | length | (msgpack map, that length) | (compressed, to the end)  |
+    +--------+----------------------------+---------------------------+
+
+The envelope is a msgpack map whose last entry is the checksum, always written as a uint32, so
+that the checksum's place is known without decoding:
+
+    8x  "origin" bin16 | "seq" | "count" | "size" | ... unknown keys ... | a3 "crc" ce <u32 BE>
+    \\________________________ covered by crc _________________________/
+
+`crc` is the CRC-32 (IEEE 802.3, as in gzip, RFC 1952 section 8) of the body as stored, continued
+over the envelope's bytes before the crc entry. Nobody ever writes an envelope anew: keys that a
+newer version sealed are carried along untouched.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import msgpack
+from isal.isal_zlib import crc32
+
+from tiers.errors import BatchError
+
+Buffer = bytes | bytearray | memoryview
+
+FRAMINGS: Final = ("lines", "events")
+CODECS: Final = ("none", "gzip", "zstd")
+ENVELOPE_BYTES_MAX: Final = 64 * 1024
+HEADERS_MAX: Final = 64  # entries
+HEADER_BYTES_MAX: Final = 1024  # of a name or a value, in UTF-8
+BODY_SIZE_MAX: Final = 1 << 30  # raw bytes a body may claim
+_LENGTH: Final = struct.Struct(">I")
+_CRC_MARK: Final = b"\xa3crc\xce"
+_CRC_ENTRY: Final = len(_CRC_MARK) + 4
+
+
+class BatchId(NamedTuple):
+    """Given once, by the channel that stored the batch first, and kept through every tier."""
+
+    origin: bytes  # 16 bytes: the channel id of that channel
+    seq: int  # a counter there, from 1, without gaps
+
+    def __str__(self) -> str:
+        return f"{self.origin.hex()}-{self.seq}"
+
+
+class Hop(NamedTuple):
+    """An agent that stored the batch, and when (ms since the epoch, by that agent's clock)."""
+
+    agent: str
+    stored_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What is sealed with a body. Times are ms since the epoch; sizes are bytes."""
+
+    origin: bytes
+    seq: int
+    count: int  # events
+    size: int  # raw bytes of the body
+    headers: Mapping[str, str]  # common to all events
+    sealed: int  # by the edge's clock
+    time: int  # the bucket time of the events
+    framing: str
+    codec: str
+    crc: int = 0
+    unknown: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def id(self) -> BatchId:
+        return BatchId(self.origin, self.seq)
+
+    @property
+    def day(self) -> int:
+        """Days since the epoch (UTC) of sealing: where every sink looks for the batch."""
+        return self.sealed // 86_400_000
+
+
+def seal(envelope: Envelope, body: Buffer, body_crc: int | None = None) -> bytes:
+    """The record of a new batch. `envelope.crc` is not looked at; `body_crc` is `crc32(body)`
+    where the caller has it already (it is the slow part, and may be done in a thread)."""
+    entries: dict[str, object] = {
+        "origin": envelope.origin,
+        "seq": envelope.seq,
+        "count": envelope.count,
+        "size": envelope.size,
+        "headers": dict(envelope.headers),
+        "sealed": envelope.sealed,
+        "time": envelope.time,
+        "framing": envelope.framing,
+        "codec": envelope.codec,
+        **envelope.unknown,
+    }
+    packer = msgpack.Packer(autoreset=False)
+    packer.pack_map_header(len(entries) + 1)
+    for key, value in entries.items():
+        packer.pack(key)
+        packer.pack(value)
+    covered = packer.bytes()
+    crc = crc32(covered, crc32(body) if body_crc is None else body_crc)
+    length = len(covered) + _CRC_ENTRY
+    if length > ENVELOPE_BYTES_MAX:
+        raise BatchError(f"envelope of {length} bytes; at most {ENVELOPE_BYTES_MAX}")
+    return b"".join((_LENGTH.pack(length), covered, _CRC_MARK, _LENGTH.pack(crc), body))
+
+
+def split(record: Buffer) -> tuple[memoryview, memoryview]:
+    """Envelope and body of a record, not copied. Raises BatchError."""
+    view = memoryview(record)
+    if len(view) < _LENGTH.size:
+        raise BatchError(f"record of {len(view)} bytes is too short to be one")
+    (length,) = _LENGTH.unpack_from(view)
+    if length > ENVELOPE_BYTES_MAX or _LENGTH.size + length > len(view):
+        raise BatchError(f"envelope length {length} does not fit its record of {len(view)} bytes")
+    return view[_LENGTH.size : _LENGTH.size + length], view[_LENGTH.size + length :]
+
+
+def open_envelope(record: Buffer) -> Envelope:
+    """The envelope of a record, each field's type and range checked, the checksum not.
+    Raises BatchError."""
+    data, _ = split(record)
+    try:
+        entries = msgpack.unpackb(data, strict_map_key=True, max_map_len=256)
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise BatchError(f"envelope is not msgpack: {error}") from error
+    if not isinstance(entries, dict):
+        raise BatchError("envelope is not a map")
+    return _envelope(entries)
+
+
+def verify(record: Buffer) -> Envelope:
+    """The envelope of a record whose checksum was compared. Raises BatchError."""
+    envelope = open_envelope(record)
+    data, body = split(record)
+    if bytes(data[-_CRC_ENTRY:-4]) != _CRC_MARK:
+        raise BatchError("envelope does not end with its checksum")
+    crc = crc32(data[:-_CRC_ENTRY], crc32(body))
+    if crc != envelope.crc:
+        raise BatchError(f"checksum of batch {envelope.id} is {crc:#x}, sealed {envelope.crc:#x}")
+    return envelope
+
+
+def _envelope(entries: dict[object, object]) -> Envelope:
+    def integer(name: str, limit: int) -> int:
+        value = entries.pop(name, None)
+        if type(value) is not int or not 0 <= value <= limit:
+            raise BatchError(f"envelope: {name} is {value!r:.40}, wanted 0 to {limit}")
+        return value
+
+    def choice(name: str, choices: tuple[str, ...]) -> str:
+        value = entries.pop(name, None)
+        if not isinstance(value, str) or value not in choices:
+            raise BatchError(f"envelope: {name} is {value!r:.40}, wanted one of {choices}")
+        return value
+
+    origin = entries.pop("origin", None)
+    if not isinstance(origin, bytes) or len(origin) != 16:
+        raise BatchError(f"envelope: origin is {origin!r:.40}, wanted 16 bytes")
+    headers = entries.pop("headers", None)
+    if not isinstance(headers, dict) or len(headers) > HEADERS_MAX:
+        raise BatchError(f"envelope: headers are not a map of at most {HEADERS_MAX}")
+    for name, value in headers.items():
+        for text in (name, value):
+            if not isinstance(text, str) or len(text.encode(errors="replace")) > HEADER_BYTES_MAX:
+                raise BatchError(f"envelope: header {name!r:.40} is not a short string")
+    return Envelope(
+        origin=origin,
+        seq=integer("seq", 2**63 - 1),
+        count=integer("count", 2**32),
+        size=integer("size", BODY_SIZE_MAX),
+        headers=headers,
+        sealed=integer("sealed", 2**53),
+        time=integer("time", 2**53),
+        framing=choice("framing", FRAMINGS),
+        codec=choice("codec", CODECS),
+        crc=integer("crc", 2**32 - 1),
+        unknown={str(key): value for key, value in entries.items()},
+    )
