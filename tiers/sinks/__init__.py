@@ -1,0 +1,9 @@
+"""Sinks by their `type` in the topology file. A third party's come by entry point."""
+
+from typing import Final
+
+BUILTIN: Final = {
+    "directory": "tiers.sinks.directory:DirectorySink",
+    "hdfs": "tiers.sinks.hdfs:HdfsSink",
+}
+GROUP: Final = "tiers.sinks"

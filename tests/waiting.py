@@ -1,0 +1,32 @@
+"""Waiting for a condition with a deadline: what tests do instead of sleeping."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+DEADLINE_S = 30.0
+_STEP_S = 0.01
+
+
+def wait_for(condition: Callable[[], T], what: str = "", deadline_s: float = DEADLINE_S) -> T:
+    """The first true value of `condition()`; fails naming `what` when the deadline has passed."""
+    end = time.monotonic() + deadline_s
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {deadline_s} s in vain: {what or condition}")
+        time.sleep(_STEP_S)
+    return value
+
+
+async def eventually(
+    condition: Callable[[], T], what: str = "", deadline_s: float = DEADLINE_S
+) -> T:
+    """`wait_for` for a test that runs on a loop."""
+    end = time.monotonic() + deadline_s
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {deadline_s} s in vain: {what or condition}")
+        await asyncio.sleep(_STEP_S)
+    return value

@@ -1,0 +1,91 @@
+"""What goes into a channel and what comes out, as data.
+
+A `Change` is atomic: all of it is on disk, or none. Changes are committed in the order in which
+they were submitted, several to one fsync.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tiers.core.batch import BatchId, Buffer, Hop
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """One batch to be stored, once, and queued for each of `outputs`."""
+
+    id: BatchId
+    record: Buffer  # see core/batch.py; kept until committed, not copied before
+    count: int  # events, as in the envelope
+    outputs: Sequence[str]
+    flagged: bool = False
+    hops: Sequence[Hop] = ()  # this agent's own hop included, last
+    arrived: bool = False  # from a peer: marked seen in the same transaction
+    note: bytes = b""  # what a source wants kept beside the batch (its position), for salvage
+
+
+class Entry(NamedTuple):
+    """One batch in the queue of one output."""
+
+    position: int  # ever growing within a channel, from 1
+    flagged: bool
+    hops: tuple[Hop, ...]
+    stored_ms: int  # when this channel took it
+    count: int  # events
+    size: int  # bytes of the record
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Everything that must become true together. Applied in the order of the fields."""
+
+    puts: Sequence[Put] = ()
+    # Small values by key; None deletes. A positions record of a source, a mark, a plan, ...
+    records: Mapping[bytes, bytes | None] = field(default_factory=dict)
+    flags: Sequence[tuple[str, int]] = ()  # (output, position): flagged from now on
+    dead: Sequence[tuple[str, int, str]] = ()  # (output, position, reason): to the dead letters
+    releases: Sequence[tuple[str, int]] = ()  # (output, position): that output lets go
+
+
+class DeadLetter(NamedTuple):
+    """A batch that an output could not deliver, and why."""
+
+    position: int
+    output: str
+    reason: str
+    at_ms: int
+    flagged: bool
+    hops: tuple[Hop, ...]
+    count: int
+    record: bytes  # empty where the body was damaged beyond reading
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """What waits in the queue of one output."""
+
+    batches: int
+    events: int
+    size_bytes: int
+    oldest_ms: int | None  # when this channel took the oldest
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStats:
+    """A channel at one moment. `used_bytes` are live pages, not the file's length."""
+
+    channel_id: bytes
+    size_bytes: int  # the configured limit
+    used_bytes: int
+    free_bytes: int  # what puts may still take: 0 when full, or when the disk is at its floor
+    disk_free_bytes: int
+    batches: int
+    dead: int  # dead letters
+    queues: Mapping[str, QueueStats]
+    commits: int
+    commit_seconds: float  # total time in commits
+    puts: int
+    put_bytes: int
+    trouble: str  # empty, or why commits or puts do not go on ("disk full: ...")
+    set_aside: str  # empty, or what happened to the channel that was here before
