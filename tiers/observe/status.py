@@ -1,0 +1,155 @@
+"""The door through which people and programs look at a running agent: HTTP, on a Unix socket in
+the agent's directory always, on TCP where the topology says so.
+
+    GET  /status            what the agent is doing, as one JSON object
+    GET  /status?audit=1    the same with the batch ids it holds, for `tiers audit`
+    POST /drain             begin to drain (Unix socket only)
+
+Draining is for whoever may write in the data directory: on TCP anyone who reaches the port, or
+any web page open in a browser that does, could stop the agent. `_routes` is the one place where
+more is added (`/metrics`, the page).
+"""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from tiers.errors import UsageError
+
+SOCKET_NAME: Final = "status.sock"
+_BACKLOG: Final = 64
+_CLOSE_TIMEOUT_S: Final = 1.0  # what an answer under way may still take when the agent stops
+
+
+@contextlib.contextmanager
+def socket_path(directory: Path) -> Iterator[str]:
+    """A short path to `directory`'s status socket, good while the context is open.
+
+    A Unix socket's address holds 107 bytes of path (unix(7)), and data directories may be deeper;
+    the way through a descriptor of the directory is always short. OSError as from `open`."""
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"
+    finally:
+        os.close(descriptor)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT` or `[V6]:PORT`. Raises UsageError."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"status address {address!r}: wanted HOST:PORT")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class StatusServer:
+    """Serves one agent's status from `start` until `stop`, on the loop it was started on.
+
+    `snapshot(audit)` gives the object to show; `drain()` begins draining and may be called any
+    number of times. `directory` is the agent's own, which it has locked: a socket found there is
+    a dead one's. `address` is HOST:PORT or None."""
+
+    def __init__(
+        self,
+        snapshot: Callable[[bool], dict[str, Any]],
+        drain: Callable[[], None],
+        directory: Path,
+        address: str | None,
+    ) -> None:
+        self._snapshot = snapshot
+        self._drain = drain
+        self._directory = directory
+        self._address = address
+        self._runners: list[web.AppRunner] = []
+
+    async def start(self) -> None:
+        """Returning means both doors are open. UsageError when one cannot be."""
+        try:
+            await self._open(self._unix_socket(), local=True)
+            if self._address is not None:
+                await self._open(_tcp_socket(self._address), local=False)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Closes both doors; answers under way get a second. May be called again."""
+        while self._runners:
+            await self._runners.pop().cleanup()
+        with contextlib.suppress(OSError):
+            (self._directory / SOCKET_NAME).unlink()
+
+    async def _open(self, listener: socket.socket, *, local: bool) -> None:
+        application = web.Application(client_max_size=64 * 1024)
+        application.add_routes(self._routes(local=local))
+        runner = web.AppRunner(
+            application, access_log=None, shutdown_timeout=_CLOSE_TIMEOUT_S, handle_signals=False
+        )
+        self._runners.append(runner)
+        await runner.setup()
+        await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+
+    def _routes(self, *, local: bool) -> list[web.RouteDef]:
+        return [
+            web.get("/status", self._get_status),
+            web.post("/drain", self._post_drain if local else _refuse_drain),
+        ]
+
+    async def _get_status(self, request: web.Request) -> web.Response:
+        answer = self._snapshot(request.query.get("audit") == "1")
+        return web.json_response(answer, dumps=_compact, headers={"Cache-Control": "no-store"})
+
+    async def _post_drain(self, request: web.Request) -> web.Response:
+        self._drain()
+        return web.json_response({"state": self._snapshot(False).get("state", "draining")})
+
+    def _unix_socket(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                (self._directory / SOCKET_NAME).unlink()
+            with socket_path(self._directory) as path:
+                listener.bind(path)
+                # Before `listen` nobody can connect, so there is no moment of a wider mode.
+                os.chmod(path, 0o600)  # noqa: PTH101 the path is a descriptor's
+            listener.setblocking(False)
+        except OSError as error:
+            listener.close()
+            place = self._directory / SOCKET_NAME
+            raise UsageError(f"status socket {place}: {error.strerror or error}") from error
+        return listener
+
+
+def _tcp_socket(address: str) -> socket.socket:
+    host, port = split_address(address)
+    try:
+        ((family, kind, protocol, _, target), *_) = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise UsageError(f"status address {address}: {error.strerror or error}") from error
+    try:
+        # A restarted agent must not wait for connections of its former life to time out.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(target)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"status address {address}: {error.strerror or error}") from error
+    return listener
+
+
+async def _refuse_drain(request: web.Request) -> web.Response:
+    text = "drain is taken on the agent's Unix socket only\n"
+    return web.Response(status=403, text=text)
+
+
+def _compact(answer: object) -> str:
+    return json.dumps(answer, separators=(",", ":"))
