@@ -23,9 +23,8 @@ def load(builtin: dict[str, str], group: str, name: str) -> Any:
         if place is not None:
             module, _, attribute = place.partition(":")
             return getattr(importlib.import_module(module), attribute)
-        (point,) = [p for p in entry_points(group=group) if p.name == name][:1] or [None]
-        if point is None:
-            raise KeyError(name)
-        return point.load()
+        for point in entry_points(group=group, name=name):
+            return point.load()
     except ImportError as error:
         raise UsageError(f"type {name!r} of {group} cannot be imported: {error}") from error
+    raise KeyError(name)

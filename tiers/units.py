@@ -23,7 +23,7 @@ def parse_duration(value: object) -> float:
 
 def _parse(value: object, units: dict[str, float] | dict[str, int], plain: str, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(what)  # noqa: TRY004 pydantic wants ValueError
+        raise ValueError(what)
     if not isinstance(value, str):
         if value < 0:
             raise ValueError(what)

@@ -16,6 +16,13 @@ from tiers.core.batch import Buffer
 from tiers.errors import BatchError
 
 EXTENSIONS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
+# isal's stub types its error as an instance of Exception, not as a class.
+_ERRORS: Final[tuple[type[Exception], ...]] = (
+    zstandard.ZstdError,
+    igzip_lib.IsalError,  # type: ignore[assignment]
+    zlib.error,
+    EOFError,
+)
 _GZIP: Final = 16 + 15  # zlib's wbits for the gzip format
 
 
@@ -36,7 +43,7 @@ def decompress(codec: str, body: Buffer, size: int) -> bytes:
     """The raw bytes of a body, exactly `size` of them. Raises BatchError."""
     try:
         raw = _OPENERS[codec](body, size)
-    except (zstandard.ZstdError, isal_zlib.error, zlib.error, EOFError) as error:
+    except _ERRORS as error:
         raise BatchError(f"body does not open as {codec}: {error}") from error
     if len(raw) != size:
         raise BatchError(f"body opens to {len(raw)} bytes or more, its envelope says {size}")

@@ -1,0 +1,179 @@
+"""One next-hop peer as a sender sees it: health, session, credit and what it may hold.
+
+    state        what it means                              leaves it by
+    connecting   no WELCOME yet                             welcome -> up, refused/late -> down
+    up           in a session; may be sent batches          lost, silent, restarted -> suspect
+    suspect      may come back; its batches wait for it     welcome -> up, failover_after -> down
+    down         its batches may go to other peers          welcome -> up
+    draining     up, but wants no more batches              lost, silent, restarted -> suspect
+
+`_MOVES` is that table. A session lives from HELLO to the next HELLO; leaving `up` or `draining`
+ends it, and everything unacked of it becomes ambiguous: the peer may have it or not.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from tiers.core.batch import BatchId, Hop
+
+
+class PeerState(StrEnum):
+    """See the table above."""
+
+    CONNECTING = "connecting"
+    UP = "up"
+    SUSPECT = "suspect"
+    DOWN = "down"
+    DRAINING = "draining"
+
+
+_MOVES: Final = {
+    ("welcome", PeerState.CONNECTING): PeerState.UP,
+    ("welcome", PeerState.SUSPECT): PeerState.UP,
+    ("welcome", PeerState.DOWN): PeerState.UP,
+    ("goodbye", PeerState.UP): PeerState.DRAINING,
+    ("lost", PeerState.UP): PeerState.SUSPECT,
+    ("lost", PeerState.DRAINING): PeerState.SUSPECT,
+    ("late", PeerState.CONNECTING): PeerState.DOWN,
+    ("late", PeerState.SUSPECT): PeerState.DOWN,
+    ("refused", PeerState.CONNECTING): PeerState.DOWN,
+    ("refused", PeerState.SUSPECT): PeerState.DOWN,
+}
+
+
+@dataclass(slots=True)
+class Pending:
+    """A batch that an output has not let go of."""
+
+    id: BatchId
+    position: int
+    size: int  # bytes of the record
+    count: int  # events
+    hops: tuple[Hop, ...] = ()
+    flagged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLimits:
+    """Times in seconds, sizes in bytes; from `[delivery]` of the topology."""
+
+    window_bytes_max: int = 16 << 20  # in flight to one peer
+    window_batches_max: int = 4096
+    window_start_bytes: int = 2 << 20  # slow start: grows by what is acked
+    failover_after_s: float = 2.0  # suspect -> down
+    heartbeat_s: float = 0.5
+    silence_s: float = 1.5  # nothing heard for so long -> suspect
+    ack_timeout_s: float = 10.0  # an ack or an answer later than this is late
+    retry_first_s: float = 0.1
+    retry_max_s: float = 10.0
+
+
+@dataclass(slots=True)
+class Peer:
+    """One peer. The sender drives it; nothing here sends."""
+
+    name: str
+    limits: PeerLimits
+    state: PeerState = PeerState.CONNECTING
+    since_s: float = 0.0  # of the state
+    leaving: bool = False  # taken out of the topology: gone once nothing is ambiguous
+    error: str = ""
+    session: bytes = b""  # the newest one we began
+    channel: bytes = b""  # the peer's channel id at its last WELCOME
+    message_size_max: int = 0
+    limit: int = 0  # bytes of records we may send in all in this session
+    sent: int = 0  # bytes of records sent in this session
+    window: int = 0
+    in_flight: dict[BatchId, tuple[Pending, float]] = field(default_factory=dict)
+    in_flight_bytes: int = 0
+    ambiguous: dict[BatchId, Pending] = field(default_factory=dict)
+    asked_s: float | None = None  # an ASK is out since
+    heard_s: float = 0.0
+    ping_s: float = 0.0  # next PING
+    hello_s: float = 0.0  # next HELLO
+    retry_s: float = 0.0  # the wait after that
+    batches: int = 0  # acked, in all
+    events: int = 0
+
+    def move(self, event: str, now: float) -> bool:
+        """Take the step of the table; False where it has none."""
+        state = _MOVES.get((event, self.state))
+        if state is None:
+            return False
+        if event == "lost":
+            self._retire()
+        self.state, self.since_s = state, now
+        return True
+
+    def _retire(self) -> None:
+        """The session is over: what it had in flight may be there or not."""
+        self.ambiguous.update((key, pending) for key, (pending, _) in self.in_flight.items())
+        self.in_flight.clear()
+        self.in_flight_bytes = 0
+        self.asked_s = None
+        self.hello_s = 0.0
+        self.retry_s = self.limits.retry_first_s
+
+    def begin(self, session: bytes, now: float, jitter: Callable[[], float]) -> None:
+        """A HELLO is about to leave. Waits for the next grow, jittered, up to their limit."""
+        assert not self.in_flight, "a session ends before the next begins"
+        self.session = session
+        self.limit = self.sent = 0
+        self.asked_s = None
+        wait = self.retry_s or self.limits.retry_first_s
+        self.hello_s = now + wait * (0.5 + jitter())
+        self.retry_s = min(2 * wait, self.limits.retry_max_s)
+
+    def welcomed(self, now: float) -> None:
+        """The session is on."""
+        self.window = self.limits.window_start_bytes
+        self.heard_s = now
+        self.ping_s = now + self.limits.heartbeat_s
+        self.retry_s = self.limits.retry_first_s
+        self.error = ""
+
+    @property
+    def in_session(self) -> bool:
+        return self.state in (PeerState.UP, PeerState.DRAINING)
+
+    def room(self) -> int:
+        """Bytes that may be sent now. A batch may overshoot it once, so that a small credit
+        moves a large batch."""
+        if self.state is not PeerState.UP or self.leaving:
+            return 0
+        if len(self.in_flight) >= self.limits.window_batches_max:
+            return 0
+        return max(0, min(self.limit - self.sent, self.window - self.in_flight_bytes))
+
+    def sending(self, pending: Pending, now: float) -> None:
+        """A batch leaves for this peer."""
+        self.in_flight[pending.id] = (pending, now)
+        self.in_flight_bytes += pending.size
+        self.sent += pending.size
+
+    def acked(self, key: BatchId) -> Pending | None:
+        """The peer has it: the batch, where it was with this peer."""
+        pending = self.forget(key)
+        if pending is not None:
+            self.batches += 1
+            self.events += pending.count
+            self.window = min(self.window + pending.size, self.limits.window_bytes_max)
+        return pending
+
+    def forget(self, key: BatchId) -> Pending | None:
+        """Let go of a batch, wherever it is with this peer."""
+        if key in self.in_flight:
+            pending, _ = self.in_flight.pop(key)
+            self.in_flight_bytes -= pending.size
+            return pending
+        return self.ambiguous.pop(key, None)
+
+    def is_late(self, now: float) -> bool:
+        """Silent, or an ack that should long be here."""
+        if now - self.heard_s > self.limits.silence_s:
+            return True
+        # Insertion order is sending order, so the first is the oldest.
+        oldest = next(iter(self.in_flight.values()), None)
+        return oldest is not None and now - oldest[1] > self.limits.ack_timeout_s

@@ -1,0 +1,273 @@
+"""A sender group: one output of an agent whose batches go to the peers of the next tier.
+
+Reads the output's queue from the channel a little ahead, lets the core decide (core/sender.py),
+and performs what it says: records are read when they leave and not kept.
+"""
+
+import asyncio
+import os
+import random
+import struct
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import zmq
+
+from tiers.channel.change import Change
+from tiers.channel.channel import Channel
+from tiers.core.messages import Bundle, Carried, Message, decode, encode, encode_bundle
+from tiers.core.peers import PeerLimits, Pending
+from tiers.core.sender import Effects, Identity, Sender, Sending
+from tiers.errors import BatchError, PeerError
+from tiers.topology import Address
+from tiers.transport.sockets import Link, Socket
+
+TICK_S = 0.05
+_MARK = struct.Struct(">Q")
+
+
+@dataclass(slots=True)
+class _Wires:
+    """The two sockets to one peer."""
+
+    address: Address
+    push: Socket
+    dealer: Socket
+    up: int = 0  # connections that are there: 2 when all is well
+
+
+class SenderGroup:
+    """`run` runs until cancelled. Batches are released from the channel as they are acked."""
+
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        me: Identity,
+        output: str,
+        channel: Channel,
+        limits: PeerLimits,
+        *,
+        bundle_bytes: int,
+        trouble: Callable[[str], None],
+    ) -> None:
+        self.output = output
+        self._context = context
+        self._channel = channel
+        self._trouble = trouble
+        self._wires: dict[str, _Wires] = {}
+        self._route = f"{me.agent}/{output}/".encode() + os.urandom(8)
+        self._mark_key = b"mark/" + output.encode()
+        mark = _read_mark(channel.records(self._mark_key).get(self._mark_key))
+        # Positions handed out after this start may lie below the mark as well; only those that
+        # were here before may have been sent.
+        before = channel.last_position()
+        self._flagged_upto = min(mark, before)
+        self._read_upto = 0
+        self._reading = False
+        self.events_out = 0
+        self.bytes_out = 0
+        self.sender = Sender(
+            me,
+            limits,
+            bundle_bytes=bundle_bytes,
+            mark=mark,
+            jitter=random.random,
+            new_session=lambda: os.urandom(8),
+        )
+
+    # -- peers -----------------------------------------------------------------------------
+
+    def set_peers(self, peers: Mapping[str, Address]) -> None:
+        """Connect to the peers of the topology as it is now; let go of the others gently."""
+        now = time.monotonic()
+        for name, address in peers.items():
+            wires = self._wires.get(name)
+            if wires is not None and wires.address != address:
+                self._disconnect(name)
+                self._perform(self.sender.lost(name, now))
+                wires = None
+            if wires is None:
+                self._connect(name, address)
+        self._perform(self.sender.set_peers(peers, now))
+
+    def _connect(self, name: str, address: Address) -> None:
+        limits = self.sender.limits
+        common: dict[int, int | bytes] = {
+            zmq.IMMEDIATE: 1,
+            zmq.RECONNECT_IVL: int(limits.retry_first_s * 1000),
+            zmq.RECONNECT_IVL_MAX: int(limits.retry_max_s * 1000),
+            zmq.CONNECT_TIMEOUT: 2000,
+            zmq.HEARTBEAT_IVL: int(limits.heartbeat_s * 2000),
+            zmq.HEARTBEAT_TIMEOUT: int(limits.heartbeat_s * 10_000),
+            zmq.IPV6: 1,
+        }
+
+        def link(change: Link) -> None:
+            self._linked(name, change)
+
+        def receive(parts: list[zmq.Frame]) -> None:
+            self._received(name, parts)
+
+        push = Socket(self._context, zmq.PUSH, common, link=link)
+        own: dict[int, int | bytes] = {zmq.ROUTING_ID: self._route, zmq.MAXMSGSIZE: 1 << 20}
+        dealer = Socket(self._context, zmq.DEALER, common | own, receive, link)
+        self._wires[name] = _Wires(address, push, dealer)
+        push.connect(address.data)
+        dealer.connect(address.control)
+
+    def _disconnect(self, name: str) -> None:
+        wires = self._wires.pop(name, None)
+        if wires is not None:
+            wires.push.close()
+            wires.dealer.close()
+
+    def _linked(self, name: str, change: Link) -> None:
+        wires = self._wires.get(name)
+        if wires is None:
+            return
+        now = time.monotonic()
+        if change is Link.UP:
+            wires.up += 1
+            if wires.up >= 2:
+                self._perform(self.sender.connected(name, now))
+        else:
+            wires.up = max(0, wires.up - 1)
+            self._perform(self.sender.lost(name, now))
+
+    def _received(self, name: str, parts: list[zmq.Frame]) -> None:
+        try:
+            message = decode(parts[-1].buffer)
+        except PeerError as error:
+            self._trouble(f"{name} sent what cannot be read: {error}")
+            return
+        self._perform(self.sender.heard(name, message, time.monotonic()))
+
+    # -- flow ------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._channel.subscribe(self._load)
+        while True:
+            self._load()
+            self._perform(self.sender.tick(time.monotonic()))
+            await asyncio.sleep(TICK_S)
+
+    def _load(self) -> None:
+        """Bring the next batches of the queue to the core, as many as it wants."""
+        if self._reading:
+            return
+        self._reading = True
+        try:
+            while (wanted := self.sender.wants()) > 0:
+                entries = self._channel.entries(self.output, self._read_upto, wanted)
+                if not entries:
+                    break
+                batches = []
+                for entry in entries:
+                    self._read_upto = entry.position
+                    try:
+                        key = self._channel.envelope(entry.position).id
+                    except BatchError as error:
+                        self._bury(entry.position, str(error))
+                        continue
+                    flagged = entry.flagged or entry.position <= self._flagged_upto
+                    batches.append(
+                        Pending(key, entry.position, entry.size, entry.count, entry.hops, flagged)
+                    )
+                self._perform(self.sender.offer(batches, time.monotonic()))
+        finally:
+            self._reading = False
+
+    def _bury(self, position: int, reason: str) -> None:
+        self._trouble(f"batch at {position} goes to the dead letters: {reason}")
+        self._channel.submit(Change(dead=((self.output, position, reason),)))
+
+    def _perform(self, effects: Effects) -> None:
+        for name, message in effects.say:
+            self._say(name, message)
+        for sending in effects.send:
+            self._send(sending)
+        if effects.raise_mark is not None:
+            self._raise_mark(effects.raise_mark)
+        for position, reason in effects.dead:
+            self._bury(position, reason)
+        if effects.release:
+            releases = [(self.output, position) for position in effects.release]
+            self._channel.submit(Change(releases=releases))
+        for name in effects.gone:
+            self._disconnect(name)
+        if effects.release and self.sender.wants() > 0:
+            self._load()
+
+    def _raise_mark(self, mark: int) -> None:
+        done = self._channel.submit(Change(records={self._mark_key: _MARK.pack(mark)}))
+
+        def marked(future: "asyncio.Future[tuple[int, ...]]") -> None:
+            if not future.cancelled() and future.exception() is None:
+                self._perform(self.sender.marked(mark, time.monotonic()))
+
+        done.add_done_callback(marked)
+
+    def _say(self, name: str, message: Message) -> None:
+        wires = self._wires.get(name)
+        if wires is not None:
+            # What cannot leave now is lost on purpose: the core says it again in time.
+            wires.dealer.send(encode(message))
+
+    def _send(self, sending: Sending) -> None:
+        wires = self._wires.get(sending.peer)
+        carried = []
+        later = []
+        for pending in sending.batches:
+            try:
+                record = self._channel.record(pending.position)
+            except BatchError as error:
+                later.append((pending, str(error)))
+                continue
+            carried.append(Carried(record, pending.flagged, pending.hops))
+            self.events_out += pending.count
+            self.bytes_out += len(record)
+        if carried:
+            me = self.sender.me
+            frame = encode_bundle(Bundle(sending.session, me.channel, sending.receiver, carried))
+            if wires is None or not wires.push.send(frame):
+                self._perform(self.sender.lost(sending.peer, time.monotonic()))
+        for pending, reason in later:
+            self._perform(self.sender.unreadable(pending, reason))
+
+    def leave(self) -> None:
+        """Tell the peers that this agent stops."""
+        self._perform(self.sender.goodbye())
+
+    def close(self) -> None:
+        """Close every socket. What is not acked stays in the channel."""
+        for name in list(self._wires):
+            self._disconnect(name)
+
+    def status(self) -> dict[str, Any]:
+        """For the status page: peers with state, credit and what is in flight."""
+        peers = []
+        for peer in self.sender.peers.values():
+            wires = self._wires.get(peer.name)
+            peers.append(
+                {
+                    "agent": peer.name,
+                    "address": str(wires.address) if wires else "",
+                    "state": peer.state.value,
+                    "leaving": peer.leaving,
+                    "credit_bytes": max(0, peer.limit - peer.sent),
+                    "in_flight_bytes": peer.in_flight_bytes,
+                    "in_flight": len(peer.in_flight),
+                    "ambiguous": len(peer.ambiguous),
+                    "events": peer.events,
+                    "batches": peer.batches,
+                    "error": peer.error,
+                }
+            )
+        return {"flagged": self.sender.flagged, "peers": peers}
+
+
+def _read_mark(value: bytes | None) -> int:
+    return _MARK.unpack(value)[0] if value is not None and len(value) == _MARK.size else 0
