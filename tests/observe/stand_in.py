@@ -1,0 +1,91 @@
+"""An agent's process without an agent: it serves a status and obeys, and nothing else.
+
+    python -m tests.observe.stand_in agent TOPOLOGY NAME --data DIR
+
+`DIR/NAME/script.json` says how it behaves, and is read at each start and each request:
+`status` (laid over the plain one), `exit` (ends at once with that status), `drained` (its exit
+status after a drain, 0), `deaf` (takes no SIGTERM). What it lived through is appended to
+`DIR/NAME/lives.txt`, a word each.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from tiers.observe.status import StatusServer
+
+
+def plain_status(name: str) -> dict[str, Any]:
+    """A healthy agent that has done a little."""
+    return {
+        "agent": name,
+        "tier": "edge",
+        "pid": os.getpid(),
+        "state": "running",
+        "healthy": True,
+        "now_ms": 10_000,
+        "events_in": 1000,
+        "bytes_in": 170_000,
+        "events_out": 900,
+        "bytes_out": 40_000,
+        "channel": {"used_bytes": 4096, "free_bytes": 2**30, "oldest_s": 1.5, "dead": 0},
+        "sources": [],
+        "outputs": [
+            {
+                "name": "aggregator",
+                "kind": "sender",
+                "events": 100,
+                "error": "",
+                "detail": {"peers": [{"agent": "agg-1", "state": "up", "credit_bytes": 1 << 24}]},
+            }
+        ],
+        "last_error": {"at_ms": 0, "text": ""},
+    }
+
+
+def note(directory: Path, word: str) -> None:
+    with (directory / "lives.txt").open("a") as lives:
+        lives.write(f"{word}\n")
+
+
+async def main(name: str, directory: Path) -> int:
+    def script() -> dict[str, Any]:
+        file = directory / "script.json"
+        return dict(json.loads(file.read_text())) if file.exists() else {}
+
+    end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def finish(word: str, status: int) -> None:
+        note(directory, word)
+        if not end.done():
+            end.set_result(status)
+
+    directory.mkdir(parents=True, exist_ok=True)
+    note(directory, "begun")
+    print(f"stand-in {name} begins", flush=True)
+    if "exit" in script():
+        return int(script()["exit"])
+    if script().get("deaf"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, lambda: finish("stopped", 0))
+    server = StatusServer(
+        lambda audit: plain_status(name) | script().get("status", {}),
+        lambda: finish("drained", int(script().get("drained", 0))),
+        directory,
+        None,
+    )
+    await server.start()
+    status = await end
+    await server.stop()
+    return status
+
+
+if __name__ == "__main__":
+    _, _, _, agent, _, data = sys.argv
+    sys.exit(asyncio.run(main(agent, Path(data) / agent)))

@@ -1,0 +1,64 @@
+"""Rows from whatever an agent may say."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.observe.stand_in import plain_status
+from tiers.cli.tables import agents_lines, row_line
+from tiers.observe.rows import Peer, all_healthy, row
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=10,
+)
+
+
+def test_a_healthy_agent() -> None:
+    each = row("edge-1", "edge", plain_status("edge-1"))
+    assert each.healthy
+    assert (each.state, each.events_in, each.bytes_out) == ("running", 1000, 40_000)
+    assert (each.used_bytes, each.free_bytes, each.oldest_s) == (4096, 2**30, 1.5)
+    assert each.queued_events == 100
+    assert each.peers == (Peer("agg-1", "up", 1 << 24, 0),)
+    assert each.error == ""
+    text = "\n".join(agents_lines([each]))
+    for wanted in ("edge-1", "running", "1,000", "166.0 KiB", "4.0 KiB", "1.5s", "agg-1 up, 16.0"):
+        assert wanted in text
+
+
+def test_an_agent_that_cannot_be_reached_is_a_row_with_the_reason() -> None:
+    rows = [row("edge-1", "edge", plain_status("edge-1")), row("edge-2", "edge", "no route")]
+    assert not all_healthy(rows)
+    assert "    ! no route" in agents_lines(rows)
+    assert row_line(rows[1]) == "edge-2: no route"
+
+
+def test_every_trouble_is_told_and_the_last_error_where_there_is_none() -> None:
+    told = plain_status("edge-1")
+    told["last_error"] = {"at_ms": 4000, "text": "oh"}
+    assert row("edge-1", "edge", told).error == "oh (6s ago)"
+    told["channel"]["trouble"] = "disk full"
+    told["sources"] = [{"name": "tail", "error": "no such file"}]
+    told["outputs"][0]["detail"]["peers"][0]["error"] = "timed out"
+    assert row("edge-1", "edge", told).error == "disk full; tail: no such file; agg-1: timed out"
+
+
+def test_a_receiver_shows_who_sends() -> None:
+    told = plain_status("agg-1") | {
+        "outputs": [],
+        "receiver": {"senders": [{"agent": "edge-1", "credit_bytes": 5}]},
+    }
+    assert row("agg-1", "aggregator", told).peers == (Peer("edge-1", "sends", 5, 0),)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(plain_status("x"))), JSON))
+def test_no_answer_breaks_a_row(strange: dict[str, object]) -> None:
+    each = row("edge-1", "edge", plain_status("edge-1") | strange)
+    agents_lines([each])
+    row_line(each)

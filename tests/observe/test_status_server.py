@@ -1,0 +1,193 @@
+"""The status server and its client, over real sockets."""
+
+import asyncio
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.observe.stand_in import plain_status
+from tiers.errors import UsageError
+from tiers.observe.client import ask, ask_all, tell_drain
+from tiers.observe.status import StatusServer, split_address
+
+
+class Agent:
+    """What a server asks of its agent."""
+
+    def __init__(self) -> None:
+        self.drains = 0
+
+    def snapshot(self, audit: bool) -> dict[str, Any]:
+        told = plain_status("edge-1")
+        return told | {"audit": {"origins": {}}} if audit else told
+
+    def drain(self) -> None:
+        self.drains += 1
+
+
+async def served(directory: Path, address: str | None = None) -> tuple[Agent, StatusServer]:
+    agent = Agent()
+    server = StatusServer(agent.snapshot, agent.drain, directory, address)
+    await server.start()
+    return agent, server
+
+
+def free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+async def test_answers_on_its_unix_socket_which_is_its_owner_s_alone(tmp_path: Path) -> None:
+    _, server = await served(tmp_path)
+    answer = await ask(tmp_path, agent="edge-1")
+    assert isinstance(answer, dict)
+    assert answer["agent"] == "edge-1"
+    assert "audit" not in answer
+    assert stat.S_IMODE((tmp_path / "status.sock").stat().st_mode) == 0o600
+    audited = await ask(tmp_path, audit=True)
+    assert isinstance(audited, dict)
+    assert "audit" in audited
+    await server.stop()
+    assert not (tmp_path / "status.sock").exists()
+    assert await ask(tmp_path) == "not running: no status socket"
+
+
+async def test_a_directory_deeper_than_a_socket_address_holds(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["a-rather-long-directory-name"] * 8)
+    deep.mkdir(parents=True)
+    _, server = await served(deep)
+    assert isinstance(await ask(deep, agent="edge-1"), dict)
+    await server.stop()
+
+
+async def test_a_dead_agents_socket_is_in_nobodys_way(tmp_path: Path) -> None:
+    dead = socket.socket(socket.AF_UNIX)
+    dead.bind(str(tmp_path / "status.sock"))
+    dead.close()
+    assert await ask(tmp_path) == "not running: connection refused"
+    _, server = await served(tmp_path)
+    assert isinstance(await ask(tmp_path), dict)
+    await server.stop()
+
+
+async def test_unix_first_then_tcp(tmp_path: Path) -> None:
+    address = free_address()
+    _, server = await served(tmp_path, address)
+    elsewhere = tmp_path / "elsewhere"
+    assert isinstance(await ask(elsewhere, address, agent="edge-1"), dict)
+    assert isinstance(await ask(None, address), dict)
+    await server.stop()
+    answer = await ask(elsewhere, address)
+    assert isinstance(answer, str)
+    assert str(elsewhere) in answer
+    assert "connection refused" in answer
+
+
+async def test_drain_is_heard_on_the_unix_socket_and_refused_on_tcp(tmp_path: Path) -> None:
+    address = free_address()
+    agent, server = await served(tmp_path, address)
+    async with aiohttp.ClientSession() as session, session.post(f"http://{address}/drain") as told:
+        assert told.status == 403
+    assert agent.drains == 0
+    assert isinstance(await tell_drain(tmp_path), dict)
+    assert agent.drains == 1
+    await server.stop()
+
+
+async def test_the_wrong_agent_is_told_apart(tmp_path: Path) -> None:
+    _, server = await served(tmp_path)
+    answer = await ask(tmp_path, agent="edge-2")
+    assert answer == "the agent that answered is 'edge-1', not 'edge-2'"
+    await server.stop()
+
+
+async def test_a_port_in_use_is_the_callers_to_solve_and_leaves_nothing(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UsageError, match=f"{address}.*in use"):
+            await served(tmp_path, address)
+    assert not (tmp_path / "status.sock").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (b"", "no answer"),
+        (b"nonsense\r\n\r\n", "no answer"),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n{"a"', "not JSON"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "not a JSON object"),
+        (b"HTTP/1.1 500 Oh\r\nContent-Length: 4\r\n\r\noops", "answered 500: oops"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", "no answer"),
+    ],
+)
+async def test_whatever_answers_is_a_reason_and_no_crash(said: bytes, reason: str) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    answer = await ask(None, f"127.0.0.1:{port}")
+    server.close()
+    assert isinstance(answer, str)
+    assert reason in answer
+
+
+async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiers.observe.client.ANSWER_BYTES_MAX", 1 << 16)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1 << 20))
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    answer = await ask(None, f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    server.close()
+    assert isinstance(answer, str)
+    assert answer.endswith("no answer: more than 65536 bytes")
+
+
+async def test_one_silent_agent_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    _, server = await served(tmp_path)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        mute = f"127.0.0.1:{silent.getsockname()[1]}"
+        answers = await ask_all(
+            {"edge-1": (tmp_path, None), "edge-2": (None, mute), "edge-3": (None, None)},
+            timeout_s=0.2,
+        )
+    await server.stop()
+    assert isinstance(answers["edge-1"], dict)
+    assert answers["edge-2"] == f"{mute}: no answer within 0.2 s"
+    assert answers["edge-3"] == "neither a data directory here nor a status address"
+
+
+async def test_asking_leaves_no_descriptors_open(tmp_path: Path) -> None:
+    _, server = await served(tmp_path)
+    await ask(tmp_path)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        assert isinstance(await ask(tmp_path), dict)
+        assert isinstance(await ask(tmp_path / "nowhere"), str)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    await server.stop()
+
+
+@pytest.mark.parametrize("address", ["", "7400", "host:", "host:x", "host:65536", ":80"])
+def test_addresses_that_are_none(address: str) -> None:
+    with pytest.raises(UsageError, match="wanted HOST:PORT"):
+        split_address(address)
+
+
+def test_addresses() -> None:
+    assert split_address("10.0.0.1:80") == ("10.0.0.1", 80)
+    assert split_address("[::1]:80") == ("::1", 80)

@@ -1,0 +1,164 @@
+"""`tiers up`: every agent of a topology on this machine."""
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from tiers.child import OVER
+from tiers.cli.tables import agents_table, row_line, row_object
+from tiers.observe.rows import Row, row
+from tiers.supervisor import Supervisor
+from tiers.topology import find_topology
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+_REFRESH_S: Final = 0.5  # of the live table, and of `--json`
+_LINES_S: Final = 10.0  # between reports where there is no terminal
+
+
+@click.command("up")
+@click.argument("topology")
+@click.option("--data", type=click.Path(path_type=Path), help="Agents keep files in DATA/NAME.")
+@click.option("--drain", is_flag=True, help="End once all that is there is published.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def command(topology: str, data: Path | None, drain: bool, as_json: bool) -> None:
+    """Run every agent of TOPOLOGY on this machine, one process each.
+
+    Agents that die are started again, after growing waits. Agents added to the file are started,
+    those taken out drain and end. Control-C or SIGTERM stops all; a second one kills. What an
+    agent prints is in DATA/NAME/agent.log.
+
+    With --drain: sources that have an end are read to it, others close, and each tier ends once
+    its channels are empty. Exit status 0 when all is published, 1 when dead letters are left.
+
+    \b
+    Example:
+      tiers up topologies/quickstart.toml --data /var/lib/tiers
+    """
+    screen = _Json() if as_json else _Terminal() if sys.stdout.isatty() else _Lines()
+    supervisor = Supervisor(find_topology(topology), data, drain=drain, report=screen.report)
+    sys.exit(asyncio.run(_run(supervisor, screen)))
+
+
+def rows_of(supervisor: Supervisor) -> list[Row]:
+    """A row for each agent, its state being the supervisor's word where it has not answered."""
+    rows = []
+    for name, child in supervisor.children.items():
+        if isinstance(child.answer, dict):
+            rows.append(row(name, child.place.tier, child.answer))
+        else:
+            fine = child.phase in OVER
+            error = "" if fine else child.answer
+            rows.append(Row(name, child.place.tier, child.phase, healthy=fine, error=error))
+    return rows
+
+
+async def _run(supervisor: Supervisor, screen: "_Screen") -> int:
+    loop = asyncio.get_running_loop()
+    signals = 0
+
+    def stop() -> None:
+        nonlocal signals
+        signals += 1
+        screen.report("stopping" if signals == 1 else "killing")
+        supervisor.stop(now=signals > 1)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    with screen.open():
+        show = asyncio.create_task(_refresh(supervisor, screen))
+        try:
+            return await supervisor.run()
+        finally:
+            show.cancel()
+            screen.show(rows_of(supervisor), supervisor)
+
+
+async def _refresh(supervisor: Supervisor, screen: "_Screen") -> None:
+    while True:
+        await asyncio.sleep(screen.every_s)
+        screen.show(rows_of(supervisor), supervisor)
+
+
+class _Screen:
+    """Where `up` shows what it does."""
+
+    every_s = _REFRESH_S
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        yield
+
+    def report(self, line: str) -> None:
+        """Something happened."""
+
+    def show(self, rows: list[Row], supervisor: Supervisor) -> None:
+        """How things are."""
+
+
+class _Lines(_Screen):
+    every_s = _LINES_S
+
+    def report(self, line: str) -> None:
+        click.echo(f"{time.strftime('%H:%M:%S')} {line}")
+
+    def show(self, rows: list[Row], supervisor: Supervisor) -> None:
+        for each in rows:
+            self.report(row_line(each))
+
+
+class _Json(_Screen):
+    def report(self, line: str) -> None:
+        click.echo(json.dumps({"at_ms": _now_ms(), "event": line}))
+
+    def show(self, rows: list[Row], supervisor: Supervisor) -> None:
+        agents = [
+            row_object(each)
+            | {"pid": child.pid, "phase": child.phase, "restarts": max(0, child.starts - 1)}
+            for each in rows
+            for child in (supervisor.children[each.agent],)
+        ]
+        told = {"at_ms": _now_ms(), "topology": supervisor.topology.name, "agents": agents}
+        click.echo(json.dumps(told))
+
+
+class _Terminal(_Screen):
+    """A live table; what happens scrolls by above it."""
+
+    _live: "Live | None" = None
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        from rich.live import Live
+
+        with Live(auto_refresh=False) as self._live:
+            yield
+        self._live = None
+
+    def report(self, line: str) -> None:
+        text = f"{time.strftime('%H:%M:%S')} {line}"
+        if self._live is None:
+            click.echo(text)
+        else:
+            self._live.console.print(text, markup=False, highlight=False)
+
+    def show(self, rows: list[Row], supervisor: Supervisor) -> None:
+        if self._live is not None:
+            verb = "draining" if supervisor.draining else "running"
+            title = f"{supervisor.topology.name}: {verb}"
+            if supervisor.topology_error:
+                title += " (changed file refused)"
+            self._live.update(agents_table(rows, title), refresh=True)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

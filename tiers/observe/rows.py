@@ -1,0 +1,166 @@
+"""What an agent said of itself, as a row that a person or a program reads.
+
+An answer comes from another process, perhaps of another version: whatever is missing or of
+another type counts as nothing, and makes no row fail. An agent that could not be asked is a row
+with the reason.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tiers.observe.client import Answer
+from tiers.units import show_duration, show_size
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One next-hop agent, or one agent that sends here."""
+
+    agent: str
+    state: str  # of a sender's peer: connecting, up, suspect, down, draining; "sends": a sender
+    credit_bytes: int
+    in_flight_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One agent at one moment. Counters are since its start."""
+
+    agent: str
+    tier: str
+    state: str  # as the agent says, or "unreachable"
+    healthy: bool
+    events_in: int = 0
+    bytes_in: int = 0
+    events_out: int = 0
+    bytes_out: int = 0
+    used_bytes: int = 0
+    free_bytes: int = 0
+    queued_events: int = 0  # in its outputs' queues; an event with two outputs counts twice
+    oldest_s: float = 0.0
+    dead: int = 0  # batches in the dead letters
+    peers: tuple[Peer, ...] = ()
+    error: str = ""  # the reason where it is unreachable
+
+
+def row(agent: str, tier: str, answer: Answer) -> Row:
+    """The row of an agent that gave `answer`."""
+    if isinstance(answer, str):
+        return Row(agent, tier, "unreachable", healthy=False, error=answer)
+    channel = _map(answer, "channel")
+    outputs = _maps(answer, "outputs")
+    return Row(
+        agent=agent,
+        tier=tier,
+        state=_text(answer, "state") or "unknown",
+        healthy=answer.get("healthy") is True,
+        events_in=_number(answer, "events_in"),
+        bytes_in=_number(answer, "bytes_in"),
+        events_out=_number(answer, "events_out"),
+        bytes_out=_number(answer, "bytes_out"),
+        used_bytes=_number(channel, "used_bytes"),
+        free_bytes=_number(channel, "free_bytes"),
+        queued_events=sum(_number(output, "events") for output in outputs),
+        oldest_s=_seconds(channel, "oldest_s"),
+        dead=_number(channel, "dead"),
+        peers=tuple(_peers(answer, outputs)),
+        error=_error(answer, channel, outputs),
+    )
+
+
+def all_healthy(rows: Iterable[Row]) -> bool:
+    return all(each.healthy for each in rows)
+
+
+def show_peer(peer: Peer) -> str:
+    """`agg-1 up, 16.0 MiB credit`."""
+    return f"{peer.agent} {peer.state}, {show_size(peer.credit_bytes)} credit"
+
+
+HEADINGS: Final = (
+    *("agent", "tier", "state", "events in", "bytes in"),
+    *("events out", "bytes out", "used", "free", "oldest"),
+)
+
+
+def cells(each: Row) -> tuple[str, ...]:
+    """What stands under `HEADINGS`, peers and error apart."""
+    if each.state == "unreachable":
+        return (each.agent, each.tier, each.state, *[""] * (len(HEADINGS) - 3))
+    return (
+        each.agent,
+        each.tier,
+        each.state if each.healthy else f"{each.state}, unhealthy",
+        f"{each.events_in:,}",
+        show_size(each.bytes_in),
+        f"{each.events_out:,}",
+        show_size(each.bytes_out),
+        show_size(each.used_bytes),
+        show_size(each.free_bytes),
+        show_duration(each.oldest_s) if each.oldest_s else "-",
+    )
+
+
+def _peers(answer: Mapping[str, Any], outputs: list[Mapping[str, Any]]) -> Iterable[Peer]:
+    for output in outputs:
+        for peer in _maps(_map(output, "detail"), "peers"):
+            yield _peer(peer, _text(peer, "state") or "unknown")
+    for sender in _maps(_map(answer, "receiver"), "senders"):
+        yield _peer(sender, "sends")
+
+
+def _peer(peer: Mapping[str, Any], state: str) -> Peer:
+    credit, in_flight = _number(peer, "credit_bytes"), _number(peer, "in_flight_bytes")
+    return Peer(_text(peer, "agent") or "?", state, credit, in_flight)
+
+
+def _error(
+    answer: Mapping[str, Any], channel: Mapping[str, Any], outputs: list[Mapping[str, Any]]
+) -> str:
+    """What is wrong now; where nothing is, the last thing that was."""
+    wrong = [_text(channel, "trouble"), _text(answer, "topology_error")]
+    for each in [*_maps(answer, "sources"), *outputs]:
+        if error := _text(each, "error"):
+            wrong.append(f"{_text(each, 'name')}: {error}")
+    for output in outputs:
+        for peer in _maps(_map(output, "detail"), "peers"):
+            if error := _text(peer, "error"):
+                wrong.append(f"{_text(peer, 'agent')}: {error}")
+    wrong.append(_text(channel, "set_aside"))
+    if found := [text for text in wrong if text]:
+        return "; ".join(found)
+    last = _map(answer, "last_error")
+    if not (text := _text(last, "text")):
+        return ""
+    ago_s = max(0, _number(answer, "now_ms") - _number(last, "at_ms")) / 1000
+    return f"{text} ({show_duration(ago_s)} ago)"
+
+
+def _map(answer: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = answer.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _maps(answer: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    value = answer.get(key)
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _text(answer: Mapping[str, Any], key: str) -> str:
+    value = answer.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _number(answer: Mapping[str, Any], key: str) -> int:
+    value = answer.get(key)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+        return value
+    return 0
+
+
+def _seconds(answer: Mapping[str, Any], key: str) -> float:
+    value = answer.get(key)
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12:
+        return float(value)
+    return 0.0
