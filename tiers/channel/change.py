@@ -6,7 +6,6 @@ they were submitted, several to one fsync.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from tiers.core.batch import BatchId, Buffer, Hop
 
@@ -25,7 +24,8 @@ class Put:
     note: bytes = b""  # what a source wants kept beside the batch (its position), for salvage
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Entry:
     """One batch in the queue of one output."""
 
     position: int  # ever growing within a channel, from 1
@@ -48,7 +48,8 @@ class Change:
     releases: Sequence[tuple[str, int]] = ()  # (output, position): that output lets go
 
 
-class DeadLetter(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
     """A batch that an output could not deliver, and why."""
 
     position: int

@@ -1,0 +1,289 @@
+"""An agent's channel: batches on disk, a queue per output, and what must be true together.
+
+A `Channel` lives on one asyncio loop. `submit` takes a change and returns a future that is done
+when the change is on disk (fsynced). Changes are committed in the order of submission, several
+to one fsync, by a writer thread; nothing else writes. Reading methods may be called from any
+thread: each is one short read transaction of what was committed last.
+"""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tiers.channel.change import Change, ChannelStats, Put, QueueStats
+from tiers.channel.layout import RECORD_KEY_BYTES_MAX, State, pages
+from tiers.channel.opening import (
+    Opened,
+    lock_directory,
+    mark_clean,
+    mark_damaged,
+    open_directory,
+)
+from tiers.channel.reader import Reader
+from tiers.channel.room import Room, Sizes
+from tiers.channel.writer import Report, Submitted, Writer, WriterLimits
+from tiers.errors import ChannelDamaged, ChannelUnavailable
+
+CLOSE_WITHIN_S: Final = 10.0  # how long `close` waits for commits that do not succeed
+_ITEM_BYTES: Final = 128  # what an item or a small value costs, roughly
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelLimits:
+    """`[channel]` of the topology. The file may outgrow `size_bytes_max` by the headroom that
+    deletes need; puts stop at the high mark."""
+
+    size_bytes_max: int = 8 << 30
+    high: float = 0.9  # of the size: above it puts stop
+    low: float = 0.8  # of the size: below it they go on
+    free_floor_bytes: int = 512 << 20  # free space left on the disk for others
+    commit_bytes_max: int = 8 << 20  # bodies in one group commit
+    dedupe_retention_s: float = 7 * 86400.0  # how long ids are known after they left
+
+
+class Channel(Reader):
+    """See the module. Made by `Channel.open`, ended by `close`."""
+
+    channel_id: bytes  # 16 random bytes, made with the channel
+
+    @classmethod
+    async def open(
+        cls, directory: Path, limits: ChannelLimits, outputs: Sequence[str]
+    ) -> "Channel":
+        """The channel in `directory`/channel, a fresh one where there is none. UsageError when
+        another process has it or its file system is a network's; ChannelUnavailable when the
+        disk does not do its part. A damaged file is set aside (see `stats().set_aside`)."""
+        lock = lock_directory(directory)
+        try:
+            opened = await asyncio.to_thread(
+                open_directory, directory, limits.size_bytes_max, outputs
+            )
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(opened, limits, outputs, lock)
+
+    def __init__(
+        self, opened: Opened, limits: ChannelLimits, outputs: Sequence[str], lock: int
+    ) -> None:
+        self.channel_id = opened.identity.channel_id
+        names = {name: opened.state.outputs[name].id for name in outputs}
+        super().__init__(opened.environment, names)
+        self._path = opened.environment.path
+        self._limits = limits
+        self._lock = lock
+        self._set_aside = opened.set_aside
+        self._next_seq = opened.state.next_seq
+        self._next_position = opened.state.next_position
+        self._room = Room(limits.size_bytes_max, limits.high, limits.low, limits.free_floor_bytes)
+        self._room_waiters: set[asyncio.Future[None]] = set()
+        self._subscribers: list[Callable[[], None]] = []
+        self._pending: dict[Submitted, None] = {}  # ordered: submitted and not committed
+        self._pending_bytes = 0
+        self._commits = 0
+        self._commit_seconds = 0.0
+        self._puts = 0
+        self._put_bytes = 0
+        self._closing: asyncio.Future[None] | None = None
+        self._failed: Exception | None = None
+        self._loop = asyncio.get_running_loop()
+        self._writer = Writer(
+            self._environment,
+            opened.state,
+            self.channel_id,
+            WriterLimits(limits.commit_bytes_max, int(limits.dedupe_retention_s * 1000)),
+            self._report_from_writer,
+        )
+        self._now = self._writer.measure()
+        self._writer.start()
+
+    # --- writing, on the loop ---
+
+    def next_seq(self) -> int:
+        """The sequence number for the next batch that begins here. Call it just before `submit`
+        of that batch, in the same step of the loop: then order of seq is order of commit."""
+        seq = self._next_seq
+        self._next_seq += 1
+        return seq
+
+    def submit(self, change: Change) -> "asyncio.Future[tuple[int, ...]]":
+        """Takes the change; the future gives the positions of its puts once all of it is on
+        disk (0 for a put with `arrived` whose id was stored here before: it is left out).
+        While commits fail the future waits; `stats().trouble` says why. It raises
+        ChannelDamaged or ChannelUnavailable when the channel came to its end before.
+
+        Cancelling the future does not take the change back."""
+        future: asyncio.Future[tuple[int, ...]] = self._loop.create_future()
+        if self._failed is not None:
+            future.set_exception(self._failed)
+            return future
+        assert self._closing is None, "submitted to a channel that is closing"
+        self._check(change)
+        first = self._next_position
+        self._next_position += len(change.puts)
+        put_bytes = sum(len(put.record) for put in change.puts)
+        item = Submitted(
+            change,
+            tuple(range(first, self._next_position)),
+            put_bytes,
+            _pending_bytes(change.puts),
+            future,
+        )
+        self._pending[item] = None
+        self._pending_bytes += item.pending_bytes
+        self._writer.submit(item)
+        return future
+
+    def _check(self, change: Change) -> None:
+        for put in change.puts:
+            assert put.outputs, "a batch that no output waits for"
+            assert all(output in self._outputs for output in put.outputs), put.outputs
+        for key in change.records:
+            assert 0 < len(key) <= RECORD_KEY_BYTES_MAX, key
+        for output, *_ in (*change.flags, *change.dead, *change.releases):
+            assert output in self._outputs, output
+
+    def _report_from_writer(self, report: Report) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._take_report, report)
+
+    def _take_report(self, report: Report) -> None:
+        self._now = report
+        for item, positions in report.done:
+            del self._pending[item]
+            self._pending_bytes -= item.pending_bytes
+            self._puts += len(positions)
+            self._put_bytes += item.put_bytes
+            if not item.future.done():
+                item.future.set_result(positions)
+        if report.done:
+            self._commits += 1
+            self._commit_seconds += report.commit_seconds
+        if report.failed is not None:
+            self._end(report.failed)
+        if self._room_waiters and (self._failed or self.free_bytes() > 0):
+            for waiter in self._room_waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+        if report.done:
+            for callback in self._subscribers:
+                callback()
+
+    def _end(self, error: Exception) -> None:
+        if isinstance(error, ChannelDamaged):
+            self._found_damage(error)
+        self._failed = error
+        for item in self._pending:
+            if not item.future.done():
+                item.future.set_exception(error)
+                item.future.exception()  # whoever waits sees it; nobody need wait
+        self._pending.clear()
+        self._pending_bytes = 0
+
+    def _found_damage(self, error: ChannelDamaged) -> None:
+        # Should the mark fail, the next open still checks every value: this is no clean stop.
+        with suppress(ChannelUnavailable):
+            mark_damaged(self._path, str(error))
+        self._failed = self._failed or error
+
+    def free_bytes(self) -> int:
+        """What puts may still take, those that were submitted counted as taken. 0 from the high
+        mark until below the low mark, at the disk's floor, and in trouble."""
+        if self._now.trouble or self._failed is not None:
+            return 0
+        now = self._now
+        sizes = Sizes(now.used_bytes, now.file_bytes, now.disk_free_bytes, self._pending_bytes)
+        return self._room.free_bytes(sizes)
+
+    async def wait_room(self) -> None:
+        """Returns once there is room. Raises as `submit` does when the channel has ended."""
+        while self.free_bytes() <= 0:
+            if self._failed is not None:
+                raise self._failed
+            waiter = self._loop.create_future()
+            self._room_waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._room_waiters.discard(waiter)
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """`callback` is called on the loop after every group commit."""
+        self._subscribers.append(callback)
+
+    async def close(self) -> None:
+        """Commits all that was submitted, then notes a clean stop. ChannelUnavailable when
+        commits did not succeed within 10 s: what was not committed is not on disk, and its
+        futures say so. A second call waits for the first."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        self._writer.stop()
+        await asyncio.to_thread(self._writer.join, CLOSE_WITHIN_S)
+        if self._writer.is_alive():
+            self._writer.give_up()
+            await asyncio.to_thread(self._writer.join, CLOSE_WITHIN_S)
+        await asyncio.sleep(0)  # the writer's last report
+        try:
+            if self._writer.is_alive():
+                # Stuck in the kernel: the file stays open, and locked, until this process ends.
+                error = ChannelUnavailable(f"the disk of {self._path} does not answer")
+                self._end(error)
+                raise error
+            self._environment.close()
+            if isinstance(self._failed, ChannelUnavailable):
+                raise self._failed
+            if self._failed is None:
+                mark_clean(self._path)
+            self._failed = self._failed or ChannelUnavailable("the channel is closed")
+        finally:
+            if not self._writer.is_alive():
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+                os.close(self._lock)
+
+    def stats(self) -> ChannelStats:
+        """As of the last commit. Of outputs that are no longer configured, those that still
+        hold batches are there too."""
+        now = self._now
+        state = now.state
+        return ChannelStats(
+            channel_id=self.channel_id,
+            size_bytes=self._limits.size_bytes_max,
+            used_bytes=now.used_bytes,
+            free_bytes=self.free_bytes(),
+            disk_free_bytes=now.disk_free_bytes,
+            batches=state.batches,
+            dead=state.dead,
+            queues=self._queue_stats(state),
+            commits=self._commits,
+            commit_seconds=self._commit_seconds,
+            puts=self._puts,
+            put_bytes=self._put_bytes,
+            trouble=str(self._failed) if self._failed is not None else now.trouble,
+            set_aside=self._set_aside,
+        )
+
+    def _queue_stats(self, state: State) -> dict[str, QueueStats]:
+        return {
+            name: QueueStats(
+                totals.batches,
+                totals.events,
+                totals.size_bytes,
+                self.oldest_ms(totals.id) if totals.batches else None,
+            )
+            for name, totals in state.outputs.items()
+            if name in self._outputs or totals.batches
+        }
+
+
+def _pending_bytes(puts: Sequence[Put]) -> int:
+    return sum(
+        pages(len(put.record)) + _ITEM_BYTES * len(put.outputs) + len(put.note) for put in puts
+    )

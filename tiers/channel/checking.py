@@ -1,0 +1,126 @@
+"""Looking at every value of a channel: at each open that follows no clean stop, and for
+`tiers channel check`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from lmdb.verify import VerifyError, verify
+
+from tiers.channel.environment import AnyTransaction, Environment, Views
+from tiers.channel.layout import (
+    DEAD_KEY,
+    IDENTITY,
+    POSITION,
+    QUEUE_KEY,
+    SEEN_KEY,
+    STATE,
+    Identity,
+    State,
+    Totals,
+    unguard,
+    unpack_identity,
+    unpack_item,
+    unpack_letter,
+    unpack_state,
+)
+from tiers.core import batch, dedupe
+from tiers.errors import BatchError, ChannelDamaged
+
+
+class Head(NamedTuple):
+    """The two values of `meta`."""
+
+    identity: Identity
+    state: State
+
+
+def structure_problems(path: Path) -> list[str]:
+    """What lmdb.verify finds wrong with the file; it never opens it as a database."""
+    try:
+        return [str(problem) for problem in verify(str(path))]  # type: ignore[no-untyped-call]
+    except (VerifyError, OSError, ValueError, IndexError, OverflowError, MemoryError) as error:
+        return [str(error) or type(error).__name__]
+
+
+def read_head(environment: Environment, txn: AnyTransaction) -> Head | None:
+    """Identity and state; None in a channel that was not begun. Raises ChannelDamaged."""
+    meta = environment.db["meta"]
+    identity = txn.get(IDENTITY, db=meta)
+    state = txn.get(STATE, db=meta)
+    if identity is None and state is None:
+        return None
+    if identity is None or state is None:
+        raise ChannelDamaged("one of the two values of meta is missing")
+    return Head(
+        unpack_identity(unguard("meta", IDENTITY, identity)),
+        unpack_state(unguard("meta", STATE, state)),
+    )
+
+
+def value_problems(environment: Environment, *, bodies: bool) -> Iterator[str]:
+    """What is wrong with values: checksums, what cannot be decoded, totals that do not fit.
+    With `bodies` the records too."""
+    with environment.viewing() as txn:
+        try:
+            head = read_head(environment, txn)
+        except ChannelDamaged as error:
+            yield str(error)
+            head = None
+        for name in ("notes", "queue", "records", "seen", "dead"):
+            for key, stored in txn.cursor(environment.db[name]):
+                try:
+                    _decode(name, bytes(key), unguard(name, key, stored))
+                except (ChannelDamaged, ValueError) as error:
+                    yield f"{name}: {error}"
+        if head is not None:
+            yield from _total_problems(environment, txn, head.state)
+        if bodies:
+            yield from _body_problems(environment, txn)
+
+
+def _decode(database: str, key: bytes, value: bytes) -> None:
+    lengths = {"notes": POSITION, "queue": QUEUE_KEY, "seen": SEEN_KEY, "dead": DEAD_KEY}
+    if database in lengths and len(key) != lengths[database].size:
+        raise ChannelDamaged(f"key {key!r} has a wrong length")
+    if database == "queue":
+        unpack_item(value)
+    elif database == "seen":
+        dedupe.decode(value)
+    elif database == "dead":
+        unpack_letter(value)
+
+
+def _total_problems(environment: Environment, txn: Views, state: State) -> Iterator[str]:
+    found = {one.id: Totals(one.id) for one in state.outputs.values()}
+    batches = environment.db["batches"]
+    for key, stored in txn.cursor(environment.db["queue"]):
+        output_id, position = QUEUE_KEY.unpack(key)
+        item = unpack_item(bytes(stored[4:]))
+        if output_id not in found:
+            yield f"queue: position {position} waits for an output {output_id} that is not known"
+            continue
+        totals = found[output_id]
+        totals.batches += 1
+        totals.events += item.count
+        totals.size_bytes += item.size
+        if txn.get(POSITION.pack(position), db=batches) is None:
+            yield f"queue: position {position} has no batch"
+    for name, totals in state.outputs.items():
+        if totals != found[totals.id]:
+            yield f"state: output {name} has {found[totals.id]}, written down is {totals}"
+    for what, database, count in (
+        ("batches", "batches", state.batches),
+        ("dead letters", "dead", state.dead),
+    ):
+        there = txn.stat(environment.db[database])["entries"]
+        if there != count:
+            yield f"state: there are {there} {what}, written down are {count}"
+
+
+def _body_problems(environment: Environment, txn: Views) -> Iterator[str]:
+    for key, record in txn.cursor(environment.db["batches"]):
+        try:
+            batch.verify(bytes(record))
+        except BatchError as error:
+            yield f"batches: position {POSITION.unpack(key)[0]}: {error}"

@@ -1,0 +1,223 @@
+"""Keys and values of the channel's databases, with their bytes drawn.
+
+    database   key                                   value
+    batches    position u64                          record as given (its own checksum inside)
+    notes      position u64                          C | what the source keeps beside the batch
+    queue      output id u16 | position u64          C | item, see below
+    dead       position u64 | output id u16          C | msgpack [output, reason, at_ms, item]
+    records    key as given                          C | value as given
+    seen       origin 16 | block u64                 C | window, see core/dedupe.py
+    meta       "identity", "state"                   C | msgpack, see Identity and State
+
+All integers are big-endian. C is a u32: the CRC-32 of key and value. A record carries its own
+checksum, so every byte in the file that we wrote is covered by one.
+
+    item: | bits u8 | stored_ms u64 | count u32 | size u32 | origin 16 | seq u64 | hops, msgpack |
+           bit 0: flagged, bit 1: arrived from a peer (its window counts it), bit 2: has a note
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import msgpack
+from isal.isal_zlib import crc32
+
+from tiers.channel.change import Entry
+from tiers.core.batch import BatchId, Buffer, Hop
+from tiers.errors import ChannelDamaged
+
+FORMAT: Final = 1
+DATABASES: Final = ("batches", "notes", "queue", "records", "seen", "dead", "meta")
+RECORD_KEY_BYTES_MAX: Final = 511  # LMDB's own limit of a key
+IDENTITY: Final = b"identity"
+STATE: Final = b"state"
+SET_ASIDE: Final = b"channel/set-aside"  # a record: what happened to the channel before this one
+
+POSITION: Final = struct.Struct(">Q")
+QUEUE_KEY: Final = struct.Struct(">HQ")
+DEAD_KEY: Final = struct.Struct(">QH")
+SEEN_KEY: Final = struct.Struct(">16sQ")
+_CRC: Final = struct.Struct(">I")
+_ITEM: Final = struct.Struct(">BQII16sQ")
+_FLAGGED, _ARRIVED, _NOTED = 1, 2, 4
+
+
+def guard(key: bytes, value: bytes) -> bytes:
+    """The value as it is stored: behind its checksum."""
+    return _CRC.pack(crc32(value, crc32(key))) + value
+
+
+def unguard(database: str, key: Buffer, stored: Buffer) -> bytes:
+    """The value behind a checksum that is right. Raises ChannelDamaged."""
+    value = bytes(stored[_CRC.size :])
+    if len(stored) < _CRC.size or crc32(value, crc32(key)) != _CRC.unpack_from(stored)[0]:
+        raise ChannelDamaged(f"value of {bytes(key)!r} in {database} fails its checksum")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A batch in the queue of one output, as stored."""
+
+    flagged: bool
+    arrived: bool
+    noted: bool
+    stored_ms: int
+    count: int
+    size: int
+    id: BatchId
+    hops: bytes  # msgpack, see `pack_hops`
+
+    def pack(self) -> bytes:
+        bits = self.flagged * _FLAGGED | self.arrived * _ARRIVED | self.noted * _NOTED
+        numbers = (self.stored_ms, self.count, self.size, self.id.origin, self.id.seq)
+        return _ITEM.pack(bits, *numbers) + self.hops
+
+    def entry(self, position: int) -> Entry:
+        hops = unpack_hops(self.hops)
+        return Entry(position, self.flagged, hops, self.stored_ms, self.count, self.size)
+
+
+def unpack_item(value: bytes) -> Item:
+    """The item of these bytes, whose checksum was right. Raises ChannelDamaged."""
+    if len(value) <= _ITEM.size:
+        raise ChannelDamaged(f"queue item of {len(value)} bytes is too short")
+    bits, stored_ms, count, size, origin, seq = _ITEM.unpack_from(value)
+    flags = (bool(bits & _FLAGGED), bool(bits & _ARRIVED), bool(bits & _NOTED))
+    return Item(*flags, stored_ms, count, size, BatchId(origin, seq), value[_ITEM.size :])
+
+
+def pack_hops(hops: Sequence[Hop]) -> bytes:
+    return bytes(msgpack.packb([list(hop) for hop in hops]))
+
+
+def unpack_hops(data: bytes) -> tuple[Hop, ...]:
+    with decoding("hops"):
+        return tuple(Hop(str(agent), int(at_ms)) for agent, at_ms in msgpack.unpackb(data))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a channel is, written once."""
+
+    channel_id: bytes
+    begun_ms: int
+    format: int = FORMAT
+
+    def pack(self) -> bytes:
+        return bytes(msgpack.packb([self.format, self.channel_id, self.begun_ms]))
+
+
+def unpack_identity(value: bytes) -> Identity:
+    with decoding("identity"):
+        version, channel_id, begun_ms = msgpack.unpackb(value)
+        if version != FORMAT:
+            raise ChannelDamaged(f"channel has format {version}; this version reads {FORMAT}")
+        if not isinstance(channel_id, bytes) or len(channel_id) != 16:
+            raise ChannelDamaged("channel id is not 16 bytes")
+        return Identity(channel_id, int(begun_ms))
+
+
+@dataclass(slots=True)
+class Totals:
+    """What one output's queue holds."""
+
+    id: int
+    batches: int = 0
+    events: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(slots=True)
+class State:
+    """What changes with every group, written in its transaction."""
+
+    next_seq: int = 1
+    next_position: int = 1
+    groups: int = 0  # how many were committed: tells whether a doubtful commit took place
+    batches: int = 0
+    dead: int = 0
+    outputs: dict[str, Totals] = field(default_factory=dict)
+
+    def copy(self) -> "State":
+        outputs = {
+            name: Totals(one.id, one.batches, one.events, one.size_bytes)
+            for name, one in self.outputs.items()
+        }
+        return State(
+            self.next_seq, self.next_position, self.groups, self.batches, self.dead, outputs
+        )
+
+    def add_outputs(self, names: Sequence[str]) -> bool:
+        """Gives a new id to each output that is not known yet; whether there was one."""
+        added = False
+        for name in names:
+            if name not in self.outputs:
+                highest = max((one.id for one in self.outputs.values()), default=0)
+                self.outputs[name] = Totals(highest + 1)
+                added = True
+        return added
+
+    def pack(self) -> bytes:
+        outputs = [
+            [name, one.id, one.batches, one.events, one.size_bytes]
+            for name, one in self.outputs.items()
+        ]
+        numbers = [self.next_seq, self.next_position, self.groups, self.batches, self.dead]
+        return bytes(msgpack.packb([*numbers, outputs]))
+
+
+def unpack_state(value: bytes) -> State:
+    with decoding("state"):
+        next_seq, next_position, groups, batches, dead, outputs = msgpack.unpackb(value)
+        numbers = (int(next_seq), int(next_position), int(groups), int(batches), int(dead))
+        return State(*numbers, {name: Totals(*totals) for name, *totals in outputs})
+
+
+class Letter(NamedTuple):
+    """A dead letter as stored; its record stays in `batches`."""
+
+    output: str
+    reason: str
+    at_ms: int
+    item: Item
+
+    def pack(self) -> bytes:
+        return bytes(msgpack.packb([self.output, self.reason, self.at_ms, self.item.pack()]))
+
+
+def unpack_letter(value: bytes) -> Letter:
+    with decoding("dead letter"):
+        output, reason, at_ms, item = msgpack.unpackb(value)
+        return Letter(output, reason, at_ms, unpack_item(item))
+
+
+class decoding:
+    """The door of msgpack: what it cannot decode although the checksum was right."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ValueError | TypeError | msgpack.UnpackException):
+            raise ChannelDamaged(f"{self.what} cannot be decoded: {error}") from error
+
+
+def after(prefix: bytes) -> bytes | None:
+    """The least key greater than every key with this prefix; None when there is none."""
+    for place in range(len(prefix) - 1, -1, -1):
+        if prefix[place] != 0xFF:
+            return prefix[:place] + bytes([prefix[place] + 1])
+    return None
+
+
+def pages(size_bytes: int, page_bytes: int = 4096) -> int:
+    """Bytes that a value takes in the file: whole pages once it is too large for a leaf."""
+    if size_bytes <= page_bytes // 2:
+        return size_bytes + 64
+    return -(-(size_bytes + 16) // page_bytes) * page_bytes

@@ -1,0 +1,50 @@
+"""How much room puts still have: pure, from sizes that the writer measures.
+
+Two limits at once, each with its mark to stop at and its mark to go on from:
+ - live pages against the channel's size: stop at `high`, go on below `low`;
+ - the free space of the disk against its floor. Pages that are free inside the file cost no
+   disk, so at the floor puts may still go into them (into half of them, since free pages lie
+   scattered, and deletes need some too): else a channel that was emptied could never fill again.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """All in bytes."""
+
+    used: int  # live pages
+    file: int  # all pages of the file, free ones among them
+    disk_free: int
+    pending: int  # submitted and not committed
+
+
+@dataclass(slots=True)
+class Room:
+    size_bytes_max: int
+    high: float
+    low: float
+    free_floor_bytes: int
+    full: bool = False
+
+    def free_bytes(self, sizes: Sizes) -> int:
+        """What puts may still take; 0 from the high mark until below the low mark."""
+        filled = sizes.used + sizes.pending
+        disk = self._on_disk(sizes)
+        if self.full:
+            ample = min(
+                self.free_floor_bytes // 8, int((self.high - self.low) * self.size_bytes_max)
+            )
+            self.full = filled > self.low * self.size_bytes_max or disk < max(1, ample)
+        if not self.full:
+            room = min(int(self.high * self.size_bytes_max) - filled, disk)
+            if room > 0:
+                return room
+            self.full = True
+        return 0
+
+    def _on_disk(self, sizes: Sizes) -> int:
+        above_floor = max(0, sizes.disk_free - self.free_floor_bytes)
+        reusable = max(0, sizes.file - sizes.used) // 2
+        return above_floor + reusable - sizes.pending
