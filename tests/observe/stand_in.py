@@ -4,7 +4,7 @@
 
 `DIR/NAME/script.json` says how it behaves, and is read at each start and each request:
 `status` (laid over the plain one), `exit` (ends at once with that status), `drained` (its exit
-status after a drain, 0), `deaf` (takes no SIGTERM). What it lived through is appended to
+status after a drain, 0), `hold` (hears of a drain and goes on), `deaf` (takes no SIGTERM). What it lived through is appended to
 `DIR/NAME/lives.txt`, a word each.
 """
 
@@ -75,7 +75,8 @@ async def main(name: str, directory: Path) -> int:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, lambda: finish("stopped", 0))
     server = StatusServer(
-        lambda audit: plain_status(name) | script().get("status", {}),
+        lambda: plain_status(name) | script().get("status", {}),
+        lambda: {"origins": {}, "dead": {}},
         lambda: finish("drained", int(script().get("drained", 0))),
         directory,
         None,

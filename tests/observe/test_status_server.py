@@ -21,9 +21,11 @@ class Agent:
     def __init__(self) -> None:
         self.drains = 0
 
-    def snapshot(self, audit: bool) -> dict[str, Any]:
-        told = plain_status("edge-1")
-        return told | {"audit": {"origins": {}}} if audit else told
+    def snapshot(self) -> dict[str, Any]:
+        return plain_status("edge-1")
+
+    def audit(self) -> dict[str, Any]:
+        return {"origins": {}}
 
     def drain(self) -> None:
         self.drains += 1
@@ -31,7 +33,7 @@ class Agent:
 
 async def served(directory: Path, address: str | None = None) -> tuple[Agent, StatusServer]:
     agent = Agent()
-    server = StatusServer(agent.snapshot, agent.drain, directory, address)
+    server = StatusServer(agent.snapshot, agent.audit, agent.drain, directory, address)
     await server.start()
     return agent, server
 

@@ -78,6 +78,10 @@ class Cutter:
             cuts.append(self._take(now))
         return cuts
 
+    def is_open(self) -> bool:
+        """Whether a batch is being gathered."""
+        return self._open is not None
+
     def due_s(self) -> float | None:
         """When the open batch is due if the channel is idle then; None without one."""
         return None if self._open is None else self._cut_s + self.rules.linger_s

@@ -5,7 +5,7 @@
     up           in a session; may be sent batches          lost, silent, restarted -> suspect
     suspect      may come back; its batches wait for it     welcome -> up, failover_after -> down
     down         its batches may go to other peers          welcome -> up
-    draining     up, but wants no more batches              lost, silent, restarted -> suspect
+    draining     up, but wants no more batches              all acked -> down, lost -> suspect
 
 `_MOVES` is that table. A session lives from HELLO to the next HELLO; leaving `up` or `draining`
 ends it, and everything unacked of it becomes ambiguous: the peer may have it or not.
@@ -34,6 +34,7 @@ _MOVES: Final = {
     ("welcome", PeerState.SUSPECT): PeerState.UP,
     ("welcome", PeerState.DOWN): PeerState.UP,
     ("goodbye", PeerState.UP): PeerState.DRAINING,
+    ("left", PeerState.DRAINING): PeerState.DOWN,
     ("lost", PeerState.UP): PeerState.SUSPECT,
     ("lost", PeerState.DRAINING): PeerState.SUSPECT,
     ("late", PeerState.CONNECTING): PeerState.DOWN,

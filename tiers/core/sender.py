@@ -289,17 +289,27 @@ class Sender:
     def tick(self, now: float) -> Effects:
         """Call every 50 ms or so, and after a wait of any length."""
         for peer in list(self.peers.values()):
-            if peer.in_session:
+            settled = not peer.in_flight and not peer.ambiguous
+            if peer.state is PeerState.DRAINING and settled:
+                self._part(peer, now)
+            elif peer.in_session:
                 self._tick_session(peer, now)
             elif now - peer.since_s > self.limits.failover_after_s:
                 peer.move("late", now)
             if not peer.in_session and now >= peer.hello_s:
                 self._hello(peer, now)
-            if peer.leaving and not peer.in_flight and not peer.ambiguous:
+            if peer.leaving and settled:
                 del self.peers[peer.name]
                 self._effects.say.append((peer.name, Goodbye(peer.session)))
                 self._effects.gone.append(peer.name)
         return self._flow(now)
+
+    def _part(self, peer: Peer, now: float) -> None:
+        """It drains, and has acked everything: it need not wait for us."""
+        self._effects.say.append((peer.name, Goodbye(peer.session)))
+        peer.move("left", now)
+        peer.error = "draining: it takes no more"
+        peer.hello_s = now + self.limits.retry_max_s
 
     def _tick_session(self, peer: Peer, now: float) -> None:
         late_answer = peer.asked_s is not None and now - peer.asked_s > self.limits.ack_timeout_s
@@ -321,13 +331,6 @@ class Sender:
     def _lost(self, peer: Peer, now: float, why: str) -> None:
         if peer.move("lost", now):
             peer.error = why
-
-    def goodbye(self) -> Effects:
-        """We are leaving: peers need not keep credit for us."""
-        for peer in self.peers.values():
-            if peer.in_session:
-                self._effects.say.append((peer.name, Goodbye(peer.session)))
-        return self._done()
 
     # -- flow ------------------------------------------------------------------------------
 

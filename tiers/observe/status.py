@@ -10,6 +10,7 @@ any web page open in a browser that does, could stop the agent. `_routes` is the
 more is added (`/metrics`, the page).
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -51,18 +52,21 @@ def split_address(address: str) -> tuple[str, int]:
 class StatusServer:
     """Serves one agent's status from `start` until `stop`, on the loop it was started on.
 
-    `snapshot(audit)` gives the object to show; `drain()` begins draining and may be called any
+    `snapshot()` gives the object to show; `audit()` what is added for an audit, from a worker
+    thread since it may take long; `drain()` begins draining and may be called any
     number of times. `directory` is the agent's own, which it has locked: a socket found there is
     a dead one's. `address` is HOST:PORT or None."""
 
     def __init__(
         self,
-        snapshot: Callable[[bool], dict[str, Any]],
+        snapshot: Callable[[], dict[str, Any]],
+        audit: Callable[[], dict[str, Any]],
         drain: Callable[[], None],
         directory: Path,
         address: str | None,
     ) -> None:
         self._snapshot = snapshot
+        self._audit = audit
         self._drain = drain
         self._directory = directory
         self._address = address
@@ -102,12 +106,14 @@ class StatusServer:
         ]
 
     async def _get_status(self, request: web.Request) -> web.Response:
-        answer = self._snapshot(request.query.get("audit") == "1")
+        answer = self._snapshot()
+        if request.query.get("audit") == "1":
+            answer["audit"] = await asyncio.to_thread(self._audit)
         return web.json_response(answer, dumps=_compact, headers={"Cache-Control": "no-store"})
 
     async def _post_drain(self, request: web.Request) -> web.Response:
         self._drain()
-        return web.json_response({"state": self._snapshot(False).get("state", "draining")})
+        return web.json_response({"state": self._snapshot().get("state", "draining")})
 
     def _unix_socket(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

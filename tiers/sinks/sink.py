@@ -57,4 +57,7 @@ class Sink(Protocol):
 
     def drain(self) -> None: ...
 
+    def store_id(self) -> str:
+        """Identifies the store for agents that compare; empty while it is not known."""
+
     def status(self) -> dict[str, object]: ...

@@ -6,7 +6,7 @@ commit that stores it, not after its arrival: the sender deletes on ack.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import zmq
@@ -22,6 +22,7 @@ from tiers.topology import Address
 from tiers.transport.sockets import Socket
 
 TICK_S = 0.05
+PARTING_S = 10.0  # how long a draining agent waits for its senders to leave
 _BUNDLES_WAITING_MAX = 8  # in ZeroMQ's pipe of one sender; the rest waits in TCP
 
 
@@ -36,6 +37,7 @@ class ReceiverEnd:
         channel: Channel,
         limits: ReceiverLimits,
         outputs: Sequence[str],
+        stores: Callable[[], Mapping[str, str]],
         *,
         trouble: Callable[[str], None],
     ) -> None:
@@ -46,6 +48,8 @@ class ReceiverEnd:
         self.bytes_in = 0  # of records
         self._channel = channel
         self._outputs = tuple(outputs)
+        self._stores = stores
+        self._parting_s: float | None = None  # since when senders are asked to go
         self._trouble = trouble
         data_options: dict[int, int | bytes] = {
             zmq.RCVHWM: _BUNDLES_WAITING_MAX,
@@ -73,6 +77,7 @@ class ReceiverEnd:
             await asyncio.sleep(TICK_S)
 
     def _tick(self) -> None:
+        self.receiver.stores = self._stores()
         self._perform(self.receiver.tick(self._channel.free_bytes(), time.monotonic()))
 
     def _control(self, parts: list[zmq.Frame]) -> None:
@@ -143,7 +148,16 @@ class ReceiverEnd:
 
     def drain(self) -> None:
         """Tell the senders to send no more."""
+        self._parting_s = time.monotonic()
         self._perform(self.receiver.drain())
+
+    def settled(self) -> bool:
+        """After `drain`: every sender has had its acks and left, or was waited for long enough,
+        and nothing is on its way to disk."""
+        assert self._parting_s is not None
+        waited_s = time.monotonic() - self._parting_s
+        gone = not self.receiver.senders or waited_s > PARTING_S
+        return gone and not self.receiver.pending()
 
     def close(self) -> None:
         """Close both sockets."""

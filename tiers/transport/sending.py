@@ -237,9 +237,10 @@ class SenderGroup:
         for pending, reason in later:
             self._perform(self.sender.unreadable(pending, reason))
 
-    def leave(self) -> None:
-        """Tell the peers that this agent stops."""
-        self._perform(self.sender.goodbye())
+    async def settled(self) -> None:
+        """After `set_peers({})`: until nothing is under way to any peer."""
+        while self.sender.peers:  # noqa: ASYNC110 the core has no events to wait for
+            await asyncio.sleep(TICK_S)
 
     def close(self) -> None:
         """Close every socket. What is not acked stays in the channel."""

@@ -108,7 +108,7 @@ class Socket:
             except zmq.Again:
                 return
             self._receive(parts)
-            if self._closed:
+            if self._socket.closed:
                 return
         self._wake()
 

@@ -1,0 +1,251 @@
+"""Where sources hand in events: cut into batches, compressed in threads, sealed, stored.
+
+    put -> cutter -> compress (thread) -> seal: next seq -> channel.submit -> receipts
+
+One intake per source keeps the order of that source: batches are sealed and submitted in the
+order in which they were cut, so positions on disk never run ahead of events. Sequence numbers are
+given in the loop step that submits, so they have no gaps whatever dies when.
+"""
+
+import asyncio
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+import msgpack
+from isal.isal_zlib import crc32
+
+from tiers.channel.change import Change, Put
+from tiers.channel.channel import Channel
+from tiers.core.batch import BatchId, Buffer, Envelope, Hop, seal
+from tiers.core.codecs import compressor
+from tiers.core.cutting import Cut, Cutter, CuttingRules
+
+UNDER_WAY_BYTES_MAX = 8 << 20  # raw bytes of one source between `put` and the disk
+
+
+@dataclass(slots=True)
+class _Job:
+    """A cut on its way: compressed when `body` is done."""
+
+    cut: Cut
+    body: "asyncio.Future[tuple[bytes, int]] | None"  # stored bytes and their CRC
+    receipts: list["asyncio.Future[None]"] = field(default_factory=list)
+
+
+class Press:
+    """Compresses in a few threads, one compressor each; shared by an agent's sources."""
+
+    def __init__(self, codec: str, level: int, threads: int = 2) -> None:
+        self.codec = codec
+        self._level = level
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="press")
+        self._local = threading.local()
+
+    def press(self, cut: Cut) -> "asyncio.Future[tuple[bytes, int]]":
+        """The body of a cut as stored, and its CRC-32."""
+        return asyncio.get_running_loop().run_in_executor(self._pool, self._press, cut.blocks)
+
+    def _press(self, blocks: Sequence[Buffer]) -> tuple[bytes, int]:
+        compress: Callable[[Buffer], bytes] | None = getattr(self._local, "compress", None)
+        if compress is None:
+            compress = self._local.compress = compressor(self.codec, self._level)
+        body = compress(blocks[0] if len(blocks) == 1 else b"".join(blocks))
+        return body, crc32(body)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class SourceIntake:
+    """The `Intake` of one source (see sources/source.py)."""
+
+    def __init__(
+        self,
+        source: str,
+        agent: str,
+        channel: Channel,
+        outputs: Sequence[str],
+        press: Press,
+        rules: CuttingRules,
+        event_size_max: int,
+    ) -> None:
+        self.block_size_max = rules.size_bytes
+        self.event_size_max = event_size_max
+        self._prefix = b"position/" + source.encode() + b"/"
+        found = channel.records(self._prefix)
+        self.positions: Mapping[bytes, bytes] = {
+            key[len(self._prefix) :]: value for key, value in found.items()
+        }
+        self.counters: Counter[str] = Counter()
+        self.error = ""
+        self.events = 0  # on disk
+        self.bytes = 0  # on disk, raw
+        self._agent = agent
+        self._channel = channel
+        self._outputs = tuple(outputs)
+        self._press = press
+        self._cutter = Cutter(rules)
+        self._jobs: deque[_Job] = deque()
+        self._receipts: list[asyncio.Future[None]] = []  # of the open batch
+        self._under_way = 0  # raw bytes
+        self._cuts_under_way = 0
+        self._changed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._failure: BaseException | None = None
+
+    # -- for the source ----------------------------------------------------------------------
+
+    async def put(
+        self,
+        block: Buffer,
+        count: int,
+        headers: Mapping[str, str],
+        *,
+        time_ms: int | None = None,
+        positions: Mapping[bytes, bytes | None] | None = None,
+    ) -> Awaitable[None]:
+        """See `Intake.put`."""
+        while not self.has_room():
+            if self._channel.free_bytes() <= 0:
+                await self._channel.wait_room()
+            else:
+                self._changed.clear()
+                await self._changed.wait()
+        if self._failure is not None:
+            raise self._failure
+        receipt: asyncio.Future[None] = self._loop.create_future()
+        if time_ms is None:
+            time_ms = time.time_ns() // 1_000_000
+        self._under_way += len(block)
+        cuts = self._cutter.add(block, count, headers, time_ms, positions or {}, self._loop.time())
+        # Of what was cut, only the last may hold this block: when nothing is open after it.
+        if cuts and self._cutter.is_open():
+            self._start(cuts.pop())
+        while len(cuts) > 1:
+            self._start(cuts.pop(0))
+        self._receipts.append(receipt)
+        if cuts:
+            self._start(cuts.pop())
+        self._flow()
+        return receipt
+
+    def has_room(self) -> bool:
+        return self._channel.free_bytes() > 0 and self._under_way < UNDER_WAY_BYTES_MAX
+
+    def count(self, counter: str, by: int = 1) -> None:
+        self.counters[counter] += by
+
+    def trouble(self, text: str) -> None:
+        self.error = text
+
+    # -- for the agent -----------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """Everything that was put is on disk."""
+        cut = self._cutter.flush(self._loop.time())
+        if cut is not None:
+            self._start(cut)
+        while self._cuts_under_way:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _flow(self) -> None:
+        """Cut what is due, or come back when it will be."""
+        now = self._loop.time()
+        cut = self._cutter.due(now, busy=self._cuts_under_way > 0)
+        if cut is not None:
+            self._start(cut)
+        due = self._cutter.due_s()
+        if due is not None and not self._cuts_under_way and self._timer is None:
+            self._timer = self._loop.call_at(due, self._timed)
+
+    def _timed(self) -> None:
+        self._timer = None
+        self._flow()
+
+    def _start(self, cut: Cut) -> None:
+        job = _Job(cut, self._press.press(cut) if cut.count else None, self._receipts)
+        self._receipts = []
+        self._cuts_under_way += 1
+        self._jobs.append(job)
+        if job.body is None:
+            self._submit_ready()
+        else:
+            job.body.add_done_callback(self._pressed)
+
+    def _pressed(self, body: "asyncio.Future[tuple[bytes, int]]") -> None:
+        if not body.cancelled() and (error := body.exception()) is not None:
+            self._failure = error
+            self._changed.set()
+            return
+        self._submit_ready()
+
+    def _submit_ready(self) -> None:
+        """Submit from the front what is compressed: order is kept."""
+        while self._jobs and ((body := self._jobs[0].body) is None or body.done()):
+            job = self._jobs.popleft()
+            if body is not None and body.cancelled():
+                return
+            done = self._channel.submit(self._change(job, body.result() if body else None))
+            done.add_done_callback(partial(self._stored, job))
+
+    def _change(self, job: _Job, pressed: tuple[bytes, int] | None) -> Change:
+        cut = job.cut
+        records = {self._prefix + key: value for key, value in cut.positions.items()}
+        if pressed is None:
+            return Change(records=records)
+        body, crc = pressed
+        now_ms = time.time_ns() // 1_000_000
+        envelope = Envelope(
+            origin=self._channel.channel_id,
+            seq=self._channel.next_seq(),
+            count=cut.count,
+            size=cut.size,
+            headers=cut.headers,
+            sealed=now_ms,
+            time=cut.bucket_ms,
+            framing="lines",
+            codec=self._press.codec,
+        )
+        put = Put(
+            BatchId(envelope.origin, envelope.seq),
+            seal(envelope, body, crc),
+            cut.count,
+            self._outputs,
+            hops=(Hop(self._agent, now_ms),),
+            note=msgpack.packb([self._prefix, cut.positions]) if cut.positions else b"",
+        )
+        return Change(puts=(put,), records=records)
+
+    def _stored(self, job: _Job, future: "asyncio.Future[tuple[int, ...]]") -> None:
+        if future.cancelled():
+            return
+        error = future.exception()
+        for receipt in job.receipts:
+            if not receipt.done():
+                if error is None:
+                    receipt.set_result(None)
+                else:
+                    receipt.cancel()
+        if error is not None:
+            self._failure = error
+        else:
+            self.events += job.cut.count
+            self.bytes += job.cut.size
+        self._under_way -= job.cut.size
+        self._cuts_under_way -= 1
+        self._changed.set()
+        self._flow()
+
+    def close(self) -> None:
+        """No timer outlives the source."""
+        if self._timer is not None:
+            self._timer.cancel()

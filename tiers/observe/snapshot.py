@@ -1,0 +1,171 @@
+"""An agent at one moment, as the JSON that status, the page and the supervisor read."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from tiers import __version__
+from tiers.channel.channel import Channel
+from tiers.core.batch import open_envelope
+from tiers.errors import BatchError
+
+if TYPE_CHECKING:
+    from tiers.agent import Agent
+
+_PAGE: Final = 1000
+
+
+def snapshot(agent: Agent) -> dict[str, Any]:
+    """The whole status. Times are ms since the epoch, ages seconds, sizes bytes."""
+    now_ms = time.time_ns() // 1_000_000
+    outputs = _outputs(agent, now_ms)
+    sources = _sources(agent)
+    channel = _channel(agent, now_ms)
+    receiver = agent.receiver
+    at_ms, text = agent.last_error
+    return {
+        "agent": agent.name,
+        "tier": agent.tier.name,
+        "topology": agent.topology.name,
+        "pid": os.getpid(),
+        "version": __version__,
+        "state": agent.state,
+        "healthy": _is_healthy(agent, channel, sources, outputs),
+        "started_ms": agent.started_ms,
+        "now_ms": now_ms,
+        "generation": agent.reloading.generation,
+        "topology_error": agent.reloading.error,
+        "restart_needed": agent.reloading.restart_needed,
+        "events_in": sum(s["events"] for s in sources) + (receiver.events_in if receiver else 0),
+        "bytes_in": sum(s["bytes"] for s in sources) + (receiver.bytes_in if receiver else 0),
+        "events_out": sum(output["events_out"] for output in outputs),
+        "bytes_out": sum(output["bytes_out"] for output in outputs),
+        "channel": channel,
+        "sources": sources,
+        "outputs": outputs,
+        "receiver": receiver.status() if receiver else None,
+        "last_error": {"at_ms": at_ms, "text": text} if text else None,
+    }
+
+
+def audit(channel: Channel) -> dict[str, Any]:
+    """Which batch ids are here, as runs by origin. Reads every envelope: not for every look."""
+    from tiers.core.runs import runs_of
+
+    held: dict[bytes, set[int]] = {}
+    for output in channel.stats().queues:
+        position = 0
+        while entries := channel.entries(output, position, _PAGE):
+            for entry in entries:
+                position = entry.position
+                try:
+                    key = channel.envelope(position).id
+                except BatchError:
+                    continue  # released meanwhile, or damaged: then its output buries it
+                held.setdefault(key.origin, set()).add(key.seq)
+    dead: dict[bytes, set[int]] = {}
+    position = 0
+    while letters := channel.dead_letters(position, _PAGE):
+        for letter in letters:
+            position = letter.position
+            try:
+                key = open_envelope(letter.record).id
+            except BatchError:
+                continue
+            dead.setdefault(key.origin, set()).add(key.seq)
+    held.setdefault(channel.channel_id, set())
+    own = channel.channel_id
+    return {
+        "origins": {
+            origin.hex(): {
+                "held": runs_of(seqs),
+                **({"next_seq": channel.stored_seq() + 1} if origin == own else {}),
+            }
+            for origin, seqs in held.items()
+        },
+        "dead": {origin.hex(): runs_of(seqs) for origin, seqs in dead.items()},
+    }
+
+
+def _is_healthy(
+    agent: Agent,
+    channel: dict[str, Any],
+    sources: list[dict[str, Any]],
+    outputs: list[dict[str, Any]],
+) -> bool:
+    """Working, with nothing that a person should act on."""
+    if agent.state not in ("running", "draining", "drained"):
+        return False
+    if channel["trouble"] or channel["set_aside"] or channel["dead"] or agent.reloading.error:
+        return False
+    if any(part["error"] for part in (*sources, *outputs)):
+        return False
+    groups = agent.groups.values()
+    return all(any(p.in_session for p in g.sender.peers.values()) for g in groups)
+
+
+def _channel(agent: Agent, now_ms: int) -> dict[str, Any]:
+    stats = agent.channel.stats()
+    oldest = [q.oldest_ms for q in stats.queues.values() if q.oldest_ms is not None]
+    return {
+        "id": stats.channel_id.hex(),
+        "size_bytes": stats.size_bytes,
+        "used_bytes": stats.used_bytes,
+        "free_bytes": stats.free_bytes,
+        "disk_free_bytes": stats.disk_free_bytes,
+        "batches": stats.batches,
+        "dead": stats.dead,
+        "oldest_s": _age_s(min(oldest, default=None), now_ms),
+        "commits": stats.commits,
+        "commit_s": stats.commit_seconds,
+        "puts": stats.puts,
+        "put_bytes": stats.put_bytes,
+        "trouble": stats.trouble,
+        "set_aside": stats.set_aside,
+    }
+
+
+def _age_s(since_ms: int | None, now_ms: int) -> float:
+    return 0.0 if since_ms is None else max(0.0, (now_ms - since_ms) / 1000)
+
+
+def _sources(agent: Agent) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": running.name,
+            "type": running.kind,
+            "state": running.state,
+            "events": running.intake.events,
+            "bytes": running.intake.bytes,
+            "counters": dict(running.intake.counters),
+            "error": running.intake.error,
+            "detail": running.source.status(),
+        }
+        for running in agent.sources
+    ]
+
+
+def _outputs(agent: Agent, now_ms: int) -> list[dict[str, Any]]:
+    queues = agent.channel.stats().queues
+    outputs = []
+    for name in agent.topology.outputs(agent.name):
+        queue = queues[name]
+        group = agent.groups.get(name)
+        detail = group.status() if group is not None else agent.sinks[name].status()
+        outputs.append(
+            {
+                "name": name,
+                "kind": "sink" if group is None else "sender",
+                "batches": queue.batches,
+                "events": queue.events,
+                "bytes": queue.size_bytes,
+                "oldest_s": _age_s(queue.oldest_ms, now_ms),
+                "events_out": group.events_out if group else detail.get("events_out", 0),
+                "bytes_out": group.bytes_out if group else detail.get("bytes_out", 0),
+                "error": agent.error_of(name),
+                "detail": detail,
+            }
+        )
+    return outputs
