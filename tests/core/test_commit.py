@@ -1,0 +1,401 @@
+"""The publish protocol: its table, its calls, and a search of all that a sink and a store can do.
+
+The search drives the code that ships. It takes one batch through up to three file ids, with a
+crash at every step, answers lost before and after the deed, and calls carried out at any time
+after their caller believed them lost, and another sink that fences any file that it can see.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiers.core import commit, layout
+from tiers.core.batch import BatchId
+from tiers.core.commit import TABLE, Answer, Plan, Publication, State
+from tiers.core.filing import Ref
+from tiers.core.manifest import decode
+from tiers.errors import ChannelDamaged
+
+DAY = "2026-11-23"
+ORIGIN = b"o" * 16
+REFS = (
+    Ref(4, BatchId(ORIGIN, 7), 10, False, 100, 0.0),
+    Ref(5, BatchId(ORIGIN, 9), 1, True, 9, 0.0),
+)
+
+
+def plan(file_id: int = 1) -> Plan:
+    name = layout.file_name("s.o.1", file_id)
+    return Plan("s.o.1", file_id, DAY, f"web/{name}.log", "none", REFS, (4, 5))
+
+
+# --- the straight way, and each call -----------------------------------------------------------
+
+
+def test_the_straight_way() -> None:
+    publication = Publication(plan())
+    tmp = f".tiers/{DAY}/tmp/s.o.1-0000000001"
+    manifest = f".tiers/{DAY}/manifests/s.o.1-0000000001"
+    assert publication.call(1) == commit.KeepPlan(plan())
+    publication.answer(Answer.DONE)
+    assert publication.call(2) == commit.Write(plan(), tmp)
+    publication.written(1234)
+    staged = publication.call(0xABC)
+    assert isinstance(staged, commit.WriteSmall)
+    assert staged.path == f".tiers/{DAY}/tmp/s.o.1-0000000000000abc.small"
+    publication.answer(Answer.DONE)
+    assert publication.call(4) == commit.Move(staged.path, manifest)
+    publication.answer(Answer.DONE)
+    assert publication.call(5) == commit.Move(tmp, "web/s.o.1-0000000001.log")
+    publication.answer(Answer.DONE)
+    assert publication.call(6) == commit.Release(plan())
+    publication.answer(Answer.DONE)
+    assert publication.ended
+    assert publication.state is State.PUBLISHED
+
+    said = decode(staged.content)
+    assert (said.sink, said.file_id, said.day, said.path) == ("s.o.1", 1, DAY, plan().path)
+    assert (said.codec, said.size_bytes) == ("none", 1234)
+    assert [(i.id.seq, i.events, i.flagged) for i in said.items] == [(7, 10, False), (9, 1, True)]
+
+
+@pytest.mark.parametrize("state", [State.INTEND, State.PUBLISH])
+def test_a_missing_directory_is_made_and_the_move_made_again(state: State) -> None:
+    publication = Publication(plan(), state)
+    move = publication.call(1)
+    assert isinstance(move, commit.Move)
+    publication.answer(Answer.NO_PARENT)
+    assert publication.call(1) == commit.MakeParents(move.target)
+    publication.answer(Answer.LOST)
+    publication.answer(Answer.DONE)
+    assert publication.call(1) == move
+
+
+def test_what_became_is_asked_tmp_first_then_void_then_manifest() -> None:
+    publication = Publication.found(plan())
+    asked = []
+    for _ in range(3):
+        call = publication.call(1)
+        assert isinstance(call, commit.Ask)
+        asked.append(call.path.split("/")[2])
+        publication.answer(Answer.ABSENT)
+    assert asked == ["tmp", "void", "manifests"]
+    assert publication.call(1) == commit.Abandon(plan())
+    publication.answer(Answer.DONE)
+    assert publication.state is State.AGAIN
+
+
+def test_a_voided_file_is_emptied() -> None:
+    publication = Publication.found(plan())
+    publication.answer(Answer.THERE)
+    void = f".tiers/{DAY}/void/s.o.1-0000000001"
+    tmp = f".tiers/{DAY}/tmp/s.o.1-0000000001"
+    assert publication.call(1) == commit.Move(tmp, void)
+    publication.answer(Answer.NO_PARENT)
+    assert publication.call(1) == commit.MakeParents(void)
+    publication.answer(Answer.DONE)
+    publication.answer(Answer.TARGET_THERE)
+    assert publication.call(1) == commit.Replace(tmp, void)
+    publication.answer(Answer.DONE)
+    staged = publication.call(9)
+    assert isinstance(staged, commit.WriteSmall) and staged.content == b""
+    publication.answer(Answer.DONE)
+    assert publication.call(10) == commit.Replace(staged.path, void)
+    publication.answer(Answer.LOST)
+    assert isinstance(publication.call(1), commit.Abandon)
+
+
+def test_a_damaged_batch_leaves_with_the_file() -> None:
+    publication = Publication(plan(), State.WRITE)
+    publication.damaged(5, "checksum")
+    assert publication.state is State.ASK_TMP
+    publication.state = State.ABANDON
+    assert publication.call(1) == commit.Abandon(plan(), ((5, "checksum"),))
+
+
+def test_an_answer_that_cannot_be_is_our_own_mistake() -> None:
+    with pytest.raises(AssertionError, match="no answer"):
+        Publication(plan()).answer(Answer.THERE)
+    assert Publication(plan(), State.AGAIN).ended
+    with pytest.raises(AssertionError, match="has no call"):
+        Publication(plan(), State.AGAIN).call(1)
+
+
+STORE_STATES = [
+    s for s in State if s not in commit.ENDS and not s.name.startswith(("PLAN", "REL", "ABA"))
+]
+
+
+@pytest.mark.parametrize("state", STORE_STATES)
+def test_every_store_call_may_be_lost_or_refused(state: State) -> None:
+    assert (state, Answer.LOST) in TABLE
+    assert (state, Answer.REFUSED) in TABLE
+
+
+def test_back_off_grows_to_its_bound_and_never_overflows() -> None:
+    waits = [commit.backoff_s(failures, False, 0.999) for failures in range(1, 12)]
+    assert waits == sorted(waits) and waits[0] < 0.21
+    assert commit.backoff_s(10**6, False, 0.999) <= commit.BACKOFF_MAX_S
+    assert commit.backoff_s(1, True, 0.0) >= 1.0
+    assert commit.backoff_s(10**6, True, 0.999) <= commit.REFUSED_MAX_S
+
+
+# --- a plan's record ---------------------------------------------------------------------------
+
+
+@given(st.sets(st.integers(1, 2**40), max_size=50), st.integers(1, layout.FILE_ID_MAX))
+def test_a_plan_is_read_back(positions: set[int], file_id: int) -> None:
+    one = Plan("s", file_id, DAY, "a/b.log", "gzip", (), sorted(positions))
+    assert commit.decode_plan(file_id, commit.encode_plan(one)) == one
+
+
+def test_runs_of_positions_are_short() -> None:
+    one = Plan("s", 1, DAY, "a", "gzip", (), range(10**9, 10**9 + 16384))
+    assert len(commit.encode_plan(one)) < 50
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xc1", b"\x01", b"\x96\x02\xa1s\xa1d\xa1p\xa1c\x90", b"\xff"]
+)
+def test_a_strange_plan_condemns_the_channel(data: bytes) -> None:
+    with pytest.raises(ChannelDamaged, match="file 3"):
+        commit.decode_plan(3, data)
+
+
+# --- the search --------------------------------------------------------------------------------
+
+IDS = 3
+
+
+class World(NamedTuple):
+    """One batch. `places` has a set of marks per file id: t(mp), p(artial tmp), v(oid),
+    m(anifest), f(inal), F(inal of a partial tmp). `late` are calls that may yet be carried out."""
+
+    state: State | None  # of the publication; None: nothing is planned
+    file_id: int  # of the publication, and the counter in memory
+    planned: int  # file id of the plan in the channel; 0: none
+    counter: int  # in the channel
+    held: bool  # the batch is in the channel
+    places: tuple[frozenset[str], ...]
+    late: frozenset[tuple[str, int]]
+
+
+START = World(None, 0, 0, 0, True, (frozenset(),) * (IDS + 1), frozenset())
+
+
+def moved(
+    here: frozenset[str], source: str, targets: dict[str, str], over: bool = False
+) -> frozenset[str]:
+    """`here` after a move of `source` (t, or p with it) to where `targets` says."""
+    for mark in source:
+        if mark in here and (over or targets[mark] not in here):
+            return (here - {mark}) | {targets[mark]}
+    return here
+
+
+def carry_out(world: World, deed: str, file_id: int) -> World:
+    """The store does what a call of any time asks it to do."""
+    here = world.places[file_id]
+    if deed == "write":
+        here = (here - {"p"}) | {"t"}
+    elif deed == "partial":
+        here = (here - {"t"}) | {"p"}
+    elif deed == "intend":
+        here = here | {"m"}
+    elif deed == "publish":
+        here = here if here & {"f", "F"} else moved(here, "tp", {"t": "f", "p": "F"})
+    elif deed == "void":
+        here = moved(here, "tp", {"t": "v", "p": "v"})
+    elif deed == "void over":
+        here = moved(here, "tp", {"t": "v", "p": "v"}, over=True)
+    else:
+        raise AssertionError(deed)
+    places = list(world.places)
+    places[file_id] = here
+    return world._replace(places=tuple(places))
+
+
+DEEDS = {
+    State.WRITE: "write",
+    State.INTEND: "intend",
+    State.PUBLISH: "publish",
+    State.VOID: "void",
+    State.VOID_OVER: "void over",
+}
+ASKED = {State.ASK_TMP: "tp", State.ASK_VOID: "v", State.ASK_MANIFEST: "m"}
+
+
+def truth(world: World, state: State) -> Answer:
+    """What the store answers when it carries out the call of `state`."""
+    here = world.places[world.file_id]
+    if state in ASKED:
+        return Answer.THERE if here & set(ASKED[state]) else Answer.ABSENT
+    if state in (State.PUBLISH, State.VOID, State.VOID_OVER):
+        if not here & {"t", "p"}:
+            return Answer.SOURCE_GONE
+        if state is State.VOID and "v" in here:
+            return Answer.TARGET_THERE
+    if state is State.INTEND and "m" in here:
+        return Answer.TARGET_THERE
+    return Answer.DONE
+
+
+def told(world: World, answer: Answer) -> World:
+    """The publication is told; what it then holds is the world's new state."""
+    assert world.state is not None
+    publication = Publication(plan(world.file_id), world.state)
+    publication.call(1)
+    publication.answer(answer)
+    if publication.state in commit.ENDS:
+        return world._replace(state=None)
+    return world._replace(state=publication.state)
+
+
+def crashed(world: World) -> World:
+    if world.planned:
+        return world._replace(state=State.ASK_TMP, file_id=world.planned)
+    return world._replace(state=None, file_id=world.counter)
+
+
+def steps(world: World) -> Iterator[tuple[str, World]]:
+    for deed, file_id in world.late:
+        later = world._replace(late=world.late - {(deed, file_id)})
+        yield f"LATE {deed} {file_id}", carry_out(later, deed, file_id)
+    for file_id, here in enumerate(world.places):
+        if {"t", "m"} <= here:
+            yield f"fence {file_id}", carry_out(world, "void", file_id)
+    state, file_id = world.state, world.file_id
+    if state is None:
+        if world.held and file_id < IDS:
+            yield "plan", world._replace(state=State.PLAN, file_id=file_id + 1)
+        return
+    yield "crash", crashed(world)
+    if state is State.PLAN:
+        kept = world._replace(planned=file_id, counter=file_id)
+        yield "kept", told(kept, Answer.DONE)
+        yield "crash, kept", crashed(kept)
+    elif state is State.RELEASE:
+        released = world._replace(planned=0, held=False)
+        yield "released", told(released, Answer.DONE)
+        yield "crash, released", crashed(released)
+    elif state is State.ABANDON:
+        forgot = world._replace(planned=0)
+        yield "abandoned", told(forgot, Answer.DONE)
+        yield "crash, abandoned", crashed(forgot)
+    else:
+        yield from store_steps(world, state, file_id)
+
+
+def store_steps(world: World, state: State, file_id: int) -> Iterator[tuple[str, World]]:
+    name, deed = state.name.lower(), DEEDS.get(state)
+    answer = truth(world, state)
+    done = carry_out(world, deed, file_id) if deed and answer is Answer.DONE else world
+    yield f"{name}: {answer.name}", told(done, answer)
+    yield f"{name}: refused", told(world, Answer.REFUSED)
+    # Lost before the deed, after it, and to be carried out by and by; each ends in a crash as well.
+    lost = [("before", world), ("after", done)]
+    if deed:
+        lost.append(("late", world._replace(late=world.late | {(deed, file_id)})))
+    if state is State.WRITE:
+        lost.append(("partly", carry_out(world, "partial", file_id)))
+    for when, after in lost:
+        yield f"{name}: lost {when}", told(after, Answer.LOST)
+        yield f"{name}: crash {when}", crashed(after)
+
+
+def wrong(world: World) -> str:
+    finals = sum("f" in here for here in world.places)
+    if any("F" in here for here in world.places):
+        return "half a file is published"
+    if finals > 1:
+        return "published twice"
+    if not world.held and not finals:
+        return "released and not published"
+    return ""
+
+
+def search() -> tuple[str, int, set[World]]:
+    """What goes wrong (with its trace), the number of states, and those that cannot finish."""
+    came: dict[World, tuple[World | None, str]] = {START: (None, "")}
+    edges: dict[World, list[World]] = {}
+    todo = [START]
+    while todo:
+        world = todo.pop()
+        if found := wrong(world):
+            trace = []
+            at: World | None = world
+            while at is not None:
+                at, label = came[at]
+                trace.append(label)
+            return f"{found}: {' | '.join(reversed(trace))}", len(came), set()
+        edges[world] = []
+        for label, after in steps(world):
+            edges[world].append(after)
+            if after not in came:
+                came[after] = (world, label)
+                todo.append(after)
+    before: dict[World, list[World]] = {}
+    for world, afters in edges.items():
+        for after in afters:
+            before.setdefault(after, []).append(world)
+    # Finished, or out of file ids, which only the search is.
+    live = {w for w in edges if not w.held or (w.state is None and w.file_id == IDS)}
+    todo = list(live)
+    while todo:
+        for world in before.get(todo.pop(), []):
+            if world not in live:
+                live.add(world)
+                todo.append(world)
+    return "", len(edges), set(edges) - live
+
+
+def test_every_interleaving_publishes_once_and_can_finish() -> None:
+    found, states, stuck = search()
+    assert not found
+    assert not stuck
+    assert states > 1000
+
+
+@pytest.mark.parametrize(
+    ("state", "answer", "instead"),
+    [
+        (State.WRITE, Answer.LOST, State.STAGE),  # a write believed
+        (State.PUBLISH, Answer.LOST, State.RELEASE),  # a rename believed
+        (State.PUBLISH, Answer.LOST, State.ABANDON),  # a rename disbelieved
+        (State.PUBLISH, Answer.SOURCE_GONE, State.RELEASE),  # fenced, and not asked
+        (State.ASK_TMP, Answer.THERE, State.ABANDON),  # planned again with its tmp in place
+        (State.ASK_VOID, Answer.THERE, State.RELEASE),
+        (State.ASK_VOID, Answer.ABSENT, State.ABANDON),  # the manifest not asked
+        (State.ASK_MANIFEST, Answer.ABSENT, State.RELEASE),
+        (State.VOID, Answer.LOST, State.ABANDON),
+        (State.VOID, Answer.SOURCE_GONE, State.ABANDON),
+    ],
+)
+def test_the_search_catches_a_wrong_transition(
+    monkeypatch: pytest.MonkeyPatch, state: State, answer: Answer, instead: State
+) -> None:
+    monkeypatch.setitem(TABLE, (state, answer), instead)
+    found, _, _ = search()
+    assert found, "the search cannot see this"
+
+
+def test_the_search_catches_void_asked_before_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Order void, manifest, tmp: a pending file with its manifest then counts as published.
+    monkeypatch.setitem(TABLE, (State.ASK_TMP, Answer.ABSENT), State.ABANDON)
+    monkeypatch.setitem(TABLE, (State.ASK_MANIFEST, Answer.ABSENT), State.ASK_TMP)
+    monkeypatch.setattr(Publication, "found", lambda one: Publication(one, State.ASK_VOID))
+    for state, answer in list(TABLE):
+        if TABLE[state, answer] is State.ASK_TMP and state not in ASKED:
+            monkeypatch.setitem(TABLE, (state, answer), State.ASK_VOID)
+    monkeypatch.setattr(f"{__name__}.crashed", _crashed_asking_void)
+    found, _, _ = search()
+    assert found, "the search cannot see this"
+
+
+def _crashed_asking_void(world: World) -> World:
+    if world.planned:
+        return world._replace(state=State.ASK_VOID, file_id=world.planned)
+    return world._replace(state=None, file_id=world.counter)

@@ -1,0 +1,365 @@
+"""How a planned file becomes a published one, exactly once (commit.md). Pure: no store, no clock.
+
+A `Publication` is one planned file on its way. It says what to do now (`call`), is told what came
+of that (`answer`), and moves along one table:
+
+    PLAN -> WRITE -> STAGE -> INTEND -> PUBLISH -> RELEASE -> published
+              |                  |         |
+              +------------------+---------+--> ASK_TMP -> ASK_VOID -> ASK_MANIFEST -> again
+                                                  |           |              |
+                                                  v           v              v
+                                                 VOID ----> EMPTY        RELEASE
+                                                             |
+                                                             v
+                                                          ABANDON -> again
+
+Three things carry it. Whatever another agent may read arrives by a move. After a lost answer, as
+after a restart, nothing is believed: it is asked what became of the file, tmp before void before
+manifest, since a file only ever moves that way. And a tmp is never removed, only moved: a call
+that is carried out late then finds nothing to move. *Again* means: its batches are as they were,
+and go into another file under a new id.
+
+Places kept for the rest of commit.md: claims and looks (step 1) are states before WRITE, the
+check of claims and of the closed mark (step 3) is a state between INTEND and PUBLISH whose bad
+answer leads to VOID; parked batches leave with ABANDON, as damaged ones do now.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+import msgpack
+
+from tiers.core import layout
+from tiers.core.filing import Ref
+from tiers.core.manifest import Item, Manifest, encode
+from tiers.errors import ChannelDamaged
+
+BACKOFF_MIN_S: Final = 0.2
+BACKOFF_MAX_S: Final = 10.0
+REFUSED_MIN_S: Final = 2.0
+REFUSED_MAX_S: Final = 60.0
+
+
+class State(Enum):
+    """Where a file is. Each state but the last two is one call."""
+
+    PLAN = auto()
+    WRITE = auto()
+    STAGE = auto()
+    INTEND = auto()
+    INTEND_PARENT = auto()
+    PUBLISH = auto()
+    PUBLISH_PARENT = auto()
+    RELEASE = auto()
+    ASK_TMP = auto()
+    ASK_VOID = auto()
+    ASK_MANIFEST = auto()
+    VOID = auto()
+    VOID_PARENT = auto()
+    VOID_OVER = auto()
+    STAGE_EMPTY = auto()
+    EMPTY = auto()
+    ABANDON = auto()
+    PUBLISHED = auto()  # an end: the batches are out of the channel
+    AGAIN = auto()  # an end: the batches are to be planned anew
+
+
+class Answer(Enum):
+    """What came of a call."""
+
+    DONE = auto()
+    SOURCE_GONE = auto()
+    TARGET_THERE = auto()
+    NO_PARENT = auto()
+    THERE = auto()
+    ABSENT = auto()
+    LOST = auto()  # unclear: the deed may have been done, or may yet be
+    REFUSED = auto()  # a clear no, and nothing was changed
+    DAMAGED = auto()  # of WRITE: a batch's body cannot be read
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a file is to be, before a byte of it is written."""
+
+    sink: str
+    file_id: int
+    day: str
+    path: str  # the published file
+    codec: str
+    refs: Sequence[Ref] = ()  # by position; empty for a plan found after a restart
+    positions: Sequence[int] = ()  # of all its batches in the channel's queue
+
+    @property
+    def name(self) -> str:
+        return layout.file_name(self.sink, self.file_id)
+
+
+# --- calls: exactly one at a time, to the channel (durable when answered) or to the store --------
+
+
+@dataclass(frozen=True, slots=True)
+class KeepPlan:
+    """To the channel, in one change: this plan, and the counter of file ids raised to its id."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """To the channel, in one change: let go of all batches, forget the plan."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """To the channel, in one change: forget the plan, `dead` ones go to the dead letters."""
+
+    plan: Plan
+    dead: Sequence[tuple[int, str]] = ()  # (position, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """To the store: all batches of the plan, streamed into `path`."""
+
+    plan: Plan
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSmall:
+    """To the store: `content` into `path`."""
+
+    path: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class MakeParents:
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """To the store: is there such a file? THERE or ABSENT."""
+
+    path: str
+
+
+Call = KeepPlan | Release | Abandon | Write | WriteSmall | Move | Replace | MakeParents | Ask
+
+_S, _A = State, Answer
+# Every transition. A clear refusal, and a lost answer of a call that says nothing about the file
+# (staging, making parents, asking), repeats the state or begins asking anew: see `answer`.
+TABLE: Final[dict[tuple[State, Answer], State]] = {
+    (_S.PLAN, _A.DONE): _S.WRITE,
+    # The PUT and its length are one call: DONE means that tmp is there, whole and durable.
+    (_S.WRITE, _A.DONE): _S.STAGE,
+    (_S.WRITE, _A.DAMAGED): _S.ASK_TMP,
+    (_S.WRITE, _A.LOST): _S.ASK_TMP,
+    (_S.WRITE, _A.REFUSED): _S.ASK_TMP,  # a prefix may be there
+    # A staged name is drawn anew each time and nobody reads it, so staging again is harmless.
+    (_S.STAGE, _A.DONE): _S.INTEND,
+    (_S.STAGE, _A.LOST): _S.STAGE,
+    (_S.INTEND, _A.DONE): _S.PUBLISH,
+    (_S.INTEND, _A.NO_PARENT): _S.INTEND_PARENT,
+    (_S.INTEND, _A.SOURCE_GONE): _S.ASK_TMP,
+    (_S.INTEND, _A.TARGET_THERE): _S.ASK_TMP,
+    (_S.INTEND, _A.LOST): _S.ASK_TMP,
+    (_S.INTEND_PARENT, _A.DONE): _S.INTEND,
+    (_S.INTEND_PARENT, _A.LOST): _S.INTEND_PARENT,
+    (_S.PUBLISH, _A.DONE): _S.RELEASE,
+    (_S.PUBLISH, _A.NO_PARENT): _S.PUBLISH_PARENT,
+    (_S.PUBLISH, _A.SOURCE_GONE): _S.ASK_TMP,  # fenced, or published by a call thought lost
+    (_S.PUBLISH, _A.TARGET_THERE): _S.ASK_TMP,  # a stranger's file has our name: take another
+    (_S.PUBLISH, _A.LOST): _S.ASK_TMP,
+    (_S.PUBLISH_PARENT, _A.DONE): _S.PUBLISH,
+    (_S.PUBLISH_PARENT, _A.LOST): _S.PUBLISH_PARENT,
+    (_S.RELEASE, _A.DONE): _S.PUBLISHED,
+    # What became of it: in this order, never another, and from the start after a lost answer.
+    (_S.ASK_TMP, _A.THERE): _S.VOID,
+    (_S.ASK_TMP, _A.ABSENT): _S.ASK_VOID,
+    (_S.ASK_TMP, _A.LOST): _S.ASK_TMP,
+    (_S.ASK_VOID, _A.THERE): _S.STAGE_EMPTY,
+    (_S.ASK_VOID, _A.ABSENT): _S.ASK_MANIFEST,
+    (_S.ASK_VOID, _A.LOST): _S.ASK_TMP,
+    (_S.ASK_MANIFEST, _A.THERE): _S.RELEASE,
+    (_S.ASK_MANIFEST, _A.ABSENT): _S.ABANDON,
+    (_S.ASK_MANIFEST, _A.LOST): _S.ASK_TMP,
+    (_S.VOID, _A.DONE): _S.STAGE_EMPTY,
+    (_S.VOID, _A.NO_PARENT): _S.VOID_PARENT,
+    (_S.VOID, _A.SOURCE_GONE): _S.ASK_TMP,
+    # Void and tmp: a PUT was carried out after its tmp had been voided. It must go there, too.
+    (_S.VOID, _A.TARGET_THERE): _S.VOID_OVER,
+    (_S.VOID, _A.LOST): _S.ASK_TMP,
+    (_S.VOID_PARENT, _A.DONE): _S.VOID,
+    (_S.VOID_PARENT, _A.LOST): _S.ASK_TMP,
+    (_S.VOID_OVER, _A.DONE): _S.STAGE_EMPTY,
+    (_S.VOID_OVER, _A.NO_PARENT): _S.VOID_PARENT,
+    (_S.VOID_OVER, _A.SOURCE_GONE): _S.ASK_TMP,
+    (_S.VOID_OVER, _A.LOST): _S.ASK_TMP,
+    # Emptying only saves room: whatever comes of it, the mark stays.
+    (_S.STAGE_EMPTY, _A.DONE): _S.EMPTY,
+    (_S.STAGE_EMPTY, _A.LOST): _S.ABANDON,
+    (_S.STAGE_EMPTY, _A.REFUSED): _S.ABANDON,
+    (_S.EMPTY, _A.DONE): _S.ABANDON,
+    (_S.EMPTY, _A.SOURCE_GONE): _S.ABANDON,
+    (_S.EMPTY, _A.NO_PARENT): _S.ABANDON,
+    (_S.EMPTY, _A.LOST): _S.ABANDON,
+    (_S.EMPTY, _A.REFUSED): _S.ABANDON,
+    (_S.ABANDON, _A.DONE): _S.AGAIN,
+}
+ENDS: Final = frozenset({State.PUBLISHED, State.AGAIN})
+_CHANNEL_STATES: Final = frozenset({State.PLAN, State.RELEASE, State.ABANDON})
+# A refusal changed nothing, so these simply ask again (more slowly) until somebody has acted.
+TABLE.update(
+    ((state, Answer.REFUSED), state)
+    for state in State
+    if state not in ENDS | _CHANNEL_STATES and (state, Answer.REFUSED) not in TABLE
+)
+
+
+@dataclass(slots=True)
+class Publication:
+    """One planned file on its way to being published, or to being planned again."""
+
+    plan: Plan
+    state: State = State.PLAN
+    size_bytes: int = 0  # of the file, once it is written
+    dead: list[tuple[int, str]] = field(default_factory=list)
+    _small: str = ""
+
+    @classmethod
+    def found(cls, plan: Plan) -> "Publication":
+        """For a plan found in the channel after a restart."""
+        return cls(plan, State.ASK_TMP)
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDS
+
+    def call(self, number: int) -> Call:
+        """What to do now. `number` is drawn at random, anew for each call."""
+        plan, day, name = self.plan, self.plan.day, self.plan.name
+        tmp = layout.tmp_path(day, name)
+        manifest, void = layout.manifest_path(day, name), layout.void_path(day, name)
+        match self.state:
+            case State.PLAN:
+                return KeepPlan(plan)
+            case State.WRITE:
+                return Write(plan, tmp)
+            case State.STAGE | State.STAGE_EMPTY:
+                self._small = layout.small_path(day, plan.sink, number)
+                return WriteSmall(self._small, self._content())
+            case State.INTEND:
+                return Move(self._small, manifest)
+            case State.INTEND_PARENT:
+                return MakeParents(manifest)
+            case State.PUBLISH:
+                return Move(tmp, plan.path)
+            case State.PUBLISH_PARENT:
+                return MakeParents(plan.path)
+            case State.RELEASE:
+                return Release(plan)
+            case State.ASK_TMP:
+                return Ask(tmp)
+            case State.ASK_VOID:
+                return Ask(void)
+            case State.ASK_MANIFEST:
+                return Ask(manifest)
+            case State.VOID:
+                return Move(tmp, void)
+            case State.VOID_PARENT:
+                return MakeParents(void)
+            case State.VOID_OVER:
+                return Replace(tmp, void)
+            case State.EMPTY:
+                return Replace(self._small, void)
+            case _:
+                assert self.state is State.ABANDON, f"{self.state} has no call"
+                return Abandon(plan, tuple(self.dead))
+
+    def answer(self, answer: Answer) -> None:
+        """Take what came of the call."""
+        assert (self.state, answer) in TABLE, f"{answer} is no answer in {self.state}"
+        self.state = TABLE[self.state, answer]
+
+    def written(self, size_bytes: int) -> None:
+        """WRITE is DONE: tmp is there, whole, of this length."""
+        self.size_bytes = size_bytes
+        self.answer(Answer.DONE)
+
+    def damaged(self, position: int, reason: str) -> None:
+        """WRITE met a batch that cannot be read: the file ends here, and is planned again
+        without it."""
+        self.dead.append((position, reason))
+        self.answer(Answer.DAMAGED)
+
+    def _content(self) -> bytes:
+        if self.state is State.STAGE_EMPTY:
+            return b""
+        plan = self.plan
+        items = [Item(ref.id, ref.events, ref.flagged) for ref in plan.refs]
+        return encode(
+            Manifest(
+                plan.sink, plan.file_id, plan.day, plan.path, plan.codec, self.size_bytes, items
+            )
+        )
+
+
+def backoff_s(failures: int, refused: bool, random: float) -> float:
+    """How long to wait after that many failures in a row (from 1). `random` is in [0, 1)."""
+    assert failures > 0
+    least, most = (REFUSED_MIN_S, REFUSED_MAX_S) if refused else (BACKOFF_MIN_S, BACKOFF_MAX_S)
+    # The exponent is bounded: 2 ** failures of a store that is down for a week would overflow.
+    return float(min(most, least * 2 ** min(failures - 1, 16))) * (0.5 + random / 2)
+
+
+# --- a plan as it rests in the channel --------------------------------------------------------
+#
+#   msgpack [1, sink, day, path, codec, [first, length, first, length, ...]]
+#
+# under the key "plan/<output>/<file id, 10 digits>": runs of positions, since a bucket's batches
+# mostly follow each other.
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """The bytes of a plan's record."""
+    runs: list[int] = []
+    for position in plan.positions:
+        if runs and position == runs[-2] + runs[-1]:
+            runs[-1] += 1
+        else:
+            runs += (position, 1)
+    packed: bytes = msgpack.packb([1, plan.sink, plan.day, plan.path, plan.codec, runs])
+    return packed
+
+
+def decode_plan(file_id: int, data: bytes) -> Plan:
+    """A plan that `encode_plan` made, without refs. ChannelDamaged for any other bytes: the
+    channel compares its own checksum, so this is no accident that could be worked around."""
+    try:
+        version, sink, day, path, codec, runs = msgpack.unpackb(data)
+        if version != 1:
+            raise ValueError(f"version {version!r}; this reads 1")
+        pairs = zip(runs[::2], runs[1::2], strict=True)
+        positions = [p for first, length in pairs for p in range(first, first + length)]
+        return Plan(str(sink), file_id, str(day), str(path), str(codec), (), positions)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise ChannelDamaged(f"the plan of file {file_id} cannot be read: {error}") from error

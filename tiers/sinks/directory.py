@@ -1,0 +1,32 @@
+"""`type = "directory"`: files in a directory of this host, published by `renameat2`.
+
+A directory is a store for the agents of one host: NFS has no rename that never replaces.
+"""
+
+import os
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from tiers.sinks.file_sink import FileOptions, FileSink
+from tiers.sinks.sink import SinkContext
+from tiers.sinks.stores.local import LocalStore
+
+
+class DirectoryOptions(FileOptions):
+    """`root` is where the files go; a relative one is below the process's working directory."""
+
+    type: Literal["directory"] = "directory"
+    root: Path
+
+    def place(self) -> str:
+        # Not resolved through symbolic links: the answer must not depend on this host's disk.
+        return f"directory {os.path.abspath(self.root)}"  # noqa: PTH100
+
+
+class DirectorySink(FileSink):
+    """Publishes into a local directory."""
+
+    Options: ClassVar[type[DirectoryOptions]] = DirectoryOptions
+
+    def __init__(self, options: DirectoryOptions, context: SinkContext) -> None:
+        super().__init__(options, context, LocalStore(options.root))
