@@ -49,8 +49,7 @@ async def fill(
 ) -> None:
     """Stores line blocks as batches `first`, `first` + 1, ... of one origin."""
     puts = [
-        put(record(lines, seq), seq, lines.count(b"
-"), flagged=flagged)
+        put(record(lines, seq), seq, lines.count(b"\n"), flagged=flagged)
         for seq, lines in enumerate(blocks, first)
     ]
     await channel.submit(Change(puts=puts))
