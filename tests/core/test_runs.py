@@ -1,0 +1,37 @@
+"""Arithmetic of runs, against plain sets."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiers.core.runs import Runs, common, minus, runs_of, show, total, union
+
+numbers = st.sets(st.integers(0, 40))
+
+
+def numbers_of(runs: Runs) -> set[int]:
+    return {number for first, last in runs for number in range(first, last + 1)}
+
+
+@given(numbers)
+def test_runs_are_the_numbers_and_have_one_form(some: set[int]) -> None:
+    runs = runs_of(some)
+    assert numbers_of(runs) == some
+    assert total(runs) == len(some)
+    assert all(last + 1 < first for (_, last), (first, _) in zip(runs, runs[1:], strict=False))
+
+
+@given(numbers, numbers, numbers)
+def test_the_arithmetic_is_that_of_sets(a: set[int], b: set[int], c: set[int]) -> None:
+    assert union(runs_of(a), runs_of(b), runs_of(c)) == runs_of(a | b | c)
+    assert minus(runs_of(a), runs_of(b), runs_of(c)) == runs_of(a - b - c)
+    assert common(runs_of(a), runs_of(b)) == runs_of(a & b)
+
+
+def test_runs_that_overlap_are_joined() -> None:
+    assert union([[5, 9], [1, 3]], [[2, 4]]) == [[1, 9]]
+
+
+def test_show() -> None:
+    assert show([]) == ""
+    assert show([[1, 5], [7, 7]]) == "1-5, 7"
+    assert show([[n, n] for n in range(0, 20, 2)], most=3) == "0, 2, 4, and 7 runs more"
