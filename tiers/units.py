@@ -1,5 +1,6 @@
 """Sizes and durations as people write them: `"64MiB"`, `"2s"`, `"10min"`, or plain numbers."""
 
+import math
 import re
 from typing import Annotated
 
@@ -25,14 +26,17 @@ def _parse(value: object, units: dict[str, float] | dict[str, int], plain: str, 
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(what)
     if not isinstance(value, str):
-        if value < 0:
+        if value < 0 or not math.isfinite(value):
             raise ValueError(what)
         return float(value) if isinstance(value, float) else value
     match = _AMOUNT.fullmatch(value)
     unit = (match[2] or plain) if match else ""
     if match is None or unit not in units:
         raise ValueError(f"{what} (units: {', '.join(units)})")
-    return float(match[1]) * units[unit]
+    amount = float(match[1]) * units[unit]
+    if not math.isfinite(amount):
+        raise ValueError(what)
+    return amount
 
 
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]

@@ -1,0 +1,60 @@
+"""Where an agent listens and is reached: an IP address and a port.
+
+An agent's address is its data port; control is the port after it, so an agent needs both.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+_HOST_PORT = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:]*)):([0-9]{1,5})")
+WANTED = 'an address such as "10.0.0.11:7400" or "[::1]:7400"'
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """`host` is an IP address in its canonical spelling, without brackets."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: object, ports: int = 1) -> "Address":
+        """From `"10.0.0.11:7400"`, `"[::1]:7400"` or `"localhost:7400"`. `ports` is how many
+        ports from there on are needed. Raises ValueError, whose text is what was wanted."""
+        match = _HOST_PORT.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError(WANTED)
+        host = match[2] if match[1] is None else match[1]
+        try:
+            ip = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        except ValueError:
+            raise ValueError(f"{WANTED} (an IP address; names are not looked up yet)") from None
+        if match[1] is None and ip.version == 6:
+            raise ValueError(WANTED)
+        if not 1 <= (port := int(match[3])) <= 65536 - ports:
+            more = ": control is the port after it" if ports > 1 else ""
+            raise ValueError(f"a port from 1 to {65536 - ports}{more}")
+        return cls(str(ip), port)
+
+    @property
+    def data(self) -> str:
+        """ZeroMQ's end point for bundles."""
+        return f"tcp://{self}"
+
+    @property
+    def control(self) -> str:
+        """ZeroMQ's end point for acks, credit and heartbeats: one port up."""
+        return f"tcp://{Address(self.host, self.port + 1)}"
+
+    @property
+    def loopback(self) -> bool:
+        return ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def wildcard(self) -> bool:
+        """Every address of the machine: to listen on, not to be reached at."""
+        return ipaddress.ip_address(self.host).is_unspecified
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
