@@ -1,0 +1,217 @@
+"""The `tail` source: follows log files by globs, through rotation, restarts and worse.
+
+What happens to files and what is done then is in `following.py`; here are the keys, the thread
+that does all file work, the watch that makes it quick, and the way into the intake. While a block
+is put, the next one is read.
+"""
+
+import asyncio
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar, Final, Literal
+
+from pydantic import Field, field_validator
+from watchfiles import Change, awatch
+
+from tiers.core.batch import HEADER_BYTES_MAX
+from tiers.sources.following import Following, FollowOptions, Step
+from tiers.sources.source import Intake, SourceOptions
+from tiers.units import Duration
+
+_WATCHED_MAX: Final = 2000  # directories; more are looked at every `rescan` only
+_SHOWN_MAX: Final = 20  # files in status
+# Quick, and still a pause between looks: the defaults of watchfiles wait for 50 to 1600 ms.
+_WATCH_STEP_MS: Final = 1
+_WATCH_DEBOUNCE_MS: Final = 5
+
+
+class TailOptions(SourceOptions):
+    """Keys of a `tail` source in the topology file."""
+
+    paths: tuple[str, ...] = Field(min_length=1)  # globs; ** for any directories
+    start: Literal["beginning", "end"] = "beginning"  # of files there when the source is new
+    rescan: Duration = 1.0  # seconds between looks at all files, beside the watch
+    rotate_wait: Duration = 5.0  # a renamed or deleted file is done when quiet for so long
+    open_files_max: int = Field(default=1000, ge=1)
+    file_header: str = ""  # name of a header that carries the file's path
+
+    @field_validator("paths")
+    @classmethod
+    def _not_empty(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(paths):
+            raise ValueError("a path or glob, such as /var/log/nginx/*.log")
+        return paths
+
+    @field_validator("rescan")
+    @classmethod
+    def _some_pause(cls, rescan: float) -> float:
+        if rescan <= 0:
+            raise ValueError('a duration above zero, such as "1s"')
+        return rescan
+
+    def header_names(self) -> frozenset[str]:
+        own = {self.file_header} if self.file_header else set()
+        return frozenset(self.headers) | own
+
+
+class Tail:
+    """Puts whole lines as bytes, each block with the position that it ends at."""
+
+    Options: ClassVar[type[SourceOptions]] = TailOptions
+
+    def __init__(self, options: TailOptions) -> None:
+        self._options = options
+        self._following: Following | None = None
+        self._draining = False
+        self._wake = asyncio.Event()
+        self._woken: set[str] = set()
+        self._look = False
+        self._watched: list[str] = []
+        self._watch_anew = asyncio.Event()
+        self._trouble = ""
+        self._watch_trouble = ""
+        self._said = ""
+
+    def drain(self) -> None:
+        self._draining = True
+        self._wake.set()
+
+    def status(self) -> dict[str, object]:
+        files = list(self._following.files.values()) if self._following else []
+        behind = sorted(files, key=lambda file: -file.behind)[:_SHOWN_MAX]
+        return {
+            "files": len(files),
+            "open": sum(file.descriptor is not None for file in files),
+            "backlog_bytes": sum(file.behind for file in files),
+            "watched_directories": len(self._watched),
+            "behind": {_text(file.path): file.behind for file in behind},
+        }
+
+    async def run(self, intake: Intake) -> None:
+        options = self._options
+        self._following = Following(
+            FollowOptions(
+                patterns=options.paths,
+                start_at_end=options.start == "end",
+                rescan_s=options.rescan,
+                rotate_wait_s=options.rotate_wait,
+                open_files_max=options.open_files_max,
+                block_size_max=intake.block_size_max,
+                event_size_max=intake.event_size_max,
+            ),
+            intake.positions,
+        )
+        # One thread: files are worked on by nobody else, and in order.
+        with_files = ThreadPoolExecutor(1, thread_name_prefix=f"tail {options.name}")
+        watch = asyncio.create_task(self._watch())
+        try:
+            await self._follow(self._following, with_files, intake)
+        finally:
+            watch.cancel()
+            with_files.submit(self._following.close)
+            with_files.shutdown(wait=False)
+            await asyncio.gather(watch, return_exceptions=True)
+
+    async def _follow(
+        self, following: Following, thread: ThreadPoolExecutor, intake: Intake
+    ) -> None:
+        loop = asyncio.get_running_loop()
+
+        def advance() -> asyncio.Future[tuple[Step, list[str] | None]]:
+            woken, self._woken = self._woken, set()
+            look, self._look = self._look, False
+            self._wake.clear()
+            draining = self._draining
+
+            def work() -> tuple[Step, list[str] | None]:
+                step = following.advance(time.monotonic(), woken, look, draining)
+                return step, following.directories(_WATCHED_MAX) if step.looked else None
+
+            return loop.run_in_executor(thread, work)
+
+        ahead = advance()
+        while True:
+            step, directories = await ahead
+            self._report(step, directories, intake)
+            if step.block or step.positions:
+                ahead = advance()
+                await self._put(step, intake)
+            elif step.finished:
+                return
+            else:
+                await self._pause(step.wake_at)
+                ahead = advance()
+
+    async def _put(self, step: Step, intake: Intake) -> None:
+        headers, positions = self._options.headers, step.positions
+        block = step.block
+        if block is None:
+            await intake.put(b"", 0, headers, positions=positions)
+            return
+        if self._options.file_header:
+            headers = {**headers, self._options.file_header: _header(block.path)}
+        await intake.put(
+            block.data, block.count, headers, positions={**positions, block.key: block.position}
+        )
+
+    async def _pause(self, until: float) -> None:
+        if self._draining:
+            return
+        try:
+            async with asyncio.timeout(max(until - time.monotonic(), 0)):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _report(self, step: Step, directories: list[str] | None, intake: Intake) -> None:
+        for counter, by in step.counts.items():
+            if by:
+                intake.count(counter, by)
+        if directories is not None and directories != self._watched:
+            self._watched = directories
+            self._watch_anew.set()
+        self._trouble = step.trouble
+        said = self._trouble or self._watch_trouble
+        if said != self._said:
+            self._said = said
+            intake.trouble(said)
+
+    async def _watch(self) -> None:
+        """Wake up when something changes. Only to be quick: every `rescan` all is looked at."""
+        while True:
+            await self._watch_anew.wait()
+            self._watch_anew = asyncio.Event()
+            try:
+                async for changes in awatch(
+                    *self._watched,
+                    step=_WATCH_STEP_MS,
+                    debounce=_WATCH_DEBOUNCE_MS,
+                    watch_filter=None,
+                    stop_event=self._watch_anew,
+                    recursive=False,
+                    ignore_permission_denied=True,
+                ):
+                    self._watch_trouble = ""
+                    self._woken.update(path for _, path in changes)
+                    self._look |= any(change is not Change.modified for change, _ in changes)
+                    self._wake.set()
+            except FileNotFoundError:
+                pass  # a directory just went: the next look gives others
+            except (OSError, RuntimeError) as error:  # its own error is a RuntimeError
+                self._watch_trouble = (
+                    f"cannot watch directories (files are looked at every "
+                    f"{self._options.rescan:g} s): {error}"
+                )
+
+
+def _text(path: str) -> str:
+    return os.fsencode(path).decode(errors="replace")
+
+
+def _header(path: str) -> str:
+    """A path as a header: UTF-8, and its last bytes if it is longer than a header may be."""
+    text = _text(path).encode()
+    if len(text) > HEADER_BYTES_MAX:
+        text = text[-HEADER_BYTES_MAX:]
+    return text.decode(errors="ignore")
