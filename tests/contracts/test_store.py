@@ -1,0 +1,566 @@
+"""One contract for every store: commit.md's table of calls and the docstrings of `Store`.
+
+A new store gets this suite by adding a place below.
+"""
+
+import contextlib
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.hadoop.cluster import HdfsCluster
+from tests.waiting import wait_for
+from tiers.errors import StoreRefused, StoreUnavailable
+from tiers.sinks.stores.hdfs import HdfsStore
+from tiers.sinks.stores.local import LocalStore
+from tiers.sinks.stores.store import Listed, Moved, Store
+
+NOBODY = 65534
+
+
+class Place(Protocol):
+    """A root of one kind of store: how the suite opens it, once for each agent it plays."""
+
+    def open(self) -> Store: ...
+
+    def forbidden(self) -> contextlib.AbstractContextManager[Store]:
+        """A store whose person forgot to give the agent's user its permissions; it holds "f"."""
+
+    def unreachable(self) -> Store: ...
+
+
+class DirectoryPlace:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def open(self) -> Store:
+        return LocalStore(self._directory / "not" / "there yet")
+
+    @contextlib.contextmanager
+    def forbidden(self) -> Iterator[Store]:
+        root = self._directory / "forbidden"
+        LocalStore(root).write("f", [b"x"])
+        root.chmod(0)
+        me = os.geteuid()
+        if me == 0:
+            os.seteuid(NOBODY)
+        try:
+            yield LocalStore(root)
+        finally:
+            os.seteuid(me)
+            root.chmod(0o700)
+
+    def unreachable(self) -> Store:
+        """A root that was there, such as on a file system that is unmounted since."""
+        root = self._directory / "unmounted"
+        store = LocalStore(root)
+        store.write("f", [b"x"])
+        root.rename(self._directory / "elsewhere")
+        return store
+
+
+class HdfsPlace:
+    def __init__(self, cluster: HdfsCluster) -> None:
+        self._cluster = cluster
+        self._root = cluster.new_root()
+
+    def open(self) -> Store:
+        return self._cluster.store(f"{self._root}/there yet")
+
+    @contextlib.contextmanager
+    def forbidden(self) -> Iterator[Store]:
+        root = self._cluster.new_root()
+        owner = self._cluster.store(root, user="alice")
+        owner.write("f", [b"x"])
+        owner._client(self._cluster.url)._set_permission(root, permission="700")
+        yield self._cluster.store(root, user="mallory")
+
+    def unreachable(self) -> Store:
+        return HdfsStore(url="http://127.0.0.1:1", user="logs", root="/", connect_s=1, read_s=1)
+
+
+@pytest.fixture(params=["directory", "hdfs"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "directory":
+        return DirectoryPlace(tmp_path)
+    return HdfsPlace(request.getfixturevalue("hdfs_cluster"))
+
+
+@pytest.fixture
+def store(place: Place) -> Iterator[Store]:
+    store = place.open()
+    yield store
+    store.close()
+
+
+def names(listed: Iterable[Listed] | None) -> list[str] | None:
+    return None if listed is None else [one.name for one in listed]
+
+
+def wrote(store: Store, path: str, content: bytes) -> bool:
+    """False where the answer is "ask again": an earlier writer's call may land meanwhile."""
+    try:
+        return store.write(path, [content]) == len(content)
+    except StoreUnavailable:
+        return False
+
+
+# Writing and reading
+
+
+def test_a_fresh_store_is_empty_and_its_root_is_made_by_the_first_write(store: Store) -> None:
+    assert store.list("") is None
+    assert store.read("a/b") is None
+    assert store.length("a/b") is None
+    assert store.delete("a/b") is False
+    assert store.move("a/b", "a/c") is Moved.SOURCE_GONE
+    assert store.write("a/b", [b"one ", memoryview(b"two")]) == 7
+    assert store.read("a/b") == b"one two"
+    assert store.length("a/b") == 7
+    assert names(store.list("")) == ["a"]
+
+
+def test_a_file_of_no_bytes(store: Store) -> None:
+    assert store.write("tmp/empty", []) == 0
+    assert store.read("tmp/empty") == b""
+    assert store.length("tmp/empty") == 0
+
+
+@pytest.mark.parametrize("sizes", [[1, 0, 2**20 - 1, 1, 2**20, 3 * 2**20 + 5, 7], [8192] * 300])
+def test_chunks_of_any_size_arrive_in_order(store: Store, sizes: list[int]) -> None:
+    chunks = [random.Random(number).randbytes(size) for number, size in enumerate(sizes)]
+    assert store.write("tmp/f", iter(chunks)) == sum(sizes)
+    assert store.read("tmp/f") == b"".join(chunks)
+
+
+def test_writing_again_replaces(store: Store) -> None:
+    assert store.write("tmp/f", [b"a longer text"]) == 13
+    assert store.write("tmp/f", iter([b"short"])) == 5
+    assert store.read("tmp/f") == b"short"
+    assert names(store.list("tmp")) == ["f"]
+
+
+def test_a_big_file_and_its_speed(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    piece, count = random.Random(1).randbytes(2**20), 64
+    began = time.perf_counter()
+    assert store.write("tmp/big", (piece for _ in range(count))) == count * len(piece)
+    took_s = time.perf_counter() - began
+    assert store.length("tmp/big") == count * len(piece)
+    with capsys.disabled():
+        print(f"\n{store.where()}: 64 MiB in {took_s:.2f} s, {64 / took_s:.0f} MiB/s")
+
+
+@pytest.mark.parametrize("error", [KeyError, BrokenPipeError, ConnectionResetError, OSError])
+@pytest.mark.parametrize("before", [1, 5 * 2**20])
+def test_an_error_of_the_chunks_comes_out_as_it_is(
+    store: Store, error: type[Exception], before: int
+) -> None:
+    raised = error("the channel's own")
+
+    def chunks() -> Iterator[bytes]:
+        yield b"x" * before
+        raise raised
+
+    with pytest.raises(error) as caught:
+        store.write("tmp/f", chunks())
+    assert caught.value is raised
+    # What is left, if anything, is a prefix; and the name can be written again.
+    assert set(store.read("tmp/f") or b"") <= set(b"x")
+    assert wait_for(lambda: wrote(store, "tmp/f", b"whole"))
+    assert store.read("tmp/f") == b"whole"
+
+
+def test_writers_of_one_name_leave_the_whole_content_of_one(place: Place) -> None:
+    contents = [bytes([65 + number]) * 300_000 for number in range(6)]
+
+    def write(content: bytes) -> bool:
+        return wrote(place.open(), "tmp/f", content)
+
+    with ThreadPoolExecutor(len(contents)) as pool:
+        list(pool.map(write, contents))
+    store = place.open()
+    assert store.read("tmp/f") in contents
+    assert write(contents[0])
+    assert store.read("tmp/f") == contents[0]
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "with space",
+        "Größe-日本-🎉",
+        "100%",
+        "%41%2F%",
+        "a+b=c&d;e,f",
+        "#LATEST",
+        "?op=DELETE",
+        "quote'\"`",
+        "star*[x]{y}",
+        "back\\slash",
+        "~tilde@home!$()",
+        ".hidden",
+        "-dash",
+        "x" * 200,
+    ],
+)
+def test_any_name_is_just_a_name(store: Store, name: str) -> None:
+    path = f"tmp/{name}/{name}"
+    assert store.write(path, [b"1"]) == 1
+    assert store.read(path) == b"1"
+    assert store.length(path) == 1
+    assert names(store.list(f"tmp/{name}")) == [name]
+    assert store.write(path, [b"12"]) == 2
+    assert names(store.list(f"tmp/{name}")) == [name]
+    assert store.move(path, f"tmp/{name}/2{name}") is Moved.DONE
+    assert names(store.list(f"tmp/{name}")) == [f"2{name}"]
+    assert store.replace(f"tmp/{name}/2{name}", path) is Moved.DONE
+    assert store.read(path) == b"12"
+    assert store.delete(f"tmp/{name}") is True
+    assert names(store.list("tmp")) == []
+
+
+@pytest.mark.parametrize("path", ["", "/etc/passwd", "a/../b", "..", ".", "a//b", "a/", "a\0b"])
+def test_paths_that_leave_the_root_are_our_own_mistake(store: Store, path: str) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: store.write(path, [b"x"]),
+        lambda: store.move(path, "b"),
+        lambda: store.move("b", path),
+        lambda: store.replace("b", path),
+        lambda: store.make_parents(path),
+        lambda: store.read(path),
+        lambda: store.length(path),
+        lambda: store.delete(path),
+    ]
+    if path:  # "" is the root
+        calls.append(lambda: store.list(path))
+    for call in calls:
+        with pytest.raises(AssertionError):
+            call()
+
+
+# Moving
+
+
+def test_a_move_and_the_same_again(store: Store) -> None:
+    store.write("tmp/f", [b"1"])
+    store.make_parents("out/deep/f")
+    assert store.move("tmp/f", "out/deep/f") is Moved.DONE
+    assert store.read("tmp/f") is None
+    assert store.read("out/deep/f") == b"1"
+    assert store.move("tmp/f", "out/deep/f") is Moved.SOURCE_GONE
+    assert store.replace("tmp/f", "out/deep/f") is Moved.SOURCE_GONE
+    assert store.read("out/deep/f") == b"1"
+
+
+def test_a_move_never_replaces(store: Store) -> None:
+    store.write("tmp/f", [b"new"])
+    store.write("out/f", [b"old"])
+    assert store.move("tmp/f", "out/f") is Moved.TARGET_THERE
+    assert store.move("tmp/f", "out/f") is Moved.TARGET_THERE
+    assert (store.read("tmp/f"), store.read("out/f")) == (b"new", b"old")
+    assert store.move("tmp/f", "tmp/f") is Moved.TARGET_THERE
+    assert store.read("tmp/f") == b"new"
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_file_never_moves_into_a_directory(store: Store, full: bool) -> None:
+    store.write("tmp/f", [b"new"])
+    store.make_parents("out/f/x")
+    if full:
+        store.write("out/f/x", [b"x"])
+    assert store.move("tmp/f", "out/f") is Moved.TARGET_THERE
+    with pytest.raises(StoreRefused):
+        store.replace("tmp/f", "out/f")
+    assert store.read("tmp/f") == b"new"
+    assert names(store.list("out/f")) == (["x"] if full else [])
+
+
+def test_directories_move_and_never_replace(store: Store) -> None:
+    store.write("day/manifests/m", [b"m"])
+    store.write("other/x", [b"x"])
+    store.make_parents("trash/x")
+    assert store.move("day", "other") is Moved.TARGET_THERE
+    assert store.move("day", "other/x") is Moved.TARGET_THERE
+    assert store.move("day", "trash/day") is Moved.DONE
+    assert store.list("day") is None
+    assert store.read("trash/day/manifests/m") == b"m"
+    assert store.move("day", "trash/day") is Moved.SOURCE_GONE
+
+
+def test_what_is_missing_is_named(store: Store) -> None:
+    store.write("tmp/f", [b"1"])
+    assert store.move("tmp/f", "none/here/f") is Moved.NO_PARENT
+    assert store.replace("tmp/f", "none/here/f") is Moved.NO_PARENT
+    assert store.move("tmp/g", "none/here/f") is Moved.SOURCE_GONE
+    assert store.move("none/f", "tmp/g") is Moved.SOURCE_GONE
+    assert store.replace("none/f", "tmp/g") is Moved.SOURCE_GONE
+    assert store.read("tmp/f") == b"1"
+    store.make_parents("none/here/f")
+    store.make_parents("none/here/f")
+    assert store.move("tmp/f", "none/here/f") is Moved.DONE
+
+
+def test_replace_replaces(store: Store) -> None:
+    store.write("tmp/f", [b"new"])
+    store.write("out/f", [b"old and longer"])
+    assert store.replace("tmp/f", "out/f") is Moved.DONE
+    assert store.read("out/f") == b"new"
+    assert store.length("tmp/f") is None
+    store.write("tmp/f", [b"fresh"])
+    assert store.replace("tmp/f", "out/g") is Moved.DONE
+    assert store.read("out/g") == b"fresh"
+
+
+def test_a_file_where_a_directory_is_needed(store: Store) -> None:
+    store.write("a", [b"1"])
+    store.write("b", [b"2"])
+    assert store.read("a/x") is None
+    assert store.length("a/x/y") is None
+    assert store.list("a/x") is None
+    assert store.move("a/x", "c") is Moved.SOURCE_GONE
+    for call in (
+        lambda: store.write("a/x", [b"3"]),
+        lambda: store.make_parents("a/x/y"),
+        lambda: store.move("b", "a/x"),
+        lambda: store.replace("b", "a/x"),
+    ):
+        with pytest.raises(StoreRefused):
+            call()
+    assert (store.read("a"), store.read("b")) == (b"1", b"2")
+
+
+def test_a_directory_is_no_file_and_a_file_no_directory(store: Store) -> None:
+    store.write("d/f", [b"1"])
+    assert store.read("d") is None
+    assert store.length("d") is None
+    assert store.list("d/f") is None
+
+
+def test_of_racing_moves_exactly_one_wins(place: Place) -> None:
+    """Claims: several sinks move their own file to one name."""
+    movers, rounds = 6, 12
+    stores = [place.open() for _ in range(movers)]
+    stores[0].make_parents("claims/x")
+    with ThreadPoolExecutor(movers) as pool:
+        for number in range(rounds):
+
+            def prepare(mover: int, number: int = number) -> None:
+                stores[mover].write(f"tmp/{number}-{mover}", [b"%d" % mover])
+
+            def claim(mover: int, number: int = number) -> Moved:
+                return stores[mover].move(f"tmp/{number}-{mover}", f"claims/{number}")
+
+            list(pool.map(prepare, range(movers)))
+            answers = list(pool.map(claim, range(movers)))
+            winners = [mover for mover, answer in enumerate(answers) if answer is Moved.DONE]
+            assert len(winners) == 1, answers
+            assert set(answers) == {Moved.DONE, Moved.TARGET_THERE}
+            assert stores[0].read(f"claims/{number}") == b"%d" % winners[0]
+
+
+def test_of_racing_publish_and_fence_exactly_one_wins(place: Place) -> None:
+    """One tmp, moved to its final path by its sink and to void by the others."""
+    movers, rounds = 4, 12
+    stores = [place.open() for _ in range(movers)]
+    stores[0].make_parents("out/x")
+    with ThreadPoolExecutor(movers) as pool:
+        for number in range(rounds):
+
+            def take(mover: int, number: int = number) -> Moved:
+                return stores[mover].move(f"tmp/{number}", f"out/{number}-{mover}")
+
+            stores[0].write(f"tmp/{number}", [b"x"])
+            answers = list(pool.map(take, range(movers)))
+            assert sorted(answer.value for answer in answers) == sorted(
+                ["done"] + ["source gone"] * (movers - 1)
+            )
+            winner = answers.index(Moved.DONE)
+            assert stores[0].read(f"out/{number}-{winner}") == b"x"
+    assert len(stores[0].list("out") or []) == rounds
+
+
+# Listing
+
+
+def test_a_listing_tells_sizes_times_and_kinds(store: Store) -> None:
+    before_ms = store.now_ms()
+    store.write("d/b", [b"12"])
+    store.write("d/a", [b""])
+    store.write("d/c/x", [b"1"])
+    after_ms = store.now_ms()
+    listed = store.list("d")
+    assert listed is not None
+    shown = [(one.name, one.size_bytes, one.is_directory) for one in listed]
+    assert shown == [("a", 0, False), ("b", 2, False), ("c", 0, True)]
+    for one in listed:  # whole seconds, and a kernel's clock for files lags by a tick
+        assert before_ms - 50 <= one.modified_ms < after_ms + 1000
+    assert store.delete("d/c") is True
+    assert store.delete("d/c") is False
+    assert names(store.list("d")) == ["a", "b"]
+
+
+def test_an_empty_directory_is_not_a_missing_one(store: Store) -> None:
+    store.make_parents("d/x")
+    assert store.list("d") == []
+    assert store.list("e") is None
+    assert store.list("d/e/f") is None
+
+
+def test_a_listing_of_many_is_whole_and_sorted(place: Place) -> None:
+    """More than the NameNode puts on a page (dfs.ls.limit is 50 in the tests' cluster)."""
+    count = 120
+    stores = [place.open() for _ in range(8)]
+
+    def make(number: int) -> None:
+        stores[number % 8].write(f"many/entry-{number:04d}", [])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(make, range(count)))
+    assert names(stores[0].list("many")) == [f"entry-{number:04d}" for number in range(count)]
+
+
+def test_a_listing_while_entries_come_and_go(place: Place) -> None:
+    """Each entry that is there all the time is in every listing."""
+    store, other = place.open(), place.open()
+    for number in range(60):
+        store.write(f"d/stay-{number:02d}", [])
+    stay = [f"stay-{number:02d}" for number in range(60)]
+
+    def churn(_: int) -> None:
+        for number in range(20):
+            other.write(f"d/come-{number}", [])
+            other.move(f"d/come-{number}", f"d/went-{number}")
+            other.delete(f"d/went-{number}")
+
+    with ThreadPoolExecutor(1) as pool:
+        churning = pool.submit(churn, 0)
+        while not churning.done():
+            found = names(store.list("d"))
+            assert found is not None
+            assert [name for name in found if name in stay] == stay
+        churning.result()
+    assert names(store.list("d")) == stay
+
+
+def test_deleting_a_tree_that_another_deletes_too(place: Place) -> None:
+    stores = [place.open() for _ in range(3)]
+    for number in range(30):
+        stores[0].write(f"trash/day/{number % 3}/{number}", [])
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda store: store.delete("trash/day"), stores))
+    assert any(answers)
+    assert stores[0].list("trash") == []
+
+
+def test_directories_made_and_removed_at_once_by_several(place: Place) -> None:
+    """A day's directories are made by the first who needs them, and all may be the first."""
+    stores = [place.open() for _ in range(5)]
+
+    def publish(mover: int) -> Moved:
+        stores[mover].write(f".tiers/day/tmp/{mover}", [b"x"])
+        stores[mover].make_parents(f"a/b/c/d/{mover}")
+        return stores[mover].move(f".tiers/day/tmp/{mover}", f"a/b/c/d/{mover}")
+
+    with ThreadPoolExecutor(5) as pool:
+        assert set(pool.map(publish, range(5))) == {Moved.DONE}
+    assert names(stores[0].list("a/b/c/d")) == [str(mover) for mover in range(5)]
+
+
+# Refusals and outages
+
+
+def test_a_lack_of_permission_is_refused_and_named(place: Place) -> None:
+    with place.forbidden() as store:
+        calls: list[Callable[[], object]] = [
+            lambda: store.write("g", [b"x" * 100]),
+            lambda: store.write("big", (b"x" * 2**20 for _ in range(8))),
+            lambda: store.write("d/g", [b"x"]),
+            lambda: store.move("f", "g"),
+            lambda: store.replace("f", "g"),
+            lambda: store.make_parents("d/g"),
+            lambda: store.read("f"),
+            lambda: store.length("f"),
+            lambda: store.length("g"),  # nobody may say that this is not there
+            lambda: store.list(""),
+            lambda: store.delete("f"),
+        ]
+        for call in calls:
+            with pytest.raises(StoreRefused, match=r"(?i)permission denied"):
+                call()
+
+
+def test_an_outage_is_unavailable_and_never_an_absence(place: Place) -> None:
+    store = place.unreachable()
+    calls: list[Callable[[], object]] = [
+        lambda: store.write("g", [b"x"]),
+        lambda: store.move("f", "g"),
+        lambda: store.replace("f", "g"),
+        lambda: store.make_parents("d/g"),
+        lambda: store.read("f"),
+        lambda: store.length("f"),
+        lambda: store.list("d"),
+        lambda: store.list(""),
+        lambda: store.delete("f"),
+    ]
+    for call in calls:
+        with pytest.raises(StoreUnavailable):
+            call()
+
+
+def test_a_closed_store_and_its_name(place: Place) -> None:
+    store = place.open()
+    assert "there yet" in store.where()
+    store.close()
+    store.close()
+
+
+# Against a model
+
+
+def test_random_calls_answer_as_a_dictionary_would(store: Store) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    model: dict[str, bytes] = {}
+    paths = [f"{directory}/{name}" for directory in ("a", "b", "c") for name in ("x", "y", "z")]
+    made: set[str] = set()
+    for step in range(150):
+        path, target = rng.choice(paths), rng.choice(paths)
+        match rng.choice(["write", "move", "replace", "read", "length", "list", "delete"]):
+            case "write":
+                content = b"%d" % step
+                assert store.write(path, [content]) == len(content)
+                model[path] = content
+                made.add(path[0])
+            case "move" | "replace" as call:
+                if path == target:
+                    continue
+                answer = store.move(path, target) if call == "move" else store.replace(path, target)
+                if path not in model:
+                    assert answer is Moved.SOURCE_GONE
+                elif target[0] not in made:
+                    assert answer is Moved.NO_PARENT
+                elif call == "move" and target in model:
+                    assert answer is Moved.TARGET_THERE
+                else:
+                    assert answer is Moved.DONE
+                    model[target] = model.pop(path)
+            case "read":
+                assert store.read(path) == model.get(path)
+            case "length":
+                content_there = model.get(path)
+                assert store.length(path) == (None if content_there is None else len(content_there))
+            case "list":
+                there = sorted(one[2:] for one in model if one[0] == path[0])
+                assert names(store.list(path[0])) == (there if path[0] in made else None)
+            case _:
+                assert store.delete(path) is (model.pop(path, None) is not None)

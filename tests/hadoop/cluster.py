@@ -1,0 +1,71 @@
+"""A real HDFS of the tests' own, through the same scripts/hdfs that people use."""
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tiers.sinks.stores.hdfs import HdfsStore
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SCRIPT = CHECKOUT / "scripts" / "hdfs"
+SETTINGS = (
+    # A closing file waits this long for its DataNode's word; 400 by default.
+    "dfs.client.block.write.locateFollowingBlock.initial.delay.ms=5",
+    # So that a listing of 120 entries takes the NameNode three pages.
+    "dfs.ls.limit=50",
+    # Small blocks, so that a big file has several.
+    "dfs.blocksize=16777216",
+)
+
+
+def missing_part() -> str:
+    """Why there can be no HDFS here; empty when there can. Under CI nothing may be missing."""
+    missing = []
+    if shutil.which("java") is None:
+        missing.append("Java")
+    if shutil.which("mvn") is None and not (CHECKOUT / ".jars" / "hadoop.stamp").exists():
+        missing.append("Maven, to bring Hadoop's jars")
+    reason = f"no real HDFS here: {' and '.join(missing)} missing" if missing else ""
+    assert not (reason and os.environ.get("CI") == "true"), reason
+    return reason
+
+
+class HdfsCluster:
+    """One NameNode and one DataNode; `start` after `stop` finds what was in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.url = ""
+        self._roots = itertools.count()
+
+    def start(self) -> None:
+        settings = [word for setting in SETTINGS for word in ("--set", setting)]
+        # The ports of an earlier start are kept, as clients know them.
+        ports = [] if self.url else ["--port-base", "auto"]
+        done = self._script("start", *ports, *settings)
+        assert done.returncode == 0, done.stderr
+        self.url = done.stdout.strip()
+
+    def stop(self) -> None:
+        done = self._script("stop")
+        assert done.returncode == 0, done.stderr
+
+    def pid(self, node: str) -> int:
+        """Of "namenode" or "datanode", to be killed."""
+        pid = json.loads(self._script("status", "--json").stdout)["pids"][node]
+        assert isinstance(pid, int)
+        return pid
+
+    def new_root(self) -> str:
+        """A path below which nobody else writes; not made yet."""
+        return f"/root-{next(self._roots)}"
+
+    def store(self, root: str, user: str = "logs") -> HdfsStore:
+        return HdfsStore(url=self.url, user=user, root=root, connect_s=5, read_s=60)
+
+    def _script(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(SCRIPT), words[0], "--dir", str(self.directory), *words[1:]]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
