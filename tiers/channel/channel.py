@@ -111,6 +111,14 @@ class Channel(Reader):
         self._next_seq += 1
         return seq
 
+    def last_position(self) -> int:
+        """The highest position given out so far; 0 in a fresh channel."""
+        return self._next_position - 1
+
+    def stored_seq(self) -> int:
+        """The highest sequence number of this channel's own batches that is on disk."""
+        return self._now.state.next_seq - 1
+
     def submit(self, change: Change) -> "asyncio.Future[tuple[int, ...]]":
         """Takes the change; the future gives the positions of its puts once all of it is on
         disk (0 for a put with `arrived` whose id was stored here before: it is left out).

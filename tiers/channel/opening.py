@@ -41,14 +41,20 @@ def lock_directory(directory: Path) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
+        error = UsageError(why_locked(lock, directory))
         os.close(lock)
-        who = f" (pid {holder})" if holder.isdigit() else ""
-        raise UsageError(f"another agent runs on {directory}{who}") from None
+        raise error from None
     with translated("lock"):
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
+
+
+def why_locked(lock: int, directory: Path) -> str:
+    """Who holds the lock, as far as the lock file tells."""
+    holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
+    who = f" (pid {holder})" if holder.isdigit() else ""
+    return f"another agent runs on {directory}{who}"
 
 
 def open_directory(directory: Path, size_bytes_max: int, outputs: Sequence[str]) -> Opened:

@@ -1,0 +1,81 @@
+"""Batches and channels for the tests of this room."""
+
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tiers.channel.change import Put
+from tiers.channel.channel import Channel, ChannelLimits
+from tiers.core.batch import BatchId, Envelope, Hop, seal
+
+LIMITS = ChannelLimits(size_bytes_max=64 << 20, free_floor_bytes=0)
+OUT = ("out",)
+
+
+def record(origin: bytes, seq: int, body: bytes = b"a line\n", count: int = 1) -> bytes:
+    """A sealed record with this body."""
+    headers = {"service": "web"}
+    return seal(Envelope(origin, seq, count, len(body), headers, 1, 1, "lines", "none"), body)
+
+
+def put(
+    channel: Channel,
+    body: bytes = b"a line\n",
+    *,
+    outputs: Sequence[str] = OUT,
+    note: bytes = b"",
+    count: int = 1,
+) -> Put:
+    """A batch that begins in this channel; submit it at once."""
+    seq = channel.next_seq()
+    sealed = record(channel.channel_id, seq, body, count)
+    hops = (Hop("edge-1", 1),)
+    return Put(BatchId(channel.channel_id, seq), sealed, count, outputs, hops=hops, note=note)
+
+
+def arrived(origin: bytes, seq: int, *, outputs: Sequence[str] = OUT) -> Put:
+    """A batch from a peer."""
+    return Put(BatchId(origin, seq), record(origin, seq), 1, outputs, arrived=True)
+
+
+@asynccontextmanager
+async def opened(
+    directory: Path, limits: ChannelLimits = LIMITS, outputs: Sequence[str] = OUT
+) -> AsyncIterator[Channel]:
+    channel = await Channel.open(directory, limits, outputs)
+    try:
+        yield channel
+    finally:
+        await channel.close()
+
+
+@contextmanager
+def tmpfs(path: Path, size_bytes: int) -> Iterator[Path]:
+    """A small disk of its own. Skips without root, but never in CI, which is root."""
+    if os.geteuid() != 0 and os.environ.get("CI") != "true":
+        pytest.skip("mounting a tmpfs needs root")
+    path.mkdir()
+    options = f"size={size_bytes}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tiers-test", str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def fill(file: Path) -> None:
+    """Takes every byte the disk still has."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
+    try:
+        for size in (1 << 20, 4096, 1):
+            try:
+                while True:
+                    os.write(descriptor, bytes(size))
+            except OSError:
+                continue
+    finally:
+        os.close(descriptor)

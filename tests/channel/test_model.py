@@ -1,0 +1,211 @@
+"""The channel against a model of plain lists and dicts, with hypothesis."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.channel.making import LIMITS, record
+from tiers.channel.change import Change, Put
+from tiers.channel.channel import Channel
+from tiers.channel.checking import value_problems
+from tiers.core.batch import BatchId, Hop
+
+ORIGINS = (b"A" * 16, b"B" * 16)
+OUTPUTS = ("one", "two", "three")
+KEYS = (b"position/a", b"position/b", b"plan/x", b"mark/\xff\xff")
+
+
+@dataclass
+class Model:
+    """What ought to be true, in the plainest words."""
+
+    outputs: list[str] = field(default_factory=lambda: ["one", "two"])
+    queues: dict[str, dict[int, tuple[Put, bool]]] = field(default_factory=dict)
+    records: dict[bytes, bytes] = field(default_factory=dict)
+    dead: list[tuple[int, str, str]] = field(default_factory=list)
+    batches: dict[int, Put] = field(default_factory=dict)
+    seen: set[BatchId] = field(default_factory=set)
+    next_position: int = 1
+
+    def apply(self, change: Change) -> tuple[int, ...]:
+        positions = tuple(self._put(put) for put in change.puts)
+        for key, value in change.records.items():
+            if value is None:
+                self.records.pop(key, None)
+            else:
+                self.records[key] = value
+        for output, position in change.flags:
+            queue = self.queues.setdefault(output, {})
+            if position in queue:
+                queue[position] = (queue[position][0], True)
+        for output, position, reason in change.dead:
+            if self.queues.setdefault(output, {}).pop(position, None):
+                self.dead.append((position, output, reason))
+        for output, position in change.releases:
+            self.queues.setdefault(output, {}).pop(position, None)
+        held = {p for queue in self.queues.values() for p in queue} | {p for p, *_ in self.dead}
+        self.batches = {p: put for p, put in self.batches.items() if p in held}
+        return positions
+
+    def _put(self, put: Put) -> int:
+        position, self.next_position = self.next_position, self.next_position + 1
+        if put.arrived:
+            if put.id in self.seen:
+                return 0
+            self.seen.add(put.id)
+        self.batches[position] = put
+        for output in put.outputs:
+            self.queues.setdefault(output, {})[position] = (put, put.flagged)
+        return position
+
+
+places = st.tuples(st.sampled_from(OUTPUTS), st.integers(1, 30))
+batches = st.tuples(
+    st.sampled_from((b"", *ORIGINS)),  # b"": begins here
+    st.sampled_from((1, 2, 3, 4095, 4096, 4097)),
+    st.sets(st.sampled_from(OUTPUTS), min_size=1),
+    st.binary(max_size=9000),
+    st.integers(0, 5),
+    st.booleans(),
+)
+changes = st.tuples(
+    st.lists(batches, max_size=3),
+    st.dictionaries(st.sampled_from(KEYS), st.none() | st.binary(max_size=5000), max_size=3),
+    st.lists(places, max_size=2),
+    st.lists(st.tuples(places, st.text(max_size=9)), max_size=1),
+    st.lists(places, max_size=6),
+)
+Drawn = tuple[list, dict, list, list, list]  # type: ignore[type-arg]
+
+
+class ChannelMachine(RuleBasedStateMachine):
+    """Random changes, several at once, with stops in between."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.directory = Path(tempfile.mkdtemp(prefix="tiers-model-"))
+        self.model = Model()
+        self.open()
+        self.channel_id = self.channel.channel_id
+
+    def open(self) -> None:
+        opening = Channel.open(self.directory, LIMITS, self.model.outputs)
+        self.channel = self.loop.run_until_complete(opening)
+
+    def teardown(self) -> None:
+        if hasattr(self, "loop"):
+            self.loop.run_until_complete(self.channel.close())
+            self.loop.close()
+            shutil.rmtree(self.directory)
+
+    def change(self, drawn: Drawn) -> Change:
+        puts, records, flags, dead, releases = drawn
+        known = self.model.outputs
+        return Change(
+            puts=tuple(put for batch in puts if (put := self.put(*batch))),
+            records=records,
+            flags=[place for place in flags if place[0] in known],
+            dead=[(*place, reason) for place, reason in dead if place[0] in known],
+            releases=[place for place in releases if place[0] in known],
+        )
+
+    def put(
+        self, origin: bytes, seq: int, wanted: set[str], body: bytes, count: int, flag: bool
+    ) -> Put | None:
+        outputs = sorted(wanted.intersection(self.model.outputs))
+        if not outputs:
+            return None
+        if not origin:
+            seq = self.channel.next_seq()
+        whose = origin or self.channel_id
+        hops = (Hop("edge-1", seq), Hop("here", 7))
+        sealed = record(whose, seq, body, count)
+        note = body[:20]
+        return Put(
+            BatchId(whose, seq), sealed, count, outputs, flag, hops, arrived=bool(origin), note=note
+        )
+
+    @rule(drawn=st.lists(changes, min_size=1, max_size=4))
+    def submit(self, drawn: Sequence[Drawn]) -> None:
+        futures, wanted = [], []
+        for one in drawn:
+            change = self.change(one)
+            futures.append(self.channel.submit(change))
+            wanted.append(self.model.apply(change))
+
+        async def gather() -> list[tuple[int, ...]]:
+            return await asyncio.gather(*futures)
+
+        assert self.loop.run_until_complete(gather()) == wanted
+
+    @rule(clean=st.booleans())
+    def reopen(self, clean: bool) -> None:
+        self.loop.run_until_complete(self.channel.close())
+        if not clean:
+            (self.directory / "channel" / "clean").unlink()
+        self.open()
+
+    @precondition(lambda self: len(self.model.outputs) == 2)
+    @rule()
+    def reopen_with_another_output(self) -> None:
+        self.loop.run_until_complete(self.channel.close())
+        self.model.outputs.append("three")
+        self.open()
+
+    @invariant()
+    def channel_equals_model(self) -> None:
+        if not hasattr(self, "channel"):
+            return
+        channel, model = self.channel, self.model
+        assert channel.channel_id == self.channel_id
+        for output in model.outputs:
+            queue = sorted(model.queues.get(output, {}).items())
+            entries = channel.entries(output)
+            assert [
+                (entry.position, entry.flagged, entry.hops, entry.count, entry.size)
+                for entry in entries
+            ] == [(at, flag, put.hops, put.count, len(put.record)) for at, (put, flag) in queue]
+            for entry in entries:
+                assert channel.entry(output, entry.position) == entry
+            if len(entries) > 2:
+                middle = entries[1].position
+                assert channel.entries(output, after=middle, limit=1) == entries[2:3]
+            totals = channel.stats().queues[output]
+            assert totals.batches == len(queue)
+            assert totals.events == sum(put.count for _, (put, _) in queue)
+            assert totals.size_bytes == sum(len(put.record) for _, (put, _) in queue)
+            assert totals.oldest_ms == (entries[0].stored_ms if entries else None)
+        for position, put in model.batches.items():
+            assert channel.record(position) == put.record
+            assert channel.envelope(position).id == put.id
+            assert channel.note(position) == put.note
+        assert channel.stats().batches == len(model.batches)
+        assert channel.records(b"") == model.records
+        assert channel.records(b"position/") == {
+            key: value for key, value in model.records.items() if key.startswith(b"position/")
+        }
+        every = {BatchId(o, seq) for o in ORIGINS for seq in (1, 2, 3, 4, 4095, 4096, 4097)}
+        assert channel.seen(every) == model.seen
+        assert [
+            (letter.position, letter.output, letter.reason) for letter in channel.dead_letters()
+        ] == sorted(model.dead, key=lambda one: (one[0], model.outputs.index(one[1])))
+        assert channel.stats().dead == len(model.dead)
+        assert list(value_problems(channel._environment, bodies=True)) == []
+
+
+TestChannel = ChannelMachine.TestCase
+TestChannel.settings = settings(
+    max_examples=40,
+    stateful_step_count=15,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)

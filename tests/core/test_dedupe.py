@@ -1,0 +1,72 @@
+"""The dedupe window against a plain set."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiers.core.dedupe import BLOCK_SEQS, Window, block_of, decode, encode
+
+OFFSETS = st.sets(st.integers(0, BLOCK_SEQS - 1), max_size=60)
+
+
+@given(
+    st.one_of(
+        OFFSETS,
+        st.builds(lambda n, m: set(range(n, min(n + m, 4096))), *[st.integers(0, 4095)] * 2),
+    ),
+    st.integers(0, 2**20),
+    st.data(),
+)
+def test_a_window_is_a_set(offsets: set[int], block: int, data: st.DataObject) -> None:
+    window, base = Window(), block * BLOCK_SEQS
+    for offset in sorted(offsets, key=lambda o: (o * 7919) % BLOCK_SEQS):
+        assert base + offset not in window
+        window = window.stored(base + offset)
+    left = data.draw(st.integers(0, len(offsets)))
+    for at_ms in range(left):
+        window = window.left(1000 + at_ms)
+    again = decode(encode(window))
+    assert again == window
+    assert {base + o for o in range(BLOCK_SEQS) if base + o in again} == {base + o for o in offsets}
+    assert (len(again), again.held) == (len(offsets), len(offsets) - left)
+    assert again.left_ms == (1000 + left - 1 if left else 0)
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_each_seq_has_one_block(seq: int) -> None:
+    assert block_of(seq) * BLOCK_SEQS <= seq < (block_of(seq) + 1) * BLOCK_SEQS
+
+
+def test_one_run_is_small_and_a_full_bitmap_is_bounded() -> None:
+    run = Window()
+    for seq in range(BLOCK_SEQS, BLOCK_SEQS + 4000):
+        run = run.stored(seq)
+    assert len(encode(run)) == 15
+    holes = Window((1 << BLOCK_SEQS) - 1 & ~2)
+    assert len(encode(holes)) <= 11 + BLOCK_SEQS // 8
+
+
+def test_retention_runs_only_when_nothing_is_held() -> None:
+    window = Window().stored(1).stored(2).left(1000)
+    assert not window.forgettable(10**12, 0)
+    window = window.left(5000)
+    assert not window.forgettable(5000 + 700, 700)
+    assert window.forgettable(5000 + 701, 700)
+
+
+@given(st.binary(max_size=540))
+def test_any_bytes_decode_or_are_refused(data: bytes) -> None:
+    try:
+        window = decode(data)
+    except ValueError:
+        return
+    assert window.held <= len(window) <= BLOCK_SEQS
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", bytes(10), b"\x07" + bytes(14), b"\x00" + bytes(10) + b"\x10\x00\x10\x00"],
+)
+def test_what_is_no_window_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="window"):
+        decode(data)

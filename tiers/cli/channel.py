@@ -1,0 +1,113 @@
+"""`tiers channel`: looks into the channel of a stopped agent."""
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from tiers.channel import looking
+from tiers.channel.looking import Look
+from tiers.units import show_duration, show_size
+
+_DIRECTORY = click.argument(
+    "directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group(epilog="Example: tiers channel info data/edge-1")
+def command() -> None:
+    """Look into the channel of a stopped agent. DIR is the agent's directory (DATA/NAME), its
+    channel directory, or a channel that was set aside (channel.damaged-...)."""
+
+
+@command.command(epilog="Example: tiers channel info data/edge-1")
+@_DIRECTORY
+@_JSON
+def info(directory: Path, as_json: bool) -> None:
+    """Show what a channel holds."""
+    with looking.stopped(directory) as path:
+        found = looking.look(path)
+    if as_json:
+        click.echo(json.dumps(_as_json(found)))
+    else:
+        _show(found)
+
+
+@command.command(epilog="Example: tiers channel check data/edge-1")
+@_DIRECTORY
+@_JSON
+def check(directory: Path, as_json: bool) -> None:
+    """Check a channel: its structure, then every checksum. Exit status 1 if anything is wrong."""
+    with looking.stopped(directory) as path:
+        problems = looking.problems(path)
+    if as_json:
+        click.echo(json.dumps({"channel": str(path), "ok": not problems, "problems": problems}))
+    elif problems:
+        for problem in problems:
+            click.echo(problem)
+        click.echo(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", err=True)
+    else:
+        click.echo(f"{path}: nothing is wrong")
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+def _as_json(found: Look) -> dict[str, object]:
+    state = found.head.state
+    return {
+        "channel": str(found.path),
+        "id": found.head.identity.channel_id.hex(),
+        "format": found.head.identity.format,
+        "begun_ms": found.head.identity.begun_ms,
+        "next_seq": state.next_seq,
+        "batches": state.batches,
+        "dead": state.dead,
+        "used_bytes": found.used_bytes,
+        "file_bytes": found.file_bytes,
+        "windows": found.windows,
+        "outputs": [
+            {
+                "name": name,
+                "batches": totals.batches,
+                "events": totals.events,
+                "bytes": totals.size_bytes,
+                "oldest_ms": found.oldest_ms[name],
+            }
+            for name, totals in state.outputs.items()
+        ],
+        "records": {_text(key): _text(value) for key, value in found.records.items()},
+        "set_aside": found.set_aside,
+    }
+
+
+def _show(found: Look) -> None:
+    state = found.head.state
+    begun = datetime.fromtimestamp(found.head.identity.begun_ms / 1000, UTC)
+    click.echo(f"channel      {found.path}")
+    click.echo(f"id           {found.head.identity.channel_id.hex()}")
+    click.echo(f"begun        {begun:%Y-%m-%d %H:%M:%S} UTC")
+    click.echo(f"next seq     {state.next_seq}")
+    used, file = show_size(found.used_bytes), show_size(found.file_bytes)
+    click.echo(f"size         {used} used of a file of {file}")
+    click.echo(f"batches      {state.batches}")
+    click.echo(f"dead letters {state.dead}")
+    click.echo(f"windows      {found.windows}")
+    for name, totals in state.outputs.items():
+        oldest_ms = found.oldest_ms[name]
+        age = show_duration(max(0.0, time.time() - oldest_ms / 1000)) if oldest_ms else ""
+        oldest = f", oldest {age} ago" if age else ""
+        click.echo(
+            f"output       {name}: {totals.batches} batches, {totals.events} events, "
+            f"{show_size(totals.size_bytes)}{oldest}"
+        )
+    for key in found.records:
+        click.echo(f"record       {_text(key)} ({show_size(len(found.records[key]))})")
+    if found.set_aside:
+        click.echo(f"before       {found.set_aside}")
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="backslashreplace")
