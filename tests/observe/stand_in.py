@@ -4,8 +4,8 @@
 
 `DIR/NAME/script.json` says how it behaves, and is read at each start and each request:
 `status` (laid over the plain one), `exit` (ends at once with that status), `drained` (its exit
-status after a drain, 0), `hold` (hears of a drain and goes on), `deaf` (takes no SIGTERM). What it lived through is appended to
-`DIR/NAME/lives.txt`, a word each.
+status after a drain, 0), `hold` (hears of a drain and goes on), `deaf` (takes no SIGTERM). What
+it lived through is appended to `DIR/NAME/lives.txt`, a word each.
 """
 
 import asyncio
@@ -74,13 +74,17 @@ async def main(name: str, directory: Path) -> int:
     else:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, lambda: finish("stopped", 0))
-    server = StatusServer(
-        lambda: plain_status(name) | script().get("status", {}),
-        lambda: {"origins": {}, "dead": {}},
-        lambda: finish("drained", int(script().get("drained", 0))),
-        directory,
-        None,
-    )
+
+    def drain() -> None:
+        if script().get("hold"):
+            note(directory, "told")
+        else:
+            finish("drained", int(script().get("drained", 0)))
+
+    def snapshot() -> dict[str, Any]:
+        return plain_status(name) | script().get("status", {})
+
+    server = StatusServer(snapshot, dict, drain, directory, None)
     await server.start()
     status = await end
     await server.stop()

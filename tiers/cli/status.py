@@ -13,28 +13,26 @@ from tiers.cli.tables import agents_lines, agents_table, row_object
 from tiers.errors import UsageError
 from tiers.observe.client import Answer, ask_all
 from tiers.observe.rows import Row, all_healthy, row
-from tiers.topology import Topology, find_topology, load
+from tiers.topology import Topology, load
 
 _WATCH_S = 1.0
 
 
-@click.command("status")
-@click.argument("topology")
+@click.command(
+    epilog="Example: tiers status topologies/quickstart.toml --data /var/lib/tiers",
+)
+@click.argument("topology", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), help="Agents' files are in DATA/NAME.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--watch", is_flag=True, help="Ask again every second until Control-C.")
-def command(topology: str, data: Path | None, as_json: bool, watch: bool) -> None:
+def command(topology: Path, data: Path | None, as_json: bool, watch: bool) -> None:
     """Show what every agent of TOPOLOGY is doing.
 
     Each agent is asked over HTTP: through the Unix socket in its data directory, and over TCP
     where its `[agents.NAME] status` is set. One that cannot be reached is a row with the reason.
     Exit status 0 when all are healthy, 1 when not.
-
-    \b
-    Example:
-      tiers status topologies/quickstart.toml --data /var/lib/tiers
     """
-    loaded = load(find_topology(topology))
+    loaded = load(topology)
     if not watch:
         sys.exit(_show(loaded, data, as_json))
     try:

@@ -16,7 +16,6 @@ from tiers.child import OVER
 from tiers.cli.tables import agents_table, row_line, row_object
 from tiers.observe.rows import Row, row
 from tiers.supervisor import Supervisor
-from tiers.topology import find_topology
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -25,12 +24,14 @@ _REFRESH_S: Final = 0.5  # of the live table, and of `--json`
 _LINES_S: Final = 10.0  # between reports where there is no terminal
 
 
-@click.command("up")
-@click.argument("topology")
+@click.command(
+    epilog="Example: tiers up topologies/quickstart.toml --data /var/lib/tiers",
+)
+@click.argument("topology", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), help="Agents keep files in DATA/NAME.")
 @click.option("--drain", is_flag=True, help="End once all that is there is published.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def command(topology: str, data: Path | None, drain: bool, as_json: bool) -> None:
+def command(topology: Path, data: Path | None, drain: bool, as_json: bool) -> None:
     """Run every agent of TOPOLOGY on this machine, one process each.
 
     Agents that die are started again, after growing waits. Agents added to the file are started,
@@ -39,13 +40,9 @@ def command(topology: str, data: Path | None, drain: bool, as_json: bool) -> Non
 
     With --drain: sources that have an end are read to it, others close, and each tier ends once
     its channels are empty. Exit status 0 when all is published, 1 when dead letters are left.
-
-    \b
-    Example:
-      tiers up topologies/quickstart.toml --data /var/lib/tiers
     """
     screen = _Json() if as_json else _Terminal() if sys.stdout.isatty() else _Lines()
-    supervisor = Supervisor(find_topology(topology), data, drain=drain, report=screen.report)
+    supervisor = Supervisor(topology, data, drain=drain, report=screen.report)
     sys.exit(asyncio.run(_run(supervisor, screen)))
 
 
