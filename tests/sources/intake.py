@@ -41,13 +41,18 @@ class RecordingIntake:
         self.bytes = 0
         self.waiting = 0  # puts that wait at the gate
         self._keep = keep
+        self._until_closed = 0
         self._open = asyncio.Event()
         self._open.set()
 
-    def close_gate(self) -> None:
-        self._open.clear()
+    def close_gate(self, after_puts: int = 0) -> None:
+        """From now on, or once so many more are taken, `put` waits."""
+        self._until_closed = after_puts
+        if not after_puts:
+            self._open.clear()
 
     def open_gate(self) -> None:
+        self._until_closed = 0
         self._open.set()
 
     async def put(
@@ -64,6 +69,10 @@ class RecordingIntake:
             await self._open.wait()
         finally:
             self.waiting -= 1
+        if self._until_closed:
+            self._until_closed -= 1
+            if not self._until_closed:
+                self._open.clear()
         self.events += count
         self.bytes += len(block)
         if self._keep:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgpack
@@ -40,26 +41,28 @@ NOTHING: Final = Fingerprint()
 class Position:
     """How far a file was put, as it is stored in the channel beside the block that ended there.
 
-    msgpack: [offset, [length, hash] of head, [length, hash] of seam, path, real path, mtime in ns]
+    msgpack: [offset, [length, hash] of head, [length, hash] of seam, path, real path,
+    path now, mtime in ns]
     """
 
     offset: int
     head: Fingerprint
     seam: Fingerprint
     path: str  # where it was first found
-    real: str  # the same without symbolic links: renamed files are looked for beside it
+    real: str  # the same without symbolic links
+    now: str  # where it was when last read
     mtime_ns: int  # when last read
 
     def pack(self) -> bytes:
-        names = [os.fsencode(self.path), os.fsencode(self.real)]
+        names = [os.fsencode(name) for name in (self.path, self.real, self.now)]
         packed: bytes = msgpack.packb([self.offset, self.head, self.seam, *names, self.mtime_ns])
         return packed
 
     @classmethod
     def unpack(cls, data: bytes) -> "Position":
-        offset, head, seam, path, real, mtime_ns = msgpack.unpackb(data)
-        names = os.fsdecode(path), os.fsdecode(real)
-        return cls(offset, Fingerprint(*head), Fingerprint(*seam), *names, mtime_ns)
+        offset, head, seam, *names, mtime_ns = msgpack.unpackb(data)
+        path, real, now = map(os.fsdecode, names)
+        return cls(offset, Fingerprint(*head), Fingerprint(*seam), path, real, now, mtime_ns)
 
 
 Key = tuple[int, int]  # device, inode
@@ -94,7 +97,7 @@ class FollowedFile:
     key: Key
     path: str  # where it is now
     first_path: str  # where it was first found, under which its lines are known
-    real: str
+    real: str  # the same without symbolic links: beside it its rotated generations are looked for
     offset: int = 0
     head: Fingerprint = NOTHING
     seam: Fingerprint = NOTHING
@@ -112,7 +115,7 @@ class FollowedFile:
     def restored(cls, key: Key, position: Position) -> "FollowedFile":
         return cls(
             key=key,
-            path=position.path,
+            path=position.now,
             first_path=position.path,
             real=position.real,
             offset=position.offset,
@@ -120,12 +123,18 @@ class FollowedFile:
             seam=position.seam,
             mtime_ns=position.mtime_ns,
             size=position.offset,
+            moved=position.now != position.path,
         )
 
     @property
     def behind(self) -> int:
         """Bytes that were there when last looked and are not put yet."""
         return max(self.size - self.offset, 0)
+
+    @property
+    def directory(self) -> str:
+        """Where to look for it when it is no longer at its path."""
+        return str(Path(self.path if self.moved else self.real).parent)
 
     @property
     def leaving(self) -> bool:
@@ -221,7 +230,13 @@ class FollowedFile:
 
     def position(self) -> bytes:
         return Position(
-            self.offset, self.head, self.seam, self.first_path, self.real, self.mtime_ns
+            self.offset,
+            self.head,
+            self.seam,
+            self.first_path,
+            self.real,
+            self.path,
+            self.mtime_ns,
         ).pack()
 
     def _mark(self) -> None:

@@ -78,7 +78,8 @@ class Following:
         self._step = Step()
         # "end" is for the files there are when a source is new. Later ones are new logs.
         self._skip = options.start_at_end and not positions
-        self._first = STARTED not in positions
+        self._new = STARTED not in positions
+        self._first_look = True
         self._restore(positions)
 
     # -- the one entry --------------------------------------------------------------------
@@ -214,6 +215,7 @@ class Following:
         if at_glob:
             self._copied(file)
             file.first_path, file.moved = file.path, False
+            file.real = os.path.realpath(file.path)
         file.restart()
         return True
 
@@ -263,9 +265,9 @@ class Following:
         if self._draining:
             for file in self.files.values():
                 file.end = max(file.size, file.offset)
-        if self._first:
+        if self._new:
             self._step.positions[STARTED] = b"1"
-        self._first = self._skip = False
+        self._new = self._skip = self._first_look = False
         # Never more than a tenth of the time, however many files there are.
         self._scanned_at, self._step.looked = now, True
         self._scan_cost_s = time.perf_counter() - began
@@ -288,7 +290,6 @@ class Following:
 
     def _moved(self, file: FollowedFile, path: str, now: float) -> None:
         file.path, file.moved, file.gone, file.quiet_since = path, True, False, now
-        file.real = os.path.realpath(path)
         if file.descriptor is not None or file.behind:
             self._leaving[file.key] = file
         self._ready.setdefault(file.key)
@@ -297,11 +298,10 @@ class Following:
         self, file: FollowedFile, found: Mapping[Key, Found], listings: "Listings", now: float
     ) -> None:
         """A followed file that is at no glob: renamed, deleted, or its directory is missing."""
-        directory, name = os.path.split(file.real)
         try:
-            listing = listings.of(directory)
+            listing = listings.of(file.directory)
         except OSError as error:
-            self._note(directory, error)
+            self._note(file.directory, error)
             if file.descriptor is not None:
                 self._ready.setdefault(file.key)
             return
@@ -311,31 +311,30 @@ class Following:
                 return
         self._missing.pop(file.key, None)
         path = (listing or {}).get(file.key)
-        if path is not None and (file.descriptor is not None or file.head.length):
+        here = path is not None and (file.descriptor is not None or file.head.length > 0)
+        # At the first look also after what was renamed earlier: we may have died in between.
+        if self._first_look or not (file.moved if here else file.leaving):
+            self._between(file, found, listing or {})
+        if path is not None and here:
             if path != file.path:
-                first = not file.moved
                 self._moved(file, path, now)
-                if first:
-                    self._between(file, name, found, listing or {})
             with contextlib.suppress(OSError):
                 self._changed(file, Path(path).stat())
-            return
-        if not file.gone:
-            file.gone, file.quiet_since = True, now
-            if not file.moved:
-                self._between(file, name, found, listing or {})
-        if file.descriptor is None:
+        elif file.descriptor is None:
             self._forget(file)
         else:
+            if not file.gone:
+                file.gone, file.quiet_since = True, now
             self._leaving[file.key] = file
             self._ready.setdefault(file.key)
 
     def _between(
-        self, file: FollowedFile, name: str, found: Mapping[Key, Found], listing: Mapping[Key, str]
+        self, file: FollowedFile, found: Mapping[Key, Found], listing: Mapping[Key, str]
     ) -> None:
         """Generations that came and were rotated away while nobody looked: those written after
         the last one that was read."""
         if file.mtime_ns:
+            name = Path(file.real).name
             for _, key, path in sorted(generations(name, listing, file.mtime_ns)):
                 if key not in self.files and key not in found:
                     self._adopt(key, path, file.first_path, original=file)
