@@ -1,5 +1,7 @@
 """Arithmetic of runs, against plain sets."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +19,7 @@ def test_runs_are_the_numbers_and_have_one_form(some: set[int]) -> None:
     runs = runs_of(some)
     assert numbers_of(runs) == some
     assert total(runs) == len(some)
-    assert all(last + 1 < first for (_, last), (first, _) in zip(runs, runs[1:], strict=False))
+    assert all(one[1] + 1 < two[0] for one, two in pairwise(runs))
 
 
 @given(numbers, numbers, numbers)

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from tiers.sinks.file_sink import FileOptions, FileSink
 from tiers.sinks.sink import SinkContext
 from tiers.sinks.stores.local import LocalStore
+from tiers.sinks.stores.store import Store
 
 
 class DirectoryOptions(FileOptions):
@@ -29,4 +30,9 @@ class DirectorySink(FileSink):
     Options: ClassVar[type[DirectoryOptions]] = DirectoryOptions
 
     def __init__(self, options: DirectoryOptions, context: SinkContext) -> None:
-        super().__init__(options, context, LocalStore(options.root))
+        super().__init__(options, context, self.open_store(options))
+
+    @staticmethod
+    def open_store(options: DirectoryOptions) -> Store:
+        """The store alone, for the audit."""
+        return LocalStore(options.root)

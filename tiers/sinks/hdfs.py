@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 from tiers.sinks.file_sink import FileOptions, FileSink
 from tiers.sinks.sink import SinkContext
 from tiers.sinks.stores.hdfs import HdfsStore
+from tiers.sinks.stores.store import Store
 from tiers.units import Duration
 
 
@@ -46,11 +47,15 @@ class HdfsSink(FileSink):
     Options: ClassVar[type[HdfsOptions]] = HdfsOptions
 
     def __init__(self, options: HdfsOptions, context: SinkContext) -> None:
-        store = HdfsStore(
+        super().__init__(options, context, self.open_store(options))
+
+    @staticmethod
+    def open_store(options: HdfsOptions) -> Store:
+        """The store alone, for the audit."""
+        return HdfsStore(
             url=options.url,
             user=options.user,
             root=options.root,
             connect_s=options.connect_timeout_s,
             read_s=options.read_timeout_s,
         )
-        super().__init__(options, context, store)

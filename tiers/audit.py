@@ -1,0 +1,315 @@
+"""Proof of delivery: what was accepted, where it is, and whether any of it was published twice.
+
+Each output (a store) has its own account. Agents are asked first, upstream ones before those that
+they send to, and the stores are read last: a batch only ever moves that way, so one that moves
+meanwhile is seen twice rather than never. In a store manifests are listed before tmp, and tmp
+before void: a file with a manifest that is in neither of the two is published for good.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tiers import sinks
+from tiers.core import layout, manifest, runs
+from tiers.core.manifest import Manifest
+from tiers.core.runs import Runs
+from tiers.errors import StoreRefused, StoreUnavailable
+from tiers.observe.client import Answer, ask_all
+from tiers.registry import load
+from tiers.sinks.stores.store import Listed, Store
+from tiers.topology.model import Topology
+
+_READERS: Final = 8  # manifests are read side by side: each is a round trip in HDFS
+
+Reach = Mapping[str, tuple[Path | None, str | None]]
+
+
+@dataclass(slots=True)
+class Shelf:
+    """What a store holds, as its manifests say."""
+
+    where: str
+    published: list[Manifest] = field(default_factory=list)
+    pending: int = 0
+    void: int = 0
+    problems: list[str] = field(default_factory=list)  # from which nothing can be concluded
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one agent's channel holds, by origin (hex)."""
+
+    agent: str
+    tier: str
+    channel_id: str
+    next_seq: int  # of its own batches
+    held: Mapping[str, Runs]
+    dead: Mapping[str, Runs]
+
+
+@dataclass(frozen=True, slots=True)
+class Double:
+    """One batch in several published files."""
+
+    seq: int
+    events: int  # beyond the first copy
+    files: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class OriginAccount:
+    """What became of all batches of one origin, at one output."""
+
+    origin: str  # hex
+    agent: str  # empty: none of those asked
+    accepted: int | None  # batches; None: not known
+    published: Runs = field(default_factory=list)
+    events: int = 0  # in published files, each copy counted
+    held: dict[str, Runs] = field(default_factory=dict)  # by agent
+    dead: dict[str, Runs] = field(default_factory=dict)  # by agent
+    gaps: Runs = field(default_factory=list)
+    doubles: list[Double] = field(default_factory=list)
+    flagged_doubles: list[Double] = field(default_factory=list)  # at most one copy has no flag
+
+
+@dataclass(slots=True)
+class OutputAccount:
+    """The account of one output."""
+
+    output: str  # "tier/output"
+    shelf: Shelf
+    origins: list[OriginAccount] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.shelf.problems and not any(o.gaps or o.doubles for o in self.origins)
+
+
+@dataclass(slots=True)
+class Report:
+    """The whole audit."""
+
+    topology: str
+    outputs: list[OutputAccount] = field(default_factory=list)
+    unasked: dict[str, str] = field(default_factory=dict)  # agent: why
+
+    @property
+    def ok(self) -> bool:
+        return all(output.ok for output in self.outputs)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "topology": self.topology,
+            "ok": self.ok,
+            "unasked": self.unasked,
+            "outputs": [_output_json(output) for output in self.outputs],
+        }
+
+
+async def audit(topology: Topology, reach: Reach) -> Report:
+    """The audit of a topology. `reach` has directory and address of each agent. A store that
+    cannot be read is a problem in its account, not an error."""
+    report = Report(topology.name)
+    holdings: list[Holding] = []
+    for name in topology.order():
+        tier = topology.tiers[name]
+        asked = {agent: reach[agent] for agent in tier.agents if agent in reach}
+        for agent, answer in (await ask_all(asked, audit=True)).items():
+            holding = holding_of(agent, tier.name, answer)
+            if isinstance(holding, str):
+                report.unasked[agent] = holding
+            else:
+                holdings.append(holding)
+    for name in topology.order():
+        upstream = {name, *topology.reaching(name)}
+        counted = [holding for holding in holdings if holding.tier in upstream]
+        for options in topology.tiers[name].sinks:
+            shelf = await asyncio.to_thread(_open_and_read, options)
+            account = OutputAccount(f"{name}/{options.name}", shelf)
+            account.origins = accounts(shelf.published, counted)
+            report.outputs.append(account)
+    return report
+
+
+def _open_and_read(options: Any) -> Shelf:
+    cls = load(sinks.BUILTIN, sinks.GROUP, options.type)
+    if not hasattr(cls, "open_store"):
+        return Shelf(options.place(), problems=[f"sinks of type {options.type!r} have no audit"])
+    store: Store = cls.open_store(options)
+    try:
+        return read_store(store)
+    finally:
+        store.close()
+
+
+def holding_of(agent: str, tier: str, answer: Answer) -> Holding | str:
+    """What an agent's status says of its channel; a text where it says nothing of use."""
+    if isinstance(answer, str):
+        return answer
+    try:
+        channel_id = str(answer["channel"]["id"])
+        told = answer["audit"]
+        origins = told["origins"]
+        return Holding(
+            agent=agent,
+            tier=tier,
+            channel_id=channel_id,
+            next_seq=int(origins.get(channel_id, {}).get("next_seq", 1)),
+            held={origin: runs.union(of.get("held", [])) for origin, of in origins.items()},
+            dead={origin: runs.union(of) for origin, of in told["dead"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return f"its answer is malformed: {type(error).__name__} {error}"
+
+
+# --- stores ------------------------------------------------------------------------------------
+
+
+def read_store(store: Store) -> Shelf:
+    """All manifests of a store, and what became of their files."""
+    shelf = Shelf(store.where())
+    try:
+        listed = store.list(layout.OWN) or []
+        days = [entry.name for entry in listed if entry.is_directory and layout.is_day(entry.name)]
+        with ThreadPoolExecutor(_READERS) as readers:
+            for day in days:
+                _read_day(store, day, shelf, readers)
+    except (StoreUnavailable, StoreRefused) as error:
+        shelf.problems.append(f"cannot be read: {error}")
+    return shelf
+
+
+def _read_day(store: Store, day: str, shelf: Shelf, readers: ThreadPoolExecutor) -> None:
+    # In this order: see the head of this file.
+    entries = store.list(layout.manifest_path(day, "").rstrip("/")) or []
+    tmp = _names(store.list(layout.tmp_path(day, "").rstrip("/")))
+    void = _names(store.list(layout.void_path(day, "").rstrip("/")))
+    published = []
+    for entry in entries:
+        if entry.name in tmp:
+            shelf.pending += 1
+        elif entry.name in void:
+            shelf.void += 1
+        else:
+            published.append(entry)
+    for found in readers.map(lambda entry: _read_manifest(store, day, entry), published):
+        if isinstance(found, str):
+            shelf.problems.append(found)
+        else:
+            shelf.published.append(found)
+
+
+def _names(listed: list[Listed] | None) -> set[str]:
+    return {entry.name for entry in listed or []}
+
+
+def _read_manifest(store: Store, day: str, entry: Listed) -> Manifest | str:
+    path = layout.manifest_path(day, entry.name)
+    if entry.size_bytes > manifest.MANIFEST_BYTES_MAX:
+        return f"{path}: {entry.size_bytes} bytes are too many for a manifest"
+    data = store.read(path)
+    if data is None:
+        return f"{path}: gone while it was read"
+    try:
+        found = manifest.decode(data)
+    except StoreRefused as error:
+        return f"{path}: {error}"
+    if (found.name, found.day) != (entry.name, day):
+        return f"{path}: it says that it is {found.name} of {found.day}"
+    return found
+
+
+# --- accounts ----------------------------------------------------------------------------------
+
+
+def accounts(published: Iterable[Manifest], holdings: Iterable[Holding]) -> list[OriginAccount]:
+    """One account per origin that anybody knows of, those of known agents first."""
+    holdings = list(holdings)
+    copies: dict[str, dict[int, list[tuple[str, int, bool]]]] = {}
+    for one in published:
+        for item in one.items:
+            seqs = copies.setdefault(item.id.origin.hex(), {})
+            seqs.setdefault(item.id.seq, []).append((one.path, item.events, item.flagged))
+    owners = {holding.channel_id: holding for holding in holdings}
+    known = {origin for holding in holdings for origin in (*holding.held, *holding.dead)}
+    # An agent that is no origin (it has only passed batches on) has no account.
+    busy = {channel_id for channel_id, holding in owners.items() if holding.next_seq > 1}
+    found = [
+        _origin_account(origin, copies.get(origin, {}), owners.get(origin), holdings)
+        for origin in {*copies, *known, *busy}
+    ]
+    worth = [account for account in found if account.published or account.held or account.gaps]
+    worth += [account for account in found if account not in worth and account.dead]
+    return sorted(worth, key=lambda account: (not account.agent, account.agent, account.origin))
+
+
+def _origin_account(
+    origin: str,
+    copies: Mapping[int, list[tuple[str, int, bool]]],
+    owner: Holding | None,
+    holdings: Iterable[Holding],
+) -> OriginAccount:
+    account = OriginAccount(
+        origin, owner.agent if owner else "", owner.next_seq - 1 if owner else None
+    )
+    account.published = runs.runs_of(copies)
+    account.events = sum(events for files in copies.values() for _, events, _ in files)
+    for holding in holdings:
+        if held := holding.held.get(origin):
+            account.held[holding.agent] = held
+        if dead := holding.dead.get(origin):
+            account.dead[holding.agent] = dead
+    explained = runs.union(account.published, *account.held.values(), *account.dead.values())
+    last = max([owner.next_seq - 1 if owner else 0, *(end for _, end in explained)])
+    account.gaps = runs.minus([[1, last]] if last else [], explained)
+    for seq, files in sorted(copies.items()):
+        if len(files) < 2:
+            continue
+        events = sum(events for _, events, _ in files[1:])
+        double = Double(seq, events, tuple(path for path, _, _ in files))
+        bare = sum(not flagged for _, _, flagged in files)
+        (account.flagged_doubles if bare < 2 else account.doubles).append(double)
+    return account
+
+
+def _output_json(output: OutputAccount) -> dict[str, Any]:
+    shelf, origins = output.shelf, output.origins
+    return {
+        "output": output.output,
+        "store": shelf.where,
+        "ok": output.ok,
+        "files": len(shelf.published),
+        "events": sum(origin.events for origin in origins),
+        "bytes": sum(one.size_bytes for one in shelf.published),
+        "pending": shelf.pending,
+        "void": shelf.void,
+        "missing_batches": sum(runs.total(origin.gaps) for origin in origins),
+        "doubled_events": sum(d.events for origin in origins for d in origin.doubles),
+        "flagged_doubled_events": sum(
+            d.events for origin in origins for d in origin.flagged_doubles
+        ),
+        "problems": shelf.problems,
+        "origins": [
+            {
+                "origin": origin.origin,
+                "agent": origin.agent or None,
+                "accepted": origin.accepted,
+                "events": origin.events,
+                "published": origin.published,
+                "held": origin.held,
+                "dead": origin.dead,
+                "gaps": origin.gaps,
+                "doubles": [_double_json(double) for double in origin.doubles],
+                "flagged_doubles": [_double_json(double) for double in origin.flagged_doubles],
+            }
+            for origin in origins
+        ],
+    }
+
+
+def _double_json(double: Double) -> dict[str, Any]:
+    return {"seq": double.seq, "events": double.events, "files": list(double.files)}

@@ -1,0 +1,102 @@
+"""`tiers audit`: proves from manifests what was delivered."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from tiers.audit import Double, OriginAccount, OutputAccount, Report, audit
+from tiers.cli.status import reach
+from tiers.core import runs
+from tiers.topology import load
+from tiers.units import show_size
+
+_SHOWN_MAX = 10  # doubles and problems listed one by one
+
+
+@click.command(
+    epilog="Example: tiers audit topologies/quickstart.toml --data /var/lib/tiers",
+)
+@click.argument("topology", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), help="Agents' files are in DATA/NAME.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(topology: Path, data: Path | None, as_json: bool) -> None:
+    """Say of every batch that TOPOLOGY accepted where it is.
+
+    Reads the manifests of every store and asks the agents what their channels hold: per origin
+    what was published, what is under way and where, what is in dead letters, what is missing, and
+    what is in two published files. Exit status 1 on a gap that nothing explains, on a double, or
+    where a manifest cannot be read. (Doubles of batches flagged as such are told apart and do not
+    count: sinks do not settle them yet.)
+    """
+    loaded = load(topology)
+    report = asyncio.run(audit(loaded, reach(loaded, data)))
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        click.echo("\n".join(lines(report)))
+    sys.exit(0 if report.ok else 1)
+
+
+def lines(report: Report) -> list[str]:
+    """The report for a person."""
+    shown = []
+    for output in report.outputs:
+        shown += _output_lines(output, report.unasked)
+    for agent, reason in report.unasked.items():
+        shown.append(f"{agent} could not be asked: {reason}")
+    shown.append("nothing missing, nothing doubled" if report.ok else "NOT ALL IS WELL, see above")
+    if report.ok and report.unasked:
+        shown[-1] += " as far as could be asked"
+    return shown
+
+
+def _output_lines(output: OutputAccount, unasked: dict[str, str]) -> list[str]:
+    shelf = output.shelf
+    events = sum(origin.events for origin in output.origins)
+    size = show_size(sum(one.size_bytes for one in shelf.published))
+    shown = [
+        f"{output.output}: {shelf.where}",
+        f"  {len(shelf.published)} files published with {events} events in {size}; "
+        f"{shelf.pending} pending, {shelf.void} void",
+    ]
+    shown += [f"  PROBLEM {problem}" for problem in shelf.problems[:_SHOWN_MAX]]
+    if len(shelf.problems) > _SHOWN_MAX:
+        shown.append(f"  PROBLEM and {len(shelf.problems) - _SHOWN_MAX} more")
+    for origin in output.origins:
+        shown += _origin_lines(origin, unasked)
+    return shown
+
+
+def _origin_lines(origin: OriginAccount, unasked: dict[str, str]) -> list[str]:
+    accepted = "" if origin.accepted is None else f"{origin.accepted} batches accepted, "
+    shown = [
+        f"  {origin.agent or 'an agent not asked'} ({origin.origin[:16]}): {accepted}"
+        f"{runs.total(origin.published)} published: {runs.show(origin.published) or 'none'}"
+    ]
+    for agent, held in origin.held.items():
+        under_way = runs.minus(held, origin.published)
+        if under_way:
+            shown.append(f"    under way at {agent}: {runs.show(under_way)}")
+    for agent, dead in origin.dead.items():
+        shown.append(f"    dead letters of {agent}: {runs.show(dead)}")
+    if origin.gaps:
+        excuse = f" (agents {', '.join(unasked)} could not be asked)" if unasked else ""
+        count = runs.total(origin.gaps)
+        shown.append(f"    GAP of {count} batches{excuse}: {runs.show(origin.gaps)}")
+    shown += _double_lines("DOUBLE", origin.doubles)
+    shown += _double_lines("flagged double", origin.flagged_doubles)
+    return shown
+
+
+def _double_lines(what: str, doubles: list[Double]) -> list[str]:
+    shown = [
+        f"    {what}: batch {double.seq}, {double.events} events, in {' and '.join(double.files)}"
+        for double in doubles[:_SHOWN_MAX]
+    ]
+    if len(doubles) > _SHOWN_MAX:
+        events = sum(double.events for double in doubles[_SHOWN_MAX:])
+        shown.append(f"    {what}: {len(doubles) - _SHOWN_MAX} batches more, {events} events")
+    return shown
