@@ -77,6 +77,7 @@ class Child:
     phase: Phase = Phase.WAITING
     leaving: bool = False  # taken out of the topology: it drains and ends by itself
     told: bool = False  # this process has heard that it is to drain
+    dead: int = 0  # batches in its dead letters, as far as this process told
     starts: int = 0
     answer: Answer = "not started yet"  # its last status, or why there is none
     process: asyncio.subprocess.Process | None = None
@@ -90,19 +91,21 @@ class Child:
     def lived_s(self) -> float:
         return time.monotonic() - self.started
 
-    @property
-    def dead_letters(self) -> int:
-        """As far as its last status tells."""
-        channel = self.answer.get("channel") if isinstance(self.answer, dict) else None
-        dead = channel.get("dead") if isinstance(channel, dict) else None
-        return dead if isinstance(dead, int) else 0
+    def note(self, answer: Answer) -> None:
+        """What it said when asked."""
+        self.answer = answer
+        if isinstance(answer, dict):
+            channel = answer.get("channel")
+            dead = channel.get("dead") if isinstance(channel, dict) else None
+            self.dead = dead if isinstance(dead, int) else 0
 
     async def begin(self, command: Sequence[str]) -> None:
         """Starts the process. OSError when the machine will not."""
         directory = self.place.directory
         directory.mkdir(parents=True, exist_ok=True)
         bound_log(directory)
-        self.answer, self.told, self.started = "starting", False, time.monotonic()
+        self.answer, self.told, self.dead = "starting", False, 0
+        self.started = time.monotonic()
         self.starts += 1
         with (directory / "agent.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
@@ -132,7 +135,7 @@ class Child:
             return None
         if status == 0:
             return Phase.DRAINED
-        if status == 1 and self.dead_letters:
+        if status == 1 and self.dead:
             return Phase.DEAD_LETTERS
         if self.leaving and not (self.place.directory / "channel").exists():
             return Phase.DRAINED  # it never held anything

@@ -176,7 +176,7 @@ class Supervisor:
 
     async def _follow(self, child: Child) -> None:
         while True:
-            child.answer = await ask(child.place.directory, agent=child.place.name)
+            child.note(await ask(child.place.directory, agent=child.place.name))
             if isinstance(child.answer, dict) and self._must_drain(child) and not child.told:
                 answer = await tell_drain(child.place.directory)
                 child.told = isinstance(answer, dict)
