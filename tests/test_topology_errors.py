@@ -1,13 +1,21 @@
 """Every error of a topology file, each alone and all at once."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.topologies import GOOD, good, problem, problems
 from tiers.core.batch import HEADER_BYTES_MAX
 from tiers.errors import ConfigError, UsageError
+from tiers.sinks import BUILTIN, directory
+from tiers.sinks.sink import SinkOptions
+from tiers.sources import generate
+from tiers.sources.source import SourceOptions
 from tiers.topology import load, parse
 
 SINK = '\n[[tiers.sink.sinks]]\ntype = "directory"\n'
+MANY = ", ".join(f'h{number} = "x"' for number in range(64))
+LONG = ", ".join(f'h{number} = "{"x" * 4000}"' for number in range(9))
 
 
 def test_the_good_file_is_good() -> None:
@@ -50,7 +58,8 @@ def test_the_good_file_is_good() -> None:
         (good(more="[delivery]\nfailover_after = true"), "delivery.failover_after", "", "true", ""),
         (good(more='[delivery]\nguarantee = "end"'), "delivery.guarantee", "later", "'end'", ""),
         (good(more='[batch]\ncodec = "lz4"'), "batch.codec", "'zstd', 'gzip' or 'none'", "", ""),
-        (good(('"directory"', '"directry"')), "tiers.sink.sinks[0].type", "hdfs", "", "'directory'"),
+        (good(('"directory"', '"directry"')), "tiers.sink.sinks[0].type", "hdfs", "",
+         "'directory'"),
         (good(('"generate"', '"tale"')), "tiers.edge.sources[0].type", "tail", "'tale'", "'tail'"),
         (good(('type = "generate"', "")), "tiers.edge.sources[0].type", "one of", "nothing", ""),
         # names
@@ -143,10 +152,14 @@ def test_the_good_file_is_good() -> None:
          ""),
         (good(("/%H", "/%Q")), "tiers.sink.sinks[0].path", "", "%Q", ""),
         (good(("/%H", "/{")), "tiers.sink.sinks[0].path", "", "{", ""),
-        (good(('"web" }', f'"{"w" * (HEADER_BYTES_MAX + 1)}" }}')), "tiers.edge.sources[0].headers.service",
-         "at most 4096 bytes", "www", ""),
+        (good(('"web" }', f'"{"w" * (HEADER_BYTES_MAX + 1)}" }}')),
+         "tiers.edge.sources[0].headers.service", "at most 4096 bytes", "www", ""),
         (good(("{ service", '{ "a/b" = "x", service')), "tiers.edge.sources[0].headers",
          "a header's name", "'a/b'", ""),
+        (good(("{ service", f"{{ {MANY}, service")), "tiers.edge.sources[0].headers", "at most 64",
+         "65", ""),
+        (good(("{ service", f"{{ {LONG}, service")), "tiers.edge.sources[0].headers",
+         "at most 32768 bytes", "3", ""),
         # limits
         (good(more='[batch]\nevent_size = "2MiB"'), "batch.event_size", "at most batch.size, 1MiB",
          "2MiB", ""),
@@ -157,8 +170,8 @@ def test_the_good_file_is_good() -> None:
         (good(more='[delivery]\nwindow = "1MiB"'), "delivery.window", "a batch", "1MiB", ""),
         (good(more='[delivery]\nmessage_size = "2MiB"'), "delivery.message_size", "bundle_size",
          "2MiB", ""),
-        (good(more='[delivery]\nheartbeat = "1.5s"'), "delivery.heartbeat", "at most half", "1500ms",
-         ""),
+        (good(more='[delivery]\nheartbeat = "1.5s"'), "delivery.heartbeat", "at most half",
+         "1500ms", ""),
         # variables
         (good(('"/data/logs"', '"${OUT}"')), "tiers.sink.sinks[0].root", "the variable OUT", "none",
          "${OUT:-...}"),
@@ -242,7 +255,7 @@ def test_wrong_toml_names_its_line(text: str, line: str) -> None:
     assert one.wanted == "valid TOML"
 
 
-def test_what_is_no_toml_at_all_is_a_problem_too(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_no_toml_at_all_is_a_problem_too(tmp_path: Path) -> None:
     file = tmp_path / "topology.toml"
     file.write_bytes(b'name = "x"\nother = "\xff"')
     with pytest.raises(ConfigError, match="line 2: wanted text in UTF-8; found byte 0xff"):
@@ -262,7 +275,7 @@ def test_values_of_a_wrong_kind_everywhere_are_problems_and_never_a_crash() -> N
             problems(good(more=f"[agents.edge-1]\n{key} = {value}"))
 
 
-def test_a_missing_file_is_said_so_with_the_example_of_that_name(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_file_is_said_so_with_the_example_of_that_name(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no topology file .*nothing$"):
         load(tmp_path / "nothing")
     with pytest.raises(UsageError, match=r"did you mean the shipped example .*quickstart.toml\?"):
@@ -277,3 +290,49 @@ def test_each_line_of_the_message_names_the_file() -> None:
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
     assert all(line.startswith("some.toml: ") for line in lines)
+
+
+def test_a_source_that_listens_beyond_loopback_needs_insecure_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class ListeningOptions(SourceOptions):
+        listen: str
+
+        def listens_on(self) -> tuple[str, ...]:
+            return (self.listen,)
+
+    class Listening:
+        Options = ListeningOptions
+
+    monkeypatch.setattr(generate, "Generate", Listening)
+    for loopback in ("127.0.0.1:514", "localhost:514", "[::1]:514"):
+        text = good(("headers", f'listen = "{loopback}"\nheaders'))
+        assert problems(text) == []
+    for beyond in ("0.0.0.0:514", "10.0.0.1:514", "[::]:514", "some.host:514"):
+        text = good(("headers", f'listen = "{beyond}"\nheaders'))
+        assert problem(text).key == "tiers.edge.sources[0]"
+        assert "insecure = true" in problem(text).hint
+        assert problems("insecure = true\n" + text) == []
+
+
+def test_a_third_partys_sink_that_says_no_place_is_told_apart_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Other:
+        Options = SinkOptions
+
+    monkeypatch.setattr(directory, "DirectorySink", Other)
+    text = good(
+        ('root = "/data/logs"', ""),
+        ('path = "{service}/%Y/%m/%d/%H"', 'name = "a"'),
+        more='[[tiers.edge.sinks]]\ntype = "directory"\nname = "a"',
+    )
+    assert problem(text).wanted == "a root of its own"
+    assert problems(text.replace('name = "a"', 'name = "b"', 1)) == []
+
+
+def test_a_type_that_cannot_be_imported_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUILTIN, "broken", "tiers.no_such_module:Broken")
+    one = problem(good(('"directory"', '"broken"')))
+    assert one.key == "tiers.sink.sinks[0].type"
+    assert "tiers.no_such_module" in one.found

@@ -26,6 +26,11 @@ class SourceOptions(BaseModel):
         """Names of all headers that batches of this source carry, for checking paths."""
         return frozenset(self.headers)
 
+    def listens_on(self) -> tuple[str, ...]:
+        """Addresses such as "0.0.0.0:514" that it binds: beyond loopback only where the file says
+        `insecure = true`."""
+        return ()
+
 
 class Intake(Protocol):
     """Where a source puts its events. Made by the agent, one for each source."""

@@ -128,17 +128,26 @@ def _check_bindings(draft: Draft, problems: Problems) -> None:
         own = settings.listen is not None
         key = agent_key(agent, "listen") if own else address_key(topology, agent)
         binds += [(key, topology.listen(agent)), (agent_key(agent, "status"), settings.status)]
-    for key, address in binds:
-        if address is not None and not address.loopback:
-            _refuse_binding(key, str(address), problems)
-
-
-def _refuse_binding(key: str, address: str, problems: Problems) -> None:
+    beyond = [(key, str(address)) for key, address in binds if address and not address.loopback]
+    beyond += [
+        (source.key, address)
+        for source in draft.sources
+        for address in source.options.listens_on()
+        if not _on_loopback(address)
+    ]
     hint = (
         "there are no keys yet: write insecure = true at the top of the file "
         "if you trust everyone who can reach this address"
     )
-    problems.add(key, "an address on loopback", address, hint)
+    for key, found in beyond:
+        problems.add(key, "an address on loopback", found, hint)
+
+
+def _on_loopback(address: str) -> bool:
+    try:
+        return Address.parse(address).loopback
+    except ValueError:
+        return False
 
 
 def _check_sources(draft: Draft, problems: Problems) -> None:

@@ -216,7 +216,7 @@ def write_duration(seconds: float) -> str:
     for unit, length in _DURATIONS_MS:
         if seconds and round(seconds * 1000, 6) % length == 0:
             return f"{round(seconds * 1000) // length}{unit}"
-    return f"{round(seconds * 1000, 6):g}ms"
+    return f"{seconds * 1000:.6f}".rstrip("0").rstrip(".") + "ms"
 
 
 def key_of(name: str, field: FieldInfo) -> str:

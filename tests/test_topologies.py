@@ -1,0 +1,67 @@
+"""Every example that is shipped loads, and is found in a checkout and in a wheel."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tiers.errors import UsageError
+from tiers.topology import example_names, examples, find_topology, load
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_examples_are_those_of_the_checkout() -> None:
+    assert example_names() == sorted(path.stem for path in (ROOT / "topologies").glob("*.toml"))
+    assert {"quickstart", "hdfs", "single", "syslog", "fan-out", "web-logs"} <= {*example_names()}
+
+
+@pytest.mark.parametrize("name", example_names())
+def test_an_example_loads_without_any_variable(name: str) -> None:
+    topology = load(find_topology(name), env={})
+    assert topology.name == name
+    for agent in topology.agent_names():
+        assert topology.outputs(agent)
+        topology.data_of(agent)
+
+
+def test_no_two_examples_share_an_address_or_a_directory() -> None:
+    topologies = [load(find_topology(name), env={}) for name in example_names()]
+    addresses = [
+        address
+        for topology in topologies
+        for tier in topology.tiers
+        for address in topology.peers(tier).values()
+    ]
+    assert len(set(addresses)) == len(addresses)
+    assert len({topology.data for topology in topologies}) == len(topologies)
+
+
+def test_the_quickstart_is_one_edge_two_aggregators_and_two_sinks_on_loopback() -> None:
+    topology = load(find_topology("quickstart"), {"LOG": "/in.log", "OUT": "/out"})
+    assert [len(topology.tiers[tier].agents) for tier in topology.order()] == [1, 2, 2]
+    assert topology.sinks("sink-1")[0].place() == "directory /out"
+    assert not topology.insecure
+
+
+def test_the_hdfs_example_writes_to_loopback_and_takes_the_log_from_the_environment() -> None:
+    topology = load(find_topology("hdfs"), {"LOG": "/some/access.log"})
+    assert [len(topology.tiers[tier].agents) for tier in topology.order()] == [1, 2, 2]
+    assert "http://127.0.0.1:9870" in topology.sinks("sink-1")[0].place()
+    assert topology.sources("edge-1")[0].model_dump()["paths"] == ("/some/access.log",)
+
+
+def test_an_unknown_example_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UsageError, match="did you mean 'quickstart'"):
+        find_topology("quikstart")
+    with pytest.raises(UsageError, match="no example topology '../pyproject'"):
+        find_topology("../pyproject")
+
+
+def test_examples_of_an_installed_package_are_beside_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site-packages" / "tiers"
+    shutil.copytree(ROOT / "topologies", package / "topologies")
+    monkeypatch.setattr(examples, "_PACKAGE", package)
+    assert find_topology("quickstart") == package / "topologies" / "quickstart.toml"
