@@ -28,10 +28,15 @@ find_python() {
     return 1
 }
 
+# True when .venv works. A moved checkout breaks its scripts, an upgraded system its interpreter.
+is_sound() {
+    [[ -x .venv/bin/pip ]] && grep -qF "$PWD/.venv" .venv/bin/activate &&
+        .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+} 2>/dev/null
+
 # Makes .venv unless a sound one is there.
 make_venv() {
-    # A moved checkout breaks its scripts, an upgraded system its interpreter: then anew.
-    if [[ -f .venv/made-for && $(<.venv/made-for) == "$PWD" ]] && .venv/bin/python -c ''; then
+    if is_sound; then
         return 0
     fi
     if ! find_python && ! { apt_install python3 && find_python; }; then
@@ -50,7 +55,6 @@ make_venv() {
     say "making .venv with $("$python" --version)"
     rm -rf .venv
     "$python" -m venv .venv
-    echo "$PWD" >.venv/made-for
 }
 
 # A line that changes when what is to be installed does.
