@@ -1,5 +1,7 @@
 """Every key of a topology file as Markdown tables, made from the models that check the file."""
 
+import inspect
+import re
 from collections.abc import Iterator
 
 from pydantic import BaseModel
@@ -39,10 +41,22 @@ def _table(title: str, model: type[BaseModel]) -> str:
 
 
 def _rows(model: type[BaseModel]) -> Iterator[str]:
+    comments = _comments(model)
     for name, field in model.model_fields.items():
         if name != "type":
-            meaning = (field.description or _KNOWN.get(name, "")).replace("|", "\\|")
+            meaning = field.description or _KNOWN.get(key_of(name, field)) or comments.get(name, "")
+            meaning = meaning.replace("|", "\\|")
             yield f"| `{key_of(name, field)}` | {_default(field)} | {meaning} |\n"
+
+
+def _comments(model: type[BaseModel]) -> dict[str, str]:
+    """What the comments beside the fields of a model say: options are documented by these."""
+    found: dict[str, str] = {}
+    for each in reversed(model.__mro__):
+        if issubclass(each, BaseModel) and each is not BaseModel:
+            fields = _FIELD.finditer(inspect.getsource(each))
+            found |= {field[1]: f"{field[2][0].upper()}{field[2][1:]}" for field in fields}
+    return found
 
 
 def _default(field: FieldInfo) -> str:
@@ -57,8 +71,22 @@ def _default(field: FieldInfo) -> str:
     return f'`"{text}"`' if quoted else f"`{text}`"
 
 
-# Keys of the contracts, which say what they mean in a comment.
+_FIELD = re.compile(r"^    (\w+): .*  # (.+)$", re.MULTILINE)
+# Keys that several types share, and keys whose comment would be longer than their line.
 _KNOWN = {
-    "name": "Name in status; by default its type",
+    "name": "Name in status, unique among its like; by default the type",
     "headers": 'Headers of all its events: `{ service = "web" }`',
+    "path": "Directory below `root`: `{header}` and time codes of the batch's time bucket, UTC",
+    "codec": "`none`, `gzip` or `zstd`; the batch's own codec means bytes are copied as they are",
+    "level": "Compression level where the codec is another than the batch's; default: `[batch]`'s",
+    "roll_after": "A file is published at the latest when its oldest batch is this old",
+    "roll_size": "A file is published at the latest when it has this many bytes, as stored",
+    "start": "Where a new source begins in files that are there: `beginning` or `end`",
+    "open_files_max": "Files held open at the same time",
+    "extension": "End of file names, before `.gz` or `.zst`",
+    "format": "`access` (access-log lines) or `numbers`",
+    "url": 'NameNodes: `"http://nn1:9870;http://nn2:9870"`; which one is active is found out',
+    "connect_timeout": "How long a connection may take",
+    "read_timeout": "How long an answer may take",
+    "root": "Where the files go; one root for each output",
 }
