@@ -1,17 +1,22 @@
 """What tests of sinks are made of: sealed batches, and a store in memory that fails when told."""
 
+import gzip
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import zstandard
 
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel, ChannelLimits
 from tiers.core.batch import BatchId, Buffer, Envelope, Hop, seal
 from tiers.core.codecs import compressor
 from tiers.errors import StoreUnavailable
+from tiers.sinks.file_sink import FileOptions, FileSink
 from tiers.sinks.sink import SinkContext
-from tiers.sinks.stores.store import Listed, Moved
+from tiers.sinks.stores.store import Listed, Moved, Store
 
 AT = 1_795_424_645_678  # 2026-11-23T09:04:05.678Z
 OUTPUT = "out"
@@ -45,11 +50,16 @@ def put(
 
 
 async def fill(
-    channel: Channel, blocks: Iterable[bytes], first: int = 1, *, flagged: bool = False
+    channel: Channel,
+    blocks: Iterable[bytes],
+    first: int = 1,
+    *,
+    flagged: bool = False,
+    headers: Mapping[str, str] | None = None,
 ) -> None:
     """Stores line blocks as batches `first`, `first` + 1, ... of one origin."""
     puts = [
-        put(record(lines, seq), seq, lines.count(b"\n"), flagged=flagged)
+        put(record(lines, seq, headers=headers), seq, lines.count(b"\n"), flagged=flagged)
         for seq, lines in enumerate(blocks, first)
     ]
     await channel.submit(Change(puts=puts))
@@ -65,7 +75,6 @@ class Said:
 
     channel: Channel
     agent: str = "sink-1"
-    now_ms: int = AT
     troubles: list[str] = field(default_factory=list)
 
     def context(self) -> SinkContext:
@@ -74,14 +83,18 @@ class Said:
             agent=self.agent,
             output=OUTPUT,
             channel=self.channel,
-            now_ms=lambda: self.now_ms,
+            now_ms=lambda: time.time_ns() // 1_000_000,
             level=1,
             trouble=self.troubles.append,
         )
 
 
-class Hold(Exception):
-    """Raised by a fault: the call hangs until `MemoryStore.let_go`, and is carried out then."""
+class MemorySink(FileSink):
+    """A file sink over any store."""
+
+    def __init__(self, said: Said, store: Store, **options: object) -> None:
+        options = {"type": "memory", "roll_after": 0, **options}
+        super().__init__(FileOptions.model_validate(options), said.context(), store)
 
 
 class MemoryStore:
@@ -219,18 +232,10 @@ def read_tree(root: Path) -> dict[str, bytes]:
 
 
 def open_file(path: str, content: bytes) -> bytes:
-    codec = {"gz": "gzip", "zst": "zstd"}.get(path.rpartition(".")[2], "none")
-    if codec == "none":
-        return content
-    return _open_all(codec, content)
-
-
-def _open_all(codec: str, content: bytes) -> bytes:
-    if codec == "gzip":
-        import gzip
-
+    """A file's lines, opened with the tools that a user has."""
+    if path.endswith(".gz"):
         return gzip.decompress(content)
-    import zstandard
-
-    with zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True) as reader:
-        return bytes(reader.readall())
+    if path.endswith(".zst"):
+        with zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True) as reader:
+            return bytes(reader.readall())
+    return content

@@ -1,0 +1,237 @@
+"""The file sink over a real channel: what it publishes, when, and what it does with trouble."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.sinks.parts import (
+    AT,
+    OUTPUT,
+    MemorySink,
+    MemoryStore,
+    Said,
+    fill,
+    published,
+    put,
+    record,
+    unavailable,
+)
+from tests.waiting import eventually
+from tiers.channel.change import Change
+from tiers.channel.channel import Channel
+from tiers.core.manifest import Manifest, decode
+from tiers.errors import StoreRefused
+from tiers.sinks import file_sink
+
+DAY_MS = 86_400_000
+
+
+@asynccontextmanager
+async def running(sink: MemorySink) -> AsyncIterator[None]:
+    task = asyncio.create_task(sink.run())
+    try:
+        yield
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def emptied(channel: Channel) -> None:
+    await eventually(lambda: not channel.entries(OUTPUT) and not channel.records(b"plan/"))
+
+
+def manifests(store: MemoryStore) -> list[Manifest]:
+    return [decode(data) for path, data in store.files.items() if "/manifests/" in path]
+
+
+async def test_what_is_in_the_channel_is_published_and_let_go(channel: Channel) -> None:
+    store, said = MemoryStore(), Said(channel)
+    await fill(channel, [b"a\nb\n", b"c\n"], headers={"service": "web"})
+    await fill(channel, [b"d\n"], 3, headers={"service": "db"}, flagged=True)
+    sink = MemorySink(said, store, path="{service}/%Y/%m/%d/%H")
+    async with running(sink):
+        await emptied(channel)
+    files = published(store.files)
+    assert {path.rpartition("/")[0]: lines for path, lines in files.items()} == {
+        "web/2026/11/23/09": b"a\nb\nc\n",
+        "db/2026/11/23/09": b"d\n",
+    }
+    name = f"sink-1.{OUTPUT}.{channel.channel_id.hex()[:16]}"
+    assert all(path.rpartition("/")[2].startswith(f"{name}-00000000") for path in files)
+    assert all(path.endswith(".log") for path in files)
+    told = {m.path: [(i.id.seq, i.events, i.flagged) for i in m.items] for m in manifests(store)}
+    assert told == {
+        path: [(3, 1, True)] if path.startswith("db") else [(1, 2, False), (2, 1, False)]
+        for path in files
+    }
+    status = sink.status()
+    assert (status["files"], status["events_out"], status["flagged"]) == (2, 4, 1)
+    assert (status["bytes_out"], status["planned"], status["refs"]) == (8, 0, 0)
+    assert status["last_file"] in files
+    assert store.closed
+    assert not said.troubles
+    assert int.from_bytes(channel.records(b"file/")[b"file/out"], "big") == 2
+
+
+async def test_a_file_never_mixes_days(channel: Channel) -> None:
+    store = MemoryStore()
+    for seq, at in enumerate((AT, AT + DAY_MS, AT), 1):
+        sealed = record(b"x\n", seq, at=at)
+        await channel.submit(Change(puts=[put(sealed, seq, 1)]))
+    async with running(MemorySink(Said(channel), store, path="")):
+        await emptied(channel)
+    assert sorted((m.day, len(m.items)) for m in manifests(store)) == [
+        ("2026-11-23", 2),
+        ("2026-11-24", 1),
+    ]
+
+
+async def test_a_file_is_due_by_size_then_by_age_then_by_draining(channel: Channel) -> None:
+    store = MemoryStore()
+    await fill(channel, [b"x" * 99 + b"\n"] * 25)
+    sink = MemorySink(Said(channel), store, roll_size=1000, roll_after=3600, writers=1)
+    async with running(sink):
+        await eventually(lambda: sink.status()["files"] == 2)
+        assert sink.status()["refs"] == 5
+        sink.drain()
+        await emptied(channel)
+    assert [len(m.items) for m in manifests(store)] == [10, 10, 5]
+
+
+async def test_later_batches_wake_it(channel: Channel) -> None:
+    store = MemoryStore()
+    async with running(MemorySink(Said(channel), store)):
+        await eventually(lambda: "read .tiers/store-id" in store.seen[-1:])
+        await fill(channel, [b"a\n"])
+        await emptied(channel)
+    assert list(published(store.files).values()) == [b"a\n"]
+
+
+async def test_a_full_channel_hastens_what_is_not_due(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    monkeypatch.setattr(channel, "free_bytes", lambda: 0)
+    await fill(channel, [b"a\n"])
+    async with running(MemorySink(Said(channel), store, roll_after=3600)):
+        await emptied(channel)
+
+
+async def test_references_held_are_bounded_while_the_store_is_down(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    monkeypatch.setattr(file_sink, "REFS_MAX", 10)
+    monkeypatch.setattr(file_sink, "_LOAD_MAX", 4)
+    store, said = MemoryStore(), Said(channel)
+    blocks = [b"line %d\n" % n for n in range(50)]
+    await fill(channel, blocks)
+    sink = MemorySink(said, store, roll_after=3600)
+    held: list[int] = []
+
+    def fail(number: int, _name: str) -> None:
+        held.append(int(str(sink.status()["refs"])))
+        if 5 < number < 40:
+            unavailable()
+
+    store.before = fail
+    async with running(sink):
+        # The rest may wait for more, and would, for an hour.
+        await eventually(lambda: len(channel.entries(OUTPUT)) < 10)
+        sink.drain()
+        await emptied(channel)
+    assert 0 < max(held) <= 13
+    lines = b"".join(published(store.files).values()).splitlines(keepends=True)
+    assert sorted(lines) == sorted(blocks)
+
+
+async def test_what_no_file_can_take_goes_to_the_dead_letters(channel: Channel) -> None:
+    store = MemoryStore()
+    sealed = bytearray(record(b"damaged, somewhere in its body\n", 1))
+    sealed[-1] ^= 1
+    events = record(b"", 2, framing="events")
+    future = record(b"x\n", 3, at=2**53)
+    puts = [put(data, seq, 1) for seq, data in enumerate((bytes(sealed), events, future), 1)]
+    await channel.submit(Change(puts=puts))
+    await fill(channel, [b"good\n"], 4)
+    sink = MemorySink(Said(channel), store)
+    async with running(sink):
+        await emptied(channel)
+    assert list(published(store.files).values()) == [b"good\n"]
+    reasons = {letter.position: letter.reason for letter in channel.dead_letters()}
+    assert "checksum" in reasons[1]
+    assert "'events'" in reasons[2]
+    assert "calendar" in reasons[3]
+    assert sink.status()["dead"] == 3
+    # The file with the damaged batch was written in part: it is void, and empty.
+    assert [data for path, data in store.files.items() if "/void/" in path] == [b""]
+
+
+async def test_trouble_is_said_and_then_over(channel: Channel, impatient: None) -> None:
+    store, said = MemoryStore(), Said(channel)
+
+    def refuse(number: int, name: str) -> None:
+        if number < 10 and "manifests" in name:
+            raise StoreRefused("quota exceeded")
+
+    store.before = refuse
+    await fill(channel, [b"a\n"])
+    async with running(MemorySink(said, store)):
+        await emptied(channel)
+    assert "quota exceeded" in said.troubles[0]
+    assert said.troubles[-1] == ""
+
+
+async def test_the_store_id_is_agreed_upon(channel: Channel, impatient: None) -> None:
+    store = MemoryStore()
+    sinks = [MemorySink(Said(channel), store) for _ in range(2)]
+    async with running(sinks[0]), running(sinks[1]):
+        await eventually(lambda: all(sink.store_id() for sink in sinks))
+    assert len({sink.store_id() for sink in sinks}) == 1
+    assert store.files[".tiers/store-id"].decode().strip() == sinks[0].store_id()
+    assert not [path for path in store.files if path.endswith(".small")]
+
+
+async def test_a_damaged_store_id_stops_everything_and_is_said(
+    channel: Channel, impatient: None
+) -> None:
+    store, said = MemoryStore(), Said(channel)
+    store.files[".tiers/store-id"] = b"\xff garbage"
+    await fill(channel, [b"a\n"])
+    async with running(MemorySink(said, store)):
+        await eventually(lambda: said.troubles)
+    assert "which is no id" in said.troubles[0]
+    assert not published(store.files)
+    assert channel.entries(OUTPUT)
+
+
+async def test_a_strangers_file_in_our_place_is_not_replaced(
+    channel: Channel, impatient: None
+) -> None:
+    store, said = MemoryStore(), Said(channel)
+    name = f"sink-1.{OUTPUT}.{channel.channel_id.hex()[:16]}-0000000001.log"
+    store.files[name] = b"theirs\n"
+    store.directories.add("")
+    await fill(channel, [b"ours\n"])
+    async with running(MemorySink(said, store, path="")):
+        await emptied(channel)
+    assert sorted(published(store.files).values()) == [b"ours\n", b"theirs\n"]
+    assert store.files[name] == b"theirs\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"path": "/%Q"}, "unknown time code"),
+        ({"codec": "lzma"}, "codec"),
+        ({"extension": "../x"}, "extension"),
+        ({"writers": 0}, "writers"),
+        ({"roll_sized": 1}, "roll_sized"),
+    ],
+)
+def test_wrong_options(options: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        file_sink.FileOptions.model_validate({"type": "x", **options})
