@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -79,3 +80,15 @@ def fill(file: Path) -> None:
                 continue
     finally:
         os.close(descriptor)
+
+
+def python(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Runs this code in a process of its own, to its end."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def python_beside(code: str, *arguments: object) -> "subprocess.Popen[bytes]":
+    """Starts this code in a process of its own."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -28,6 +28,7 @@ from tiers.channel.reader import Reader
 from tiers.channel.room import Room, Sizes
 from tiers.channel.writer import Report, Submitted, Writer, WriterLimits
 from tiers.errors import ChannelDamaged, ChannelUnavailable
+from tiers.units import show_size
 
 CLOSE_WITHIN_S: Final = 10.0  # how long `close` waits for commits that do not succeed
 _ITEM_BYTES: Final = 128  # what an item or a small value costs, roughly
@@ -204,9 +205,21 @@ class Channel(Reader):
         mark until below the low mark, at the disk's floor, and in trouble."""
         if self._now.trouble or self._failed is not None:
             return 0
+        return self._room.free_bytes(self._sizes())
+
+    def _sizes(self) -> Sizes:
         now = self._now
-        sizes = Sizes(now.used_bytes, now.file_bytes, now.disk_free_bytes, self._pending_bytes)
-        return self._room.free_bytes(sizes)
+        return Sizes(now.used_bytes, now.file_bytes, now.disk_free_bytes, self._pending_bytes)
+
+    def _trouble(self) -> str:
+        """Why commits or puts do not go on; empty when they do, or when the channel is merely
+        full, which is back-pressure and no trouble."""
+        if self._failed is not None:
+            return str(self._failed)
+        if not self._now.trouble and self._room.at_floor(self._sizes()):
+            free, floor = self._now.disk_free_bytes, self._limits.free_floor_bytes
+            return f"disk at its floor: {show_size(free)} free, {show_size(floor)} are kept free"
+        return self._now.trouble
 
     async def wait_room(self) -> None:
         """Returns once there is room. Raises as `submit` does when the channel has ended."""
@@ -274,7 +287,7 @@ class Channel(Reader):
             commit_seconds=self._commit_seconds,
             puts=self._puts,
             put_bytes=self._put_bytes,
-            trouble=str(self._failed) if self._failed is not None else now.trouble,
+            trouble=self._trouble(),
             set_aside=self._set_aside,
         )
 

@@ -44,6 +44,10 @@ class Room:
             self.full = True
         return 0
 
+    def at_floor(self, sizes: Sizes) -> bool:
+        """Whether it is the disk that keeps puts from going on."""
+        return self.full and sizes.disk_free <= self.free_floor_bytes
+
     def _on_disk(self, sizes: Sizes) -> int:
         above_floor = max(0, sizes.disk_free - self.free_floor_bytes)
         reusable = max(0, sizes.file - sizes.used) // 2
