@@ -54,7 +54,7 @@ def test_the_hdfs_example_writes_to_loopback_and_takes_the_log_from_the_environm
 def test_an_unknown_example_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UsageError, match="did you mean 'quickstart'"):
         find_topology("quikstart")
-    with pytest.raises(UsageError, match="no example topology '../pyproject'"):
+    with pytest.raises(UsageError, match=r"no example topology '\.\./pyproject'"):
         find_topology("../pyproject")
 
 

@@ -298,14 +298,14 @@ def test_a_source_that_listens_beyond_loopback_needs_insecure_too(
     class ListeningOptions(SourceOptions):
         listen: str
 
-        def listens_on(self) -> tuple[str, ...]:
+        def listen_addresses(self) -> tuple[str, ...]:
             return (self.listen,)
 
     class Listening:
         Options = ListeningOptions
 
     monkeypatch.setattr(generate, "Generate", Listening)
-    for loopback in ("127.0.0.1:514", "localhost:514", "[::1]:514"):
+    for loopback in ("127.0.0.1:514", "127.0.0.1:0", "localhost:514", "[::1]:514"):
         text = good(("headers", f'listen = "{loopback}"\nheaders'))
         assert problems(text) == []
     for beyond in ("0.0.0.0:514", "10.0.0.1:514", "[::]:514", "some.host:514"):

@@ -65,7 +65,7 @@ class FileOptions(SinkOptions):
     @classmethod
     def _check_path(cls, path: str) -> str:
         if found := paths.problems(path):
-            raise ValueError("; ".join(found))
+            raise ValueError(f'a path such as "{{service}}/%Y/%m/%d/%H" ({"; ".join(found)})')
         return path
 
     def path_template(self) -> str:

@@ -26,7 +26,7 @@ class SourceOptions(BaseModel):
         """Names of all headers that batches of this source carry, for checking paths."""
         return frozenset(self.headers)
 
-    def listens_on(self) -> tuple[str, ...]:
+    def listen_addresses(self) -> tuple[str, ...]:
         """Addresses such as "0.0.0.0:514" that it binds: beyond loopback only where the file says
         `insecure = true`."""
         return ()

@@ -132,7 +132,7 @@ def _check_bindings(draft: Draft, problems: Problems) -> None:
     beyond += [
         (source.key, address)
         for source in draft.sources
-        for address in source.options.listens_on()
+        for address in source.options.listen_addresses()
         if not _on_loopback(address)
     ]
     hint = (
@@ -144,8 +144,9 @@ def _check_bindings(draft: Draft, problems: Problems) -> None:
 
 
 def _on_loopback(address: str) -> bool:
+    # Of a source any port will do, also 0: it is no peer.
     try:
-        return Address.parse(address).loopback
+        return Address.parse(f"{address.rpartition(':')[0]}:1").loopback
     except ValueError:
         return False
 
