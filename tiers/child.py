@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from tiers.observe.client import Answer
 
@@ -77,6 +77,7 @@ class Child:
     phase: Phase = Phase.WAITING
     leaving: bool = False  # taken out of the topology: it drains and ends by itself
     told: bool = False  # this process has heard that it is to drain
+    status: dict[str, Any] | None = None  # the last it gave, in this life or the one before
     dead: int = 0  # batches in its dead letters, as far as this process told
     starts: int = 0
     answer: Answer = "not started yet"  # its last status, or why there is none
@@ -95,6 +96,7 @@ class Child:
         """What it said when asked."""
         self.answer = answer
         if isinstance(answer, dict):
+            self.status = answer
             channel = answer.get("channel")
             dead = channel.get("dead") if isinstance(channel, dict) else None
             self.dead = dead if isinstance(dead, int) else 0

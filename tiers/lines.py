@@ -83,12 +83,12 @@ class AccessLog:
         )
 
 
-def read_blocks(file: Path) -> Iterator[bytes]:
-    """What a file holds, in blocks of whole lines, opened by its extension (`.gz`, `.zst`). A
-    last line without its newline comes as it is. OSError, zstandard.ZstdError or EOFError where
-    it cannot be read."""
+def read_blocks(file: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """What a file holds, in blocks of whole lines of about `block_bytes`, opened by its extension
+    (`.gz`, `.zst`). A last line without its newline comes as it is. OSError, zstandard.ZstdError
+    or EOFError where it cannot be read."""
     rest = b""
-    for piece in _pieces(file):
+    for piece in _pieces(file, block_bytes):
         whole, newline, tail = piece.rpartition(b"\n")
         if newline:
             yield b"".join((rest, whole, newline))
@@ -99,20 +99,20 @@ def read_blocks(file: Path) -> Iterator[bytes]:
         yield rest
 
 
-def _pieces(file: Path) -> Iterator[bytes]:
+def _pieces(file: Path, block_bytes: int) -> Iterator[bytes]:
     if file.suffix == ".gz":
         with gzip.open(file) as opened:
-            while piece := opened.read(BLOCK_BYTES):
+            while piece := opened.read(block_bytes):
                 yield piece
         return
     with file.open("rb") as raw:
         if file.suffix == ".zst":
             # A published file is many frames, one after the other.
             with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as frames:
-                while piece := frames.read(BLOCK_BYTES):
+                while piece := frames.read(block_bytes):
                     yield piece
             return
-        while piece := raw.read(BLOCK_BYTES):
+        while piece := raw.read(block_bytes):
             yield piece
 
 

@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from tiers.child import OVER
+from tiers.child import Phase
 from tiers.cli.tables import agents_table, row_line, row_object
 from tiers.observe.rows import Row, row
 from tiers.supervisor import Supervisor
@@ -47,15 +48,18 @@ def command(topology: Path, data: Path | None, drain: bool, as_json: bool) -> No
 
 
 def rows_of(supervisor: Supervisor) -> list[Row]:
-    """A row for each agent, its state being the supervisor's word where it has not answered."""
+    """A row for each agent; where it does not answer, what it last said of itself with the
+    supervisor's word on its state."""
     rows = []
     for name, child in supervisor.children.items():
+        tier = child.place.tier
         if isinstance(child.answer, dict):
-            rows.append(row(name, child.place.tier, child.answer))
-        else:
-            fine = child.phase in OVER
-            error = "" if fine else child.answer
-            rows.append(Row(name, child.place.tier, child.phase, healthy=fine, error=error))
+            rows.append(row(name, tier, child.answer))
+            continue
+        fine = child.phase in (Phase.DRAINED, Phase.STOPPED)
+        last = row(name, tier, child.status) if child.status else Row(name, tier, "", healthy=fine)
+        error = "" if fine else child.answer
+        rows.append(replace(last, state=str(child.phase), healthy=fine, peers=(), error=error))
     return rows
 
 

@@ -91,7 +91,7 @@ def cells(each: Row) -> tuple[str, ...]:
     return (
         each.agent,
         each.tier,
-        each.state if each.healthy else f"{each.state}, unhealthy",
+        _state(each),
         f"{each.events_in:,}",
         show_size(each.bytes_in),
         f"{each.events_out:,}",
@@ -100,6 +100,11 @@ def cells(each: Row) -> tuple[str, ...]:
         show_size(each.free_bytes),
         show_duration(each.oldest_s) if each.oldest_s else "-",
     )
+
+
+def _state(each: Row) -> str:
+    plain = each.healthy or each.state not in ("running", "draining", "drained")
+    return each.state if plain else f"{each.state}, unhealthy"
 
 
 def _peers(answer: Mapping[str, Any], outputs: list[Mapping[str, Any]]) -> Iterable[Peer]:
