@@ -1,0 +1,233 @@
+"""A whole topology of real processes that a test writes lines into and kills nodes of."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.waiting import wait_for
+from tiers.lines import read_blocks
+from tiers.observe.client import ask_now, tell_drain
+
+LINE = b"%s %07d the quick brown fox jumps over the lazy dog and is logged once more\n"
+
+
+def free_port_pair() -> int:
+    """A port that is free, with the one after it."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+class Cluster:
+    """Edges, aggregators and sinks; each edge tails a directory of its own."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        edges: int = 2,
+        aggregators: int = 2,
+        sinks: int = 2,
+        sink: str = "",
+        extra: str = "",
+    ) -> None:
+        self.directory = directory
+        self.data = directory / "data"
+        self.out = directory / "out"
+        self.file = directory / "topology.toml"
+        self.edges = [f"edge-{n + 1}" for n in range(edges)]
+        self.ports = {f"agg-{n + 1}": free_port_pair() for n in range(aggregators)}
+        self.ports |= {f"sink-{n + 1}": free_port_pair() for n in range(sinks)}
+        self.sink = sink or f'type = "directory"\nroot = "{self.out}"'
+        self.extra = extra
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.written: Counter[bytes] = Counter()
+        for edge in self.edges:
+            (directory / edge).mkdir()
+        self.write_topology()
+
+    @property
+    def agents(self) -> list[str]:
+        return [*reversed(list(self.ports)), *self.edges]
+
+    def write_topology(self) -> None:
+        """The file as it is now, put in place whole."""
+
+        def addresses(tier: str) -> str:
+            named = {n: p for n, p in self.ports.items() if n.startswith(tier)}
+            return ", ".join(f'{name} = "127.0.0.1:{port}"' for name, port in named.items())
+
+        text = f"""
+name = "faults"
+[tiers.edge]
+agents = {json.dumps(self.edges)}
+next = "aggregator"
+[tiers.aggregator]
+agents = {{ {addresses("agg")} }}
+next = "sink"
+[tiers.sink]
+agents = {{ {addresses("sink")} }}
+[[tiers.sink.sinks]]
+path = "{{service}}/%Y/%m/%d/%H"
+roll_after = "1s"
+{self.sink}
+"""
+        for edge in self.edges:
+            text += f"""
+[[agents.{edge}.sources]]
+type = "tail"
+paths = ["{self.directory / edge}/*.log"]
+headers = {{ service = "web" }}
+"""
+        fresh = self.file.with_suffix(".new")
+        fresh.write_text(text + self.extra)
+        fresh.replace(self.file)
+
+    # -- processes ---------------------------------------------------------------------------
+
+    def start(self, *names: str) -> None:
+        for name in names or self.agents:
+            log = (self.directory / f"{name}.txt").open("ab")
+            command = [sys.executable, "-m", "tiers", "agent", str(self.file), name]
+            self.children[name] = subprocess.Popen(
+                [*command, "--data", str(self.data)], stdout=log, stderr=log
+            )
+            log.close()
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and gone."""
+        child = self.children.pop(name)
+        child.kill()
+        child.wait()
+
+    def wait_exit(self, name: str, deadline_s: float = 60) -> int:
+        child = self.children[name]
+        wait_for(lambda: child.poll() is not None, f"{name} exits", deadline_s)
+        del self.children[name]
+        return child.returncode
+
+    def close(self) -> None:
+        for child in self.children.values():
+            child.send_signal(signal.SIGKILL)
+        for child in self.children.values():
+            child.wait()
+
+    def status(self, name: str) -> dict[str, Any] | None:
+        answer = ask_now(self.data / name, timeout_s=5)
+        return answer if isinstance(answer, dict) else None
+
+    def wait_running(self, *names: str) -> None:
+        for name in names or self.agents:
+            wait_for(partial(self.is_healthy, name), f"{name} is healthy: {self.log(name)}")
+
+    def is_healthy(self, name: str) -> bool:
+        status = self.status(name)
+        return bool(status and status["healthy"])
+
+    def is_empty(self) -> bool:
+        """No batch is under way anywhere."""
+        statuses = [self.status(name) for name in self.agents]
+        return all(status and not status["channel"]["batches"] for status in statuses)
+
+    def log(self, name: str) -> str:
+        file = self.directory / f"{name}.txt"
+        return file.read_text()[-2000:] if file.exists() else ""
+
+    def events_in(self, tier: str) -> int:
+        statuses = [self.status(name) for name in self.ports if name.startswith(tier)]
+        return sum(status["events_in"] for status in statuses if status)
+
+    def drain(self) -> dict[str, int]:
+        """Upstream tiers first; exit statuses by agent."""
+        ended: dict[str, int] = {}
+        for tier in ("edge", "agg", "sink"):
+            names = [name for name in self.children if name.startswith(tier)]
+            for name in names:
+                answer = asyncio.run(tell_drain(self.data / name))
+                assert isinstance(answer, dict), (name, answer)
+            ended |= {name: self.wait_exit(name, 120) for name in names}
+        return ended
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`tiers COMMAND topology --data ... `."""
+        name, *rest = arguments
+        return subprocess.run(
+            [sys.executable, "-m", "tiers", name, str(self.file), "--data", str(self.data), *rest],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    # -- lines -------------------------------------------------------------------------------
+
+    def write(self, edge: str, count: int, file: str = "access.log") -> None:
+        """Append `count` lines, numbered on."""
+        tag = edge.encode()
+        first = self.written[tag]
+        self.written[tag] += count
+        lines = b"".join(LINE % (tag, n) for n in range(first, first + count))
+        with (self.directory / edge / file).open("ab") as log:
+            log.write(lines)
+
+    def wanted(self) -> set[bytes]:
+        return {LINE % (tag, n) for tag, count in self.written.items() for n in range(count)}
+
+    def published(self) -> Counter[bytes]:
+        """Every published line, with how often."""
+        self.fetch()
+        lines: Counter[bytes] = Counter()
+        for file in self.published_files():
+            for block in read_blocks(file):
+                lines.update(block.splitlines(keepends=True))
+        return lines
+
+    def fetch(self) -> None:
+        """Bring what is published elsewhere to `out`; nothing to do for a directory sink."""
+
+    def published_files(self) -> list[Path]:
+        files = self.out.rglob("*")
+        return [file for file in files if file.is_file() and ".tiers" not in file.parts]
+
+
+class Writer:
+    """Writes lines at each edge at an even pace until stopped, with a rotation now and then."""
+
+    def __init__(self, cluster: Cluster, lines_per_step: int = 150, step_s: float = 0.01) -> None:
+        self._cluster = cluster
+        self._lines = lines_per_step
+        self._step_s = step_s
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Writer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        steps = 0
+        while not self._end.wait(self._step_s):
+            steps += 1
+            for edge in self._cluster.edges:
+                self._cluster.write(edge, self._lines)
+                if steps % 200 == 0:
+                    log = self._cluster.directory / edge / "access.log"
+                    os.rename(log, log.with_suffix(f".{steps}"))  # noqa: PTH104

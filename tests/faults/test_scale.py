@@ -1,0 +1,83 @@
+"""Tiers that grow and shrink while they run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.cluster import Cluster, Writer, free_port_pair
+from tests.faults.settling import PATIENCE_S, flows_on, settle
+from tests.waiting import wait_for
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path, sinks=1)
+    yield made
+    made.close()
+
+
+def events_of(cluster: Cluster, name: str) -> int:
+    status = cluster.status(name)
+    return int(status["events_in"]) if status else 0
+
+
+def test_load_is_even_and_an_added_aggregator_takes_its_share(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.wait_running()
+    with Writer(cluster):
+        flows_on(cluster, 60_000)
+        shares = [events_of(cluster, name) for name in ("agg-1", "agg-2")]
+        assert max(shares) <= 1.2 * min(shares), shares
+
+        cluster.ports["agg-3"] = free_port_pair()
+        cluster.write_topology()
+        cluster.start("agg-3")
+        wait_for(lambda: events_of(cluster, "agg-3") > 0, "agg-3 takes its share", PATIENCE_S)
+        before = {name: events_of(cluster, name) for name in ("agg-1", "agg-2", "agg-3")}
+        flows_on(cluster, 60_000)
+        shares = [events_of(cluster, name) - count for name, count in before.items()]
+        assert max(shares) <= 1.2 * min(shares), shares
+    output = settle(cluster)
+    assert output["flagged_doubled_events"] == 0
+
+
+def test_an_agent_taken_out_of_the_file_drains_and_ends(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.wait_running()
+    with Writer(cluster):
+        flows_on(cluster)
+        del cluster.ports["agg-1"]
+        cluster.write_topology()
+        assert cluster.wait_exit("agg-1") == 0
+        flows_on(cluster)
+        status = cluster.status("edge-1")
+        assert status is not None
+        (output,) = status["outputs"]
+        assert [peer["agent"] for peer in output["detail"]["peers"]] == ["agg-2"]
+    # Asked for by name it comes again, by the topology it last accepted, and has nothing to do.
+    cluster.start("agg-1")
+    assert cluster.wait_exit("agg-1") == 0
+    output = settle(cluster)
+    assert output["flagged_doubled_events"] == 0
+
+
+def test_a_wrong_new_file_is_refused_and_the_old_one_stays_in_force(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.wait_running()
+    right = cluster.file.read_text()
+    cluster.file.write_text(right.replace("roll_after", "rol_after"))
+
+    def refusal() -> str:
+        status = cluster.status("edge-1")
+        return str(status["topology_error"]) if status else ""
+
+    wait_for(refusal, "the edge says what is wrong with the file")
+    assert "rol_after" in refusal()
+    assert "roll_after" in refusal()
+    assert not cluster.is_healthy("edge-1")
+    cluster.write("edge-1", 1000)
+    wait_for(lambda: cluster.wanted() <= cluster.published().keys(), "lines flow on", PATIENCE_S)
+    cluster.file.write_text(right)
+    wait_for(lambda: cluster.is_healthy("edge-1"), "the edge takes the right file")
+    settle(cluster)

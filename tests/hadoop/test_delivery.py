@@ -1,0 +1,54 @@
+"""Lines tailed at the edges arrive in a real HDFS, whichever node is killed on the way."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hdfs import InsecureClient
+
+from tests.faults.cluster import Cluster, Writer
+from tests.faults.settling import flows_on, settle
+from tests.hadoop.cluster import HdfsCluster
+
+
+class HdfsDelivery(Cluster):
+    """A cluster whose sinks write into HDFS."""
+
+    def __init__(self, directory: Path, hdfs: HdfsCluster) -> None:
+        self.root = hdfs.new_root()
+        self.client = InsecureClient(hdfs.url, user="logs", timeout=(5, 60))
+        sink = f'type = "hdfs"\nurl = "{hdfs.url}"\nuser = "logs"\nroot = "{self.root}"'
+        super().__init__(directory, sink=f'{sink}\ncodec = "gzip"')
+
+    def fetch(self) -> None:
+        if self.client.status(self.root, strict=False) is None:
+            return
+        for folder, _, names in self.client.walk(self.root):
+            inside = Path(folder).relative_to(self.root)
+            if ".tiers" in inside.parts:
+                continue
+            (self.out / inside).mkdir(parents=True, exist_ok=True)
+            for name in names:
+                target = self.out / inside / name
+                if not target.exists():  # published files never change
+                    self.client.download(f"{folder}/{name}", str(target))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, hdfs_cluster: HdfsCluster) -> Iterator[HdfsDelivery]:
+    made = HdfsDelivery(tmp_path, hdfs_cluster)
+    yield made
+    made.close()
+
+
+def test_into_hdfs_while_each_kind_of_node_is_killed(cluster: HdfsDelivery) -> None:
+    cluster.start()
+    cluster.wait_running()
+    with Writer(cluster):
+        flows_on(cluster)
+        for name in ("agg-1", "sink-1", "edge-1", "sink-2"):
+            cluster.kill(name)
+            cluster.start(name)
+            cluster.wait_running(name)
+            flows_on(cluster)
+    settle(cluster)
