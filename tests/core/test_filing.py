@@ -1,0 +1,139 @@
+"""Which batches share a file, and when it is due."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiers.core import layout
+from tiers.core.batch import BatchId
+from tiers.core.filing import Bucket, Draft, Filing, Ref
+
+A, B = Bucket("2026-11-23", "a"), Bucket("2026-11-23", "b")
+
+
+def ref(position: int, size: int = 10, came_s: float = 0.0) -> Ref:
+    return Ref(position, BatchId(b"o" * 16, position), 1, False, size, came_s)
+
+
+def positions(draft: Draft | None) -> list[int]:
+    assert draft is not None
+    return [one.position for one in draft.refs]
+
+
+def test_nothing_is_due_before_its_time() -> None:
+    filing = Filing(100, 60.0)
+    assert filing.take(0.0) is None
+    assert filing.next_due_s() is None
+    filing.add(A, ref(1, came_s=5.0))
+    assert filing.next_due_s() == 65.0
+    assert filing.take(64.9) is None
+    assert positions(filing.take(65.0)) == [1]
+    assert filing.held == 0
+    assert filing.take(1e9) is None
+
+
+def test_due_by_size_and_by_number() -> None:
+    filing = Filing(100, 60.0, batches_max=3)
+    for position in range(1, 11):
+        filing.add(A, ref(position, size=40))
+        filing.add(B, ref(100 + position, size=1))
+    drafts = []
+    while (draft := filing.take(0.0)) is not None:
+        drafts.append((draft.bucket.directory, positions(draft)))
+    assert drafts == [
+        (directory, [first + base for first in run])
+        for run in ([1, 2, 3], [4, 5, 6], [7, 8, 9])
+        for directory, base in (("a", 0), ("b", 100))
+    ]
+    assert filing.held == 2
+
+
+def test_the_one_that_waited_longest_comes_first() -> None:
+    filing = Filing(100, 10.0)
+    filing.add(A, ref(1, came_s=3.0))
+    filing.add(B, ref(2, came_s=2.0))
+    filing.add(A, ref(3, came_s=1.0))  # came back from a file that was voided
+    assert filing.next_due_s() == 11.0
+    assert positions(filing.take(20.0)) == [1, 3]
+    assert positions(filing.take(20.0)) == [2]
+
+
+def test_a_new_draft_of_the_same_bucket_has_its_own_age() -> None:
+    filing = Filing(20, 10.0)
+    filing.add(A, ref(1, came_s=1.0))
+    filing.add(A, ref(2, came_s=1.0))  # full
+    filing.add(A, ref(3, came_s=8.0))
+    assert positions(filing.take(8.0)) == [1, 2]
+    assert filing.next_due_s() == 18.0
+
+
+def test_hastened_the_largest_goes() -> None:
+    filing = Filing(100, 10.0)
+    filing.add(A, ref(1, size=5))
+    filing.add(B, ref(2, size=50))
+    assert filing.take(0.0) is None
+    assert positions(filing.take(0.0, hasten=True)) == [2]
+    assert positions(filing.take(0.0, hasten=True)) == [1]
+    assert filing.take(0.0, hasten=True) is None
+
+
+def test_a_shorter_wait_applies_at_once() -> None:
+    filing = Filing(100, 3600.0)
+    filing.add(A, ref(1))
+    filing.roll_after_s = 0.5
+    assert positions(filing.take(0.5)) == [1]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([A, B]), st.integers(1, 60), st.floats(0, 100))),
+    st.lists(st.tuples(st.floats(0, 200), st.booleans())),
+)
+def test_each_batch_leaves_once_in_its_bucket(
+    batches: list[tuple[Bucket, int, float]], takes: list[tuple[float, bool]]
+) -> None:
+    filing = Filing(100, 10.0, batches_max=4)
+    bucket_of = {}
+    for position, (bucket, size, came_s) in enumerate(batches, 1):
+        filing.add(bucket, ref(position, size, came_s))
+        bucket_of[position] = bucket
+    drafts = [filing.take(now, hasten=hasten) for now, hasten in takes]
+    while filing.held:
+        drafts.append(filing.take(0.0, hasten=True))
+    gone = [(d.bucket, one.position) for d in drafts if d is not None for one in d.refs]
+    assert sorted(position for _, position in gone) == list(bucket_of)
+    assert all(bucket_of[position] == bucket for bucket, position in gone)
+    for draft in drafts:
+        if draft is not None:
+            assert positions(draft) == sorted(positions(draft))
+            assert len(draft.refs) <= 4
+            assert sum(one.size_bytes for one in draft.refs[:-1]) < 160
+
+
+# --- names in the store ------------------------------------------------------------------------
+
+
+def test_names() -> None:
+    sink = layout.sink_name("agg-1", "out/er", bytes(range(16)))
+    assert sink == "agg-1.out%2Fer.0001020304050607"
+    assert layout.file_name(sink, 42) == f"{sink}-0000000042"
+    assert layout.split_file_name(f"{sink}-0000000042") == (sink, 42)
+    assert layout.manifest_path("2026-11-23", "n") == ".tiers/2026-11-23/manifests/n"
+    assert layout.staged_store_id_path(1) == ".tiers/tmp/store-id-0000000000000001.small"
+
+
+@pytest.mark.parametrize("name", ["x", "x-1", "x-00000000001.small", "-0000000001", "x-000000000a"])
+def test_other_names_are_no_file_names(name: str) -> None:
+    assert layout.split_file_name(name) is None
+
+
+def test_a_staged_name_never_counts_as_a_files_tmp() -> None:
+    staged = layout.small_path("2026-11-23", "s.o.1", 2**64 - 1)
+    assert layout.split_file_name(staged.rpartition("/")[2]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [("2026-11-23", True), ("2026-11-23.1", True), ("2026-11-23.", False), ("tmp", False)],
+)
+def test_days(name: str, answer: bool) -> None:
+    assert layout.is_day(name) is answer
