@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 import msgpack
 from isal.isal_zlib import crc32
@@ -24,6 +25,7 @@ from tiers.channel.channel import Channel
 from tiers.core.batch import BatchId, Buffer, Envelope, Hop, seal
 from tiers.core.codecs import compressor
 from tiers.core.cutting import Cut, Cutter, CuttingRules
+from tiers.errors import BatchError, TiersError
 
 UNDER_WAY_BYTES_MAX = 8 << 20  # raw bytes of one source between `put` and the disk
 
@@ -35,6 +37,12 @@ class _Job:
     cut: Cut
     body: "asyncio.Future[tuple[bytes, int]] | None"  # stored bytes and their CRC
     receipts: list["asyncio.Future[None]"] = field(default_factory=list)
+
+    def is_pressed(self) -> bool:
+        body = self.body
+        if body is None:
+            return True
+        return body.done() and not body.cancelled() and body.exception() is None
 
 
 class Press:
@@ -111,7 +119,7 @@ class SourceIntake:
         positions: Mapping[bytes, bytes | None] | None = None,
     ) -> Awaitable[None]:
         """See `Intake.put`."""
-        while not self.has_room():
+        while self._failure is None and not self.has_room():
             if self._channel.free_bytes() <= 0:
                 await self._channel.wait_room()
             else:
@@ -147,11 +155,11 @@ class SourceIntake:
     # -- for the agent -----------------------------------------------------------------------
 
     async def flush(self) -> None:
-        """Everything that was put is on disk."""
+        """Everything that was put is on disk. Raises what kept it from there."""
         cut = self._cutter.flush(self._loop.time())
-        if cut is not None:
+        if cut is not None and self._failure is None:
             self._start(cut)
-        while self._cuts_under_way:
+        while self._cuts_under_way and self._failure is None:
             self._changed.clear()
             await self._changed.wait()
         if self._failure is not None:
@@ -159,6 +167,8 @@ class SourceIntake:
 
     def _flow(self) -> None:
         """Cut what is due, or come back when it will be."""
+        if self._failure is not None:
+            return
         now = self._loop.time()
         cut = self._cutter.due(now, busy=self._cuts_under_way > 0)
         if cut is not None:
@@ -172,7 +182,7 @@ class SourceIntake:
         self._flow()
 
     def _start(self, cut: Cut) -> None:
-        job = _Job(cut, self._press.press(cut) if cut.count else None, self._receipts)
+        job = _Job(cut, self._press.press(cut) if cut.size else None, self._receipts)
         self._receipts = []
         self._cuts_under_way += 1
         self._jobs.append(job)
@@ -182,20 +192,33 @@ class SourceIntake:
             job.body.add_done_callback(self._pressed)
 
     def _pressed(self, body: "asyncio.Future[tuple[bytes, int]]") -> None:
-        if not body.cancelled() and (error := body.exception()) is not None:
-            self._failure = error
-            self._changed.set()
-            return
+        error = TiersError("the agent stops") if body.cancelled() else body.exception()
+        if error is not None:
+            self._fail(error)
         self._submit_ready()
 
     def _submit_ready(self) -> None:
         """Submit from the front what is compressed: order is kept."""
-        while self._jobs and ((body := self._jobs[0].body) is None or body.done()):
+        while self._jobs and self._jobs[0].is_pressed():
             job = self._jobs.popleft()
-            if body is not None and body.cancelled():
+            try:
+                change = self._change(job, job.body.result() if job.body else None)
+            except BatchError as error:
+                self._fail(error, job)
                 return
-            done = self._channel.submit(self._change(job, body.result() if body else None))
+            done = self._channel.submit(change)
             done.add_done_callback(partial(self._stored, job))
+
+    def _fail(self, error: BaseException, *jobs: _Job) -> None:
+        """This source goes no further: positions of what follows would skip what failed."""
+        if self._failure is None:
+            self._failure = error
+        for receipt in chain(self._receipts, *(job.receipts for job in (*jobs, *self._jobs))):
+            if not receipt.done():
+                receipt.set_exception(self._failure)
+                receipt.exception()  # whoever waits sees it; nobody need wait
+        self._jobs.clear()
+        self._changed.set()
 
     def _change(self, job: _Job, pressed: tuple[bytes, int] | None) -> Change:
         cut = job.cut
@@ -226,20 +249,15 @@ class SourceIntake:
         return Change(puts=(put,), records=records)
 
     def _stored(self, job: _Job, future: "asyncio.Future[tuple[int, ...]]") -> None:
-        if future.cancelled():
-            return
         error = future.exception()
+        if error is not None:
+            self._fail(error, job)
+            return
         for receipt in job.receipts:
             if not receipt.done():
-                if error is None:
-                    receipt.set_result(None)
-                else:
-                    receipt.cancel()
-        if error is not None:
-            self._failure = error
-        else:
-            self.events += job.cut.count
-            self.bytes += job.cut.size
+                receipt.set_result(None)
+        self.events += job.cut.count
+        self.bytes += job.cut.size
         self._under_way -= job.cut.size
         self._cuts_under_way -= 1
         self._changed.set()

@@ -18,6 +18,7 @@ over the envelope's bytes before the crc entry. Nobody ever writes an envelope a
 newer version sealed are carried along untouched.
 """
 
+import reprlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ CODECS: Final = ("none", "gzip", "zstd")
 ENVELOPE_BYTES_MAX: Final = 64 * 1024
 HEADERS_MAX: Final = 64  # entries
 HEADER_BYTES_MAX: Final = 4096  # of a name or a value, in UTF-8
+_ENTRIES_MAX: Final = 1024  # of any array or map in an envelope
 BODY_SIZE_MAX: Final = 1 << 30  # raw bytes a body may claim
 _LENGTH: Final = struct.Struct(">I")
 _CRC_MARK: Final = b"\xa3crc\xce"
@@ -86,7 +88,9 @@ class Envelope:
 
 def seal(envelope: Envelope, body: Buffer, body_crc: int | None = None) -> bytes:
     """The record of a new batch. `envelope.crc` is not looked at; `body_crc` is `crc32(body)`
-    where the caller has it already (it is the slow part, and may be done in a thread)."""
+    where the caller has it already (it is the slow part, and may be done in a thread). Raises
+    BatchError for headers or an envelope that no receiver would take."""
+    _check_headers(envelope.headers)
     entries: dict[str, object] = {
         "origin": envelope.origin,
         "seq": envelope.seq,
@@ -128,7 +132,9 @@ def open_envelope(record: Buffer) -> Envelope:
     Raises BatchError."""
     data, _ = split(record)
     try:
-        entries = msgpack.unpackb(data, strict_map_key=True, max_map_len=256)
+        entries = msgpack.unpackb(
+            data, strict_map_key=True, max_map_len=_ENTRIES_MAX, max_array_len=_ENTRIES_MAX
+        )
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise BatchError(f"envelope is not msgpack: {error}") from error
     if not isinstance(entries, dict):
@@ -140,7 +146,7 @@ def verify(record: Buffer) -> Envelope:
     """The envelope of a record whose checksum was compared. Raises BatchError."""
     envelope = open_envelope(record)
     data, body = split(record)
-    if bytes(data[-_CRC_ENTRY:-4]) != _CRC_MARK:
+    if bytes(data[-_CRC_ENTRY:]) != _CRC_MARK + _LENGTH.pack(envelope.crc):
         raise BatchError("envelope does not end with its checksum")
     crc = crc32(data[:-_CRC_ENTRY], crc32(body))
     if crc != envelope.crc:
@@ -148,29 +154,43 @@ def verify(record: Buffer) -> Envelope:
     return envelope
 
 
+def _check_headers(headers: Mapping[str, str]) -> None:
+    if len(headers) > HEADERS_MAX:
+        raise BatchError(f"envelope: {len(headers)} headers; at most {HEADERS_MAX}")
+    for name, value in headers.items():
+        if not (_is_short(name) and _is_short(value)):
+            raise BatchError(f"envelope: header {reprlib.repr(name):.40} is not a short string")
+
+
+def _is_short(text: object) -> bool:
+    try:
+        return isinstance(text, str) and len(text.encode()) <= HEADER_BYTES_MAX
+    except UnicodeEncodeError:
+        return False  # half a surrogate pair, as in the name of a file that is not UTF-8
+
+
 def _envelope(entries: dict[object, object]) -> Envelope:
     def integer(name: str, limit: int) -> int:
         value = entries.pop(name, None)
         if type(value) is not int or not 0 <= value <= limit:
-            raise BatchError(f"envelope: {name} is {value!r:.40}, wanted 0 to {limit}")
+            raise BatchError(f"envelope: {name} is {reprlib.repr(value):.40}, wanted 0 to {limit}")
         return value
 
     def choice(name: str, choices: tuple[str, ...]) -> str:
         value = entries.pop(name, None)
         if not isinstance(value, str) or value not in choices:
-            raise BatchError(f"envelope: {name} is {value!r:.40}, wanted one of {choices}")
+            raise BatchError(
+                f"envelope: {name} is {reprlib.repr(value):.40}, wanted one of {choices}"
+            )
         return value
 
     origin = entries.pop("origin", None)
     if not isinstance(origin, bytes) or len(origin) != 16:
-        raise BatchError(f"envelope: origin is {origin!r:.40}, wanted 16 bytes")
+        raise BatchError(f"envelope: origin is {reprlib.repr(origin):.40}, wanted 16 bytes")
     headers = entries.pop("headers", None)
-    if not isinstance(headers, dict) or len(headers) > HEADERS_MAX:
-        raise BatchError(f"envelope: headers are not a map of at most {HEADERS_MAX}")
-    for name, value in headers.items():
-        for text in (name, value):
-            if not isinstance(text, str) or len(text.encode(errors="replace")) > HEADER_BYTES_MAX:
-                raise BatchError(f"envelope: header {name!r:.40} is not a short string")
+    if not isinstance(headers, dict):
+        raise BatchError(f"envelope: headers are {reprlib.repr(headers):.40}, wanted a map")
+    _check_headers(headers)
     return Envelope(
         origin=origin,
         seq=integer("seq", 2**63 - 1),

@@ -24,6 +24,10 @@ _ERRORS: Final[tuple[type[Exception], ...]] = (
     EOFError,
 )
 _GZIP: Final = 16 + 15  # zlib's wbits for the gzip format
+_PIECE_BYTES: Final = (
+    4 << 20
+)  # read at a time: room is made for what is there, not what is said
+_MEMBERS_MAX: Final = 64  # of gzip in one body: each costs a copy of what follows it
 
 
 def compressor(codec: str, level: int) -> Callable[[Buffer], bytes]:
@@ -51,15 +55,21 @@ def decompress(codec: str, body: Buffer, size: int) -> bytes:
 
 
 def _open_zstd(body: Buffer, size: int) -> bytes:
+    pieces: list[bytes] = []
+    room = size + 1
     with zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True) as reader:
-        raw = reader.read(size + 1)
-    return bytes(raw)
+        while piece := reader.read(min(room, _PIECE_BYTES)):
+            pieces.append(piece)
+            room -= len(piece)
+    return b"".join(pieces)
 
 
 def _open_gzip(body: Buffer, size: int) -> bytes:
     pieces: list[bytes] = []
     left, room = bytes(body), size + 1
     while left and room:
+        if len(pieces) == _MEMBERS_MAX:
+            raise EOFError(f"more than {_MEMBERS_MAX} gzip members")
         member = isal_zlib.decompressobj(_GZIP)
         piece = member.decompress(left, room)
         if not member.eof and len(piece) < room:

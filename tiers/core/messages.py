@@ -19,6 +19,7 @@ session. A limit only grows, so lost, doubled and reordered messages do no harm 
 QUIC, RFC 9000 section 19.9).
 """
 
+import reprlib
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -31,9 +32,11 @@ from tiers.errors import PeerError
 
 PROTOCOL: Final = 1
 CONTROL_BYTES_MAX: Final = 1 << 20
-IDS_MAX: Final = 20_000  # in one message
+HEAD_BYTES_MAX: Final = 64 * 1024  # of a bundle: what is not records
+IDS_MAX: Final = 2000  # in each list of a message
 BUNDLE_BATCHES_MAX: Final = 4096
-HOPS_MAX: Final = 64
+HOPS_MAX: Final = 64  # told of a batch: the latest
+NAME_CHARS_MAX: Final = 64  # of an agent
 _LENGTH: Final = struct.Struct(">I")
 
 HELD, PUBLISHED, DEAD, UNKNOWN = "held", "published", "dead", "unknown"
@@ -107,7 +110,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """Batches that the receiver can never take, by their place in the bundle's order of ids."""
+    """Batches that the receiver can never take, and why."""
 
     session: bytes
     ids: tuple[BatchId, ...]
@@ -161,11 +164,11 @@ def decode(data: Buffer) -> Message:
     Raises PeerError."""
     if len(data) > CONTROL_BYTES_MAX:
         raise PeerError(f"control message of {len(data)} bytes; at most {CONTROL_BYTES_MAX}")
-    match _unpack(data):
+    match _unpack(data, IDS_MAX):
         case [str(name), dict(values)] if name in _TYPES:
             kind = _TYPES[name]
         case other:
-            raise PeerError(f"not a message: {other!r:.60}")
+            raise PeerError(f"not a message: {_shown(other)}")
     arguments = {}
     for item in fields(kind):
         if item.name not in values:
@@ -186,7 +189,7 @@ def _checked(message: str, name: str, wanted: Any, value: object) -> object:
         return _unpack_ids(value)
     if wanted == Mapping[str, str] and _is_short_map(value):
         return value
-    raise PeerError(f"{message}: {name} is {value!r:.60}")
+    raise PeerError(f"{message}: {name} is {_shown(value)}")
 
 
 def _is_short_map(value: object) -> bool:
@@ -213,7 +216,7 @@ def _pack_ids(ids: Sequence[BatchId]) -> list[tuple[bytes, list[int]]]:
 def _unpack_ids(value: object) -> tuple[BatchId, ...]:
     ids: list[BatchId] = []
     if not isinstance(value, list):
-        raise PeerError(f"batch ids are {value!r:.60}")
+        raise PeerError(f"batch ids are {_shown(value)}")
     for run in value:
         match run:
             case [bytes(origin), list(seqs)] if len(origin) == 16:
@@ -221,7 +224,7 @@ def _unpack_ids(value: object) -> tuple[BatchId, ...]:
                     raise PeerError(f"batch ids of {origin.hex()} are not numbers")
                 ids.extend(BatchId(origin, seq) for seq in seqs)
             case _:
-                raise PeerError(f"batch ids are {run!r:.60}")
+                raise PeerError(f"batch ids are {_shown(run)}")
     if len(ids) > IDS_MAX:
         raise PeerError(f"{len(ids)} batch ids in one message; at most {IDS_MAX}")
     return tuple(ids)
@@ -246,8 +249,11 @@ class Bundle:
 
 
 def encode_bundle(bundle: Bundle) -> bytes:
-    """The frame of a bundle: one copy of the records."""
-    index = [[len(c.record), c.flagged, [tuple(hop) for hop in c.hops]] for c in bundle.carried]
+    """The frame of a bundle: one copy of the records. Of hops, the latest are told."""
+    index = [
+        [len(c.record), c.flagged, [tuple(hop) for hop in c.hops[-HOPS_MAX:]]]
+        for c in bundle.carried
+    ]
     head = msgpack.packb([bundle.session, bundle.sender, bundle.receiver, index])
     return b"".join((_LENGTH.pack(len(head)), head, *(c.record for c in bundle.carried)))
 
@@ -259,17 +265,15 @@ def decode_bundle(frame: Buffer) -> Bundle:
         raise PeerError(f"bundle of {len(view)} bytes is too short to be one")
     (length,) = _LENGTH.unpack_from(view)
     start = _LENGTH.size + length
-    if start > len(view):
+    if length > HEAD_BYTES_MAX or start > len(view):
         raise PeerError(f"bundle's head of {length} bytes does not fit {len(view)}")
-    match _unpack(view[_LENGTH.size : start]):
+    match _unpack(view[_LENGTH.size : start], BUNDLE_BATCHES_MAX):
         case [bytes(session), bytes(sender), bytes(receiver), list(index)] if (
             len(session) == 8 and len(sender) == len(receiver) == 16
         ):
             pass
         case other:
-            raise PeerError(f"bundle's head is {other!r:.60}")
-    if len(index) > BUNDLE_BATCHES_MAX:
-        raise PeerError(f"bundle of {len(index)} batches; at most {BUNDLE_BATCHES_MAX}")
+            raise PeerError(f"bundle's head is {_shown(other)}")
     carried = []
     for item in index:
         size, flagged, hops = _index_item(item)
@@ -284,27 +288,42 @@ def decode_bundle(frame: Buffer) -> Bundle:
 
 def _index_item(item: object) -> tuple[int, bool, tuple[Hop, ...]]:
     match item:
-        case [int(size), bool(flagged), list(hops)] if size >= 0 and len(hops) < HOPS_MAX:
-            return size, flagged, tuple(_hop(hop) for hop in hops)
-    raise PeerError(f"bundle's index has {item!r:.60}")
+        case [int(size), bool(flagged), list(hops)] if type(size) is int and size >= 0:
+            if len(hops) <= HOPS_MAX:
+                return size, flagged, tuple(_hop(hop) for hop in hops)
+    raise PeerError(f"bundle's index has {_shown(item)}")
 
 
 def _hop(item: object) -> Hop:
     match item:
-        case [str(agent), int(stored_ms)] if len(agent) <= 256 and 0 <= stored_ms < 2**53:
-            return Hop(agent, stored_ms)
-    raise PeerError(f"bundle's hop is {item!r:.60}")
+        case [str(agent), int(stored_ms)] if len(agent) <= NAME_CHARS_MAX:
+            if type(stored_ms) is int and 0 <= stored_ms < 2**53:
+                return Hop(agent, stored_ms)
+    raise PeerError(f"bundle's hop is {_shown(item)}")
 
 
-def _unpack(data: Buffer) -> object:
+def index_bytes(hops: Sequence[Hop]) -> int:
+    """What a batch takes of its bundle's head, at most."""
+    return 10 + sum(13 + len(agent.encode()) for agent, _ in hops[-HOPS_MAX:])
+
+
+def _shown(value: object) -> str:
+    """The beginning of a value for a person. `repr` itself could run out of stack here."""
+    return f"{reprlib.repr(value):.60}"
+
+
+def _unpack(data: Buffer, entries_max: int) -> object:
+    """Room for an array is made when its length is read, so `entries_max` bounds it."""
     try:
-        value: object = msgpack.unpackb(data, strict_map_key=True)
+        value: object = msgpack.unpackb(
+            data, strict_map_key=True, max_array_len=entries_max, max_map_len=entries_max
+        )
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise PeerError(f"not msgpack: {error}") from error
     return value
 
 
-def in_pieces(ids: Iterable[BatchId], most: int = IDS_MAX // 4) -> Iterable[tuple[BatchId, ...]]:
+def in_pieces(ids: Iterable[BatchId], most: int = IDS_MAX) -> Iterable[tuple[BatchId, ...]]:
     """Ids in tuples that fit one message each."""
     piece: list[BatchId] = []
     for item in ids:

@@ -16,6 +16,7 @@ from typing import Final
 
 from tiers.core.batch import BatchId, Buffer, Envelope, Hop, open_envelope, verify
 from tiers.core.messages import (
+    NAME_CHARS_MAX,
     PROTOCOL,
     Ack,
     Answer,
@@ -170,9 +171,13 @@ class Receiver:
         if hello.protocol != PROTOCOL:
             return f"protocol version {hello.protocol}; {self.me.agent} speaks {PROTOCOL}"
         if hello.topology != self.me.topology:
-            return f"topology {hello.topology!r}; {self.me.agent} belongs to {self.me.topology!r}"
+            return (
+                f"topology {hello.topology!r:.80}; {self.me.agent} belongs to {self.me.topology!r}"
+            )
         if len(hello.session) != 8:
             return "a HELLO without a session"
+        if not 0 < len(hello.agent) <= NAME_CHARS_MAX:
+            return f"an agent's name of {len(hello.agent)} characters"
         if hello.agent == self.me.agent:
             return f"{hello.agent} would send to itself"
         if hello.agent not in self.senders and len(self.senders) >= SENDERS_MAX:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from tiers.core.batch import BatchId
 from tiers.core.messages import (
     BUNDLE_BATCHES_MAX,
-    IDS_MAX,
+    HEAD_BYTES_MAX,
     PROTOCOL,
     Ack,
     Answer,
@@ -33,12 +33,13 @@ from tiers.core.messages import (
     Reject,
     Welcome,
     in_pieces,
+    index_bytes,
 )
 from tiers.core.peers import Peer, PeerLimits, PeerState, Pending
 
 MARK_AHEAD = 512  # positions that the mark is kept ahead of what has been sent
 QUEUE_BATCHES_MAX = 1024  # batches held ready in memory, besides those in flight
-_BUNDLE_SLACK = 64 * 1024  # bytes of a message that are not records
+_HEAD_BYTES = HEAD_BYTES_MAX - 1024  # of a bundle, for its index
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +180,9 @@ class Sender:
         peer = self._where.pop(key)
         if peer is not None:
             return peer.forget(key)
-        for pending in self._queue:
-            if pending.id == key:
-                self._queue.remove(pending)
-                return pending
-        raise AssertionError("a batch is queued or with a peer")
+        pending = next(item for item in self._queue if item.id == key)
+        self._queue.remove(pending)
+        return pending
 
     def _requeue(self, batches: Iterable[Pending], *, flagged: bool) -> None:
         """Back to the head of the queue, in order."""
@@ -202,7 +201,7 @@ class Sender:
         peer = self.peers.get(name)
         if peer is None:
             return self._done()
-        current = getattr(message, "session", b"") == peer.session
+        current = message.session == peer.session
         match message:
             case Ack():
                 self._acked(peer, message.stored)
@@ -213,7 +212,8 @@ class Sender:
                 self._lost(peer, now, "it does not know our session")
             case Welcome() if current and not peer.in_session:
                 self._welcome(peer, message, now)
-            case Refuse() if current:
+            case Refuse() if current or not (message.session or peer.in_session):
+                # Without a session: it could not even read our HELLO.
                 peer.move("refused", now)
                 peer.error = f"refused: {message.reason}"
             case Pong() if current:
@@ -248,13 +248,14 @@ class Sender:
 
     def _welcome(self, peer: Peer, message: Welcome, now: float) -> None:
         for output, store in message.stores.items():
-            if self.stores.setdefault(output, store) != store:
+            if self.stores.get(output, store) != store:
                 peer.move("refused", now)
                 peer.error = (
                     f"writes {output} to store {store}, other peers to {self.stores[output]}: "
                     "all agents of a tier must write an output to the same store"
                 )
                 return
+        self.stores |= message.stores
         other_channel = peer.channel not in (b"", message.channel)
         peer.channel = message.channel
         peer.limit = message.limit
@@ -271,7 +272,7 @@ class Sender:
         if not peer.ambiguous:
             return
         peer.asked_s = now
-        for ids in in_pieces(peer.ambiguous, IDS_MAX // 4):
+        for ids in in_pieces(peer.ambiguous):
             ask = Ask(peer.session, self.me.channel, peer.channel, ids)
             self._effects.say.append((peer.name, ask))
 
@@ -369,8 +370,8 @@ class Sender:
         return None
 
     def _fill(self, peer: Peer, now: float) -> Iterator[Pending]:
-        size = count = 0
-        most = peer.message_size_max - _BUNDLE_SLACK
+        size = head = count = 0
+        most = peer.message_size_max - HEAD_BYTES_MAX
         while self._queue and self._queue[0].position <= self._mark:
             pending = self._queue[0]
             if pending.size > most:
@@ -378,13 +379,14 @@ class Sender:
                 self._drop(pending.id)
                 self._effects.dead.append((pending.position, reason))
                 continue
-            full = size + pending.size > min(self.bundle_bytes, most)
+            index = index_bytes(pending.hops)
+            full = size + pending.size > min(self.bundle_bytes, most) or head + index > _HEAD_BYTES
             if count and (full or count == BUNDLE_BATCHES_MAX or not peer.room()):
                 return
             self._queue.popleft()
             self._where[pending.id] = peer
             peer.sending(pending, now)
-            size, count = size + pending.size, count + 1
+            size, head, count = size + pending.size, head + index, count + 1
             yield pending
 
     def _done(self) -> Effects:

@@ -107,7 +107,11 @@ class Socket:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            self._receive(parts)
+            try:
+                self._receive(parts)
+            except BaseException:
+                self._wake()  # our own mistake, told by the loop; what else is there still comes
+                raise
             if self._socket.closed:
                 return
         self._wake()
