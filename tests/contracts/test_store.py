@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hdfs import InsecureClient
 
 from tests.hadoop.cluster import HdfsCluster
 from tests.waiting import wait_for
@@ -78,7 +79,8 @@ class HdfsPlace:
         root = self._cluster.new_root()
         owner = self._cluster.store(root, user="alice")
         owner.write("f", [b"x"])
-        owner._client(self._cluster.url)._set_permission(root, permission="700")
+        admin = InsecureClient(self._cluster.url, user="alice", timeout=60)
+        admin.set_permission(root, "700")
         yield self._cluster.store(root, user="mallory")
 
     def unreachable(self) -> Store:

@@ -1,0 +1,92 @@
+"""An HTTP server that answers as a test says, instead of a NameNode or between it and the store."""
+
+import contextlib
+import http.client
+import json
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes = b""
+    location: str = ""
+    says_length: int | None = None  # what Content-Length says, where it lies
+    early: bool = False  # answer, and close, before the content has come
+
+
+def refusal(exception: str, message: str = "so it is", status: int = 403) -> Answer:
+    remote = {"exception": exception, "javaClassName": f"x.{exception}", "message": message}
+    return Answer(status, json.dumps({"RemoteException": remote}).encode())
+
+
+DROP = Answer(0)  # close the connection without a word
+FORWARD = Answer(1)  # let the real one answer
+LOSE = Answer(2)  # let the real one do it, and close the connection without a word
+Script = Callable[[str, str], Answer]  # of operation and path, such as ("RENAME", "/webhdfs/v1/f")
+
+
+@contextlib.contextmanager
+def stand_in(script: Script, real_url: str = "") -> Iterator[str]:
+    """Its url. `script` is called from a thread for each connection, and may wait."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            parts = urllib.parse.urlsplit(self.path)
+            operation = urllib.parse.parse_qs(parts.query).get("op", [""])[0]
+            answer = script(operation, urllib.parse.unquote(parts.path))
+            if answer in (FORWARD, LOSE):
+                forwarded = self._forwarded()
+                answer = forwarded if answer is FORWARD else DROP
+            if answer is DROP:
+                self.close_connection = True
+                return
+            if not answer.early:
+                self._take_content()
+            self.send_response(answer.status)
+            length = len(answer.body) if answer.says_length is None else answer.says_length
+            self.send_header("Content-Length", str(length))
+            self.send_header("Content-Type", "application/json")
+            if answer.location:
+                self.send_header("Location", answer.location)
+            self.end_headers()
+            self.wfile.write(answer.body)
+            self.close_connection = answer.early or answer.says_length is not None
+
+        do_GET = do_PUT = do_POST = do_DELETE = answer
+
+        def _take_content(self) -> None:
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                while size := int(self.rfile.readline(), 16):
+                    self.rfile.read(size + 2)
+                self.rfile.readline()
+
+        def _forwarded(self) -> Answer:
+            netloc = urllib.parse.urlsplit(real_url).netloc
+            with contextlib.closing(http.client.HTTPConnection(netloc, timeout=60)) as connection:
+                connection.request(self.command, self.path)
+                response = connection.getresponse()
+                return Answer(
+                    response.status, response.read(), response.getheader("Location") or ""
+                )
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Tests tell what went wrong by themselves."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.block_on_close = False
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
