@@ -110,33 +110,52 @@ class Framing:
                 # Only the last piece ends where the message does.
                 events += as_events([piece]) if not self._frame_left else [_inner(piece)]
                 begin = end
-            elif data[begin] in b"\n\0":  # some add one after a counted message
-                begin += 1
-            elif header := _LENGTH.match(data, begin):
-                length, end = int(header[1]), header.end() + int(header[1])
+                continue
+            frames, begin, header = _whole_frames(data, begin, whole)
+            events += as_events(frames)
+            if header is not None:
+                length = int(header[1])
                 if length > FRAME_BYTES_MAX:
-                    self.malformed = f"a message of {length} bytes"
-                    return self._block(events)
-                if length > whole:
-                    self.split += 1
-                    self._frame_left, begin = length, header.end()
-                elif end <= len(data):
-                    events += as_events([data[header.end() : end]])
-                    begin = end
-                else:
-                    break
+                    return self._end(f"a message of {length} bytes", events)
+                if length <= whole:
+                    break  # the rest of it is still to come
+                self.split += 1
+                self._frame_left, begin = length, header.end()
+            elif begin < len(data) and data[begin] in b"\n\0":
+                begin += 1  # some add one after a counted message
             elif _LENGTH_BEGUN.match(data, begin):
                 break
-            else:
-                self.malformed = f"no message length but {data[begin : begin + 20]!r}"
-                return self._block(events)
+            elif begin < len(data):
+                return self._end(f"no message length but {data[begin : begin + 20]!r}", events)
         self._rest = data[begin:]
+        return self._block(events)
+
+    def _end(self, why: str, events: list[bytes]) -> bytes:
+        self.malformed = why
         return self._block(events)
 
     def _block(self, events: list[bytes]) -> bytes:
         block, split = as_block(events, self._event_size_max)
         self.split += split
         return block
+
+
+def _whole_frames(
+    data: bytes, begin: int, size_max: int
+) -> tuple[list[bytes], int, re.Match[bytes] | None]:
+    """Counted messages that are there whole, of at most `size_max`; where the next frame begins,
+    and its length if that is there. The one loop that runs for each message: keep it short."""
+    frames = []
+    available, match = len(data), _LENGTH.match
+    while header := match(data, begin):
+        start = header.end()
+        length = int(header[1])
+        end = start + length
+        if length > size_max or end > available:
+            break
+        frames.append(data[start:end])
+        begin = end
+    return frames, begin, header
 
 
 def _inner(piece: bytes) -> bytes:
