@@ -93,6 +93,7 @@ class Agent:
         press = Press(self.topology.batch.codec, self.topology.batch.level)
         try:
             self.reloading.accept()
+            self._note_orphans(outputs)
             self._compose(press)
             await self._serve()
         finally:
@@ -242,6 +243,15 @@ class Agent:
             self.receiver.bind()
         if not self.reloading.left:
             self.sources = [self._source(options, press) for options in topology.sources(self.name)]
+
+    def _note_orphans(self, outputs: tuple[str, ...]) -> None:
+        """Batches that wait for an output that the topology no longer has stay where they are."""
+        for name, queue in self.channel.stats().queues.items():
+            if name not in outputs:
+                self._trouble("channel")(
+                    f"{queue.batches} batches ({queue.events} events) wait for output {name!r}, "
+                    "which the topology no longer has: put it back until they are delivered"
+                )
 
     def _group(self, me: Identity, tier: str) -> SenderGroup:
         delivery = self.topology.delivery

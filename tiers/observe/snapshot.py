@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tiers import __version__
 from tiers.channel.channel import Channel
 from tiers.core.batch import open_envelope
+from tiers.core.runs import runs_of
 from tiers.errors import BatchError
 
 if TYPE_CHECKING:
@@ -52,8 +53,6 @@ def snapshot(agent: Agent) -> dict[str, Any]:
 
 def audit(channel: Channel) -> dict[str, Any]:
     """Which batch ids are here, as runs by origin. Reads every envelope: not for every look."""
-    from tiers.core.runs import runs_of
-
     held: dict[bytes, set[int]] = {}
     for output in channel.stats().queues:
         position = 0
@@ -99,6 +98,8 @@ def _is_healthy(
     if agent.state not in ("running", "draining", "drained"):
         return False
     if channel["trouble"] or channel["set_aside"] or channel["dead"] or agent.reloading.error:
+        return False
+    if agent.error_of("channel"):
         return False
     if any(part["error"] for part in (*sources, *outputs)):
         return False
