@@ -1,0 +1,316 @@
+"""The audit: accounts of what was published, held, dead, missing and doubled."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.sinks.parts import MemoryStore, unavailable
+from tiers.audit import Holding, OriginAccount, accounts, audit, holding_of, read_store
+from tiers.cli import main
+from tiers.core import layout
+from tiers.core.batch import BatchId
+from tiers.core.manifest import Item, Manifest, encode
+from tiers.core.runs import Runs
+from tiers.observe.status import StatusServer
+from tiers.topology import load
+
+DAY = "2026-11-23"
+EDGE, OTHER = b"\x01" * 16, b"\x02" * 16
+
+
+def a_manifest(
+    seqs: Sequence[int], file_id: int, flagged: bool = False, origin: bytes = EDGE
+) -> Manifest:
+    items = [Item(BatchId(origin, seq), 10, flagged) for seq in seqs]
+    return Manifest("s.o.1", file_id, DAY, f"file-{file_id}.log", "none", 100, items)
+
+
+def edge(next_seq: int = 6, **more: Any) -> Holding:
+    return Holding("edge-1", "edge", EDGE.hex(), next_seq, **{"held": {}, "dead": {}, **more})
+
+
+def sink(held: Runs | None = None, dead: Runs | None = None) -> Holding:
+    return Holding(
+        "sink-1",
+        "sink",
+        "ff" * 16,
+        1,
+        {EDGE.hex(): held} if held else {},
+        {EDGE.hex(): dead} if dead else {},
+    )
+
+
+def only(found: list[OriginAccount]) -> OriginAccount:
+    (one,) = found
+    return one
+
+
+# --- accounts ----------------------------------------------------------------------------------
+
+
+def test_all_published() -> None:
+    one = only(accounts([a_manifest([1, 2, 3], 1), a_manifest([4, 5], 2)], [edge(), sink()]))
+    assert (one.agent, one.accepted, one.published) == ("edge-1", 5, [[1, 5]])
+    assert one.events == 50
+    assert not (one.gaps or one.doubles or one.flagged_doubles or one.held or one.dead)
+
+
+def test_what_is_held_or_dead_is_no_gap_and_the_rest_is() -> None:
+    one = only(accounts([a_manifest([1], 1)], [edge(), sink(held=[[2, 2]], dead=[[4, 4]])]))
+    assert one.held == {"sink-1": [[2, 2]]}
+    assert one.dead == {"sink-1": [[4, 4]]}
+    assert one.gaps == [[3, 3], [5, 5]]
+
+
+def test_nothing_published_of_what_was_accepted_is_a_gap() -> None:
+    assert only(accounts([], [edge(), sink()])).gaps == [[1, 5]]
+
+
+def test_of_an_agent_that_was_not_asked_gaps_are_known_up_to_what_was_seen() -> None:
+    one = only(accounts([a_manifest([1, 4], 1)], [sink(held=[[7, 7]])]))
+    assert (one.agent, one.accepted) == ("", None)
+    assert one.gaps == [[2, 3], [5, 6]]
+
+
+def test_agents_that_accepted_nothing_have_no_account() -> None:
+    assert accounts([], [edge(next_seq=1), sink()]) == []
+    assert [one.agent for one in accounts([], [edge(next_seq=1, dead={OTHER.hex(): [[1, 1]]})])]
+
+
+@pytest.mark.parametrize(
+    ("flags", "doubles", "flagged"),
+    [
+        ((False, False), 1, 0),
+        ((False, True), 0, 1),
+        ((True, True), 0, 1),
+        ((True, False, False), 1, 0),
+    ],
+)
+def test_doubles(flags: Sequence[bool], doubles: int, flagged: int) -> None:
+    files = [a_manifest([1], number, flag) for number, flag in enumerate(flags, 1)]
+    one = only(accounts(files, [edge(next_seq=2)]))
+    assert (len(one.doubles), len(one.flagged_doubles)) == (doubles, flagged)
+    (double,) = one.doubles or one.flagged_doubles
+    assert double.seq == 1
+    assert double.events == 10 * (len(flags) - 1)
+    assert double.files == tuple(file.path for file in files)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "not running",
+        {},
+        {"channel": {"id": "x"}},
+        {"channel": {"id": "x"}, "audit": []},
+        {"channel": {"id": "x"}, "audit": {"origins": {"x": {"next_seq": "z"}}, "dead": {}}},
+        {"channel": {"id": "x"}, "audit": {"origins": {"x": {"held": [3]}}, "dead": {}}},
+    ],
+)
+def test_a_strange_answer_is_no_answer(answer: Any) -> None:
+    assert isinstance(holding_of("edge-1", "edge", answer), str)
+
+
+# --- stores ------------------------------------------------------------------------------------
+
+
+def keep(store: MemoryStore, one: Manifest, *places: str) -> None:
+    """A file's manifest, and the file in `tmp` or `void` if told."""
+    files = {layout.manifest_path(DAY, one.name): encode(one)}
+    if "tmp" in places:
+        files[layout.tmp_path(DAY, one.name)] = b""
+    if "void" in places:
+        files[layout.void_path(DAY, one.name)] = b""
+    for path, content in files.items():
+        store.make_parents(path)
+        store.files[path] = content
+
+
+def test_what_became_of_each_file() -> None:
+    store = MemoryStore()
+    keep(store, a_manifest([1], 1))
+    keep(store, a_manifest([2], 2), "tmp")
+    keep(store, a_manifest([3], 3), "void")
+    keep(store, a_manifest([4], 4), "tmp", "void")
+    shelf = read_store(store)
+    assert [one.file_id for one in shelf.published] == [1]
+    assert (shelf.pending, shelf.void, shelf.problems) == (2, 1, [])
+
+
+def test_manifests_are_listed_before_tmp_and_tmp_before_void() -> None:
+    store = MemoryStore()
+    keep(store, a_manifest([1], 1), "tmp", "void")
+    store.seen.clear()
+    read_store(store)
+    looks = [name.rpartition("/")[2] for name in store.seen if name.startswith("list")]
+    assert looks == ["list .tiers", "manifests", "tmp", "void"]
+
+
+def test_an_empty_store() -> None:
+    shelf = read_store(MemoryStore())
+    assert not (shelf.published or shelf.problems)
+
+
+def test_manifests_that_cannot_be_believed_are_problems(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    for file_id in (1, 2, 3):
+        keep(store, a_manifest([1] if file_id < 3 else range(1, 100), file_id))
+    path = [layout.manifest_path(DAY, a_manifest([], n).name) for n in (1, 2, 3)]
+    store.files[path[0]] = store.files[path[0]][:-3]
+    store.files[path[1]] = encode(a_manifest([1], 9))
+    monkeypatch.setattr("tiers.core.manifest.MANIFEST_BYTES_MAX", len(store.files[path[2]]) - 1)
+    problems = read_store(store).problems
+    assert ["checksum" in problems[0], "says that it is" in problems[1]] == [True, True]
+    assert "too many" in problems[2]
+
+
+def test_a_manifest_that_vanishes_is_a_problem() -> None:
+    store = MemoryStore()
+    keep(store, a_manifest([1], 1))
+    store.before = lambda _n, name: store.files.clear() if name.startswith("read") else None
+    assert "gone" in read_store(store).problems[0]
+
+
+def test_a_store_that_cannot_be_read_is_a_problem() -> None:
+    store = MemoryStore()
+    store.before = unavailable
+    assert "out of order" in read_store(store).problems[0]
+
+
+# --- the whole, over real sockets and a real directory -------------------------------------------
+
+TOPOLOGY = """
+name = "t"
+data = "{data}"
+[tiers.edge]
+agents = ["edge-1"]
+next = "sink"
+[[tiers.edge.sources]]
+type = "generate"
+[tiers.sink]
+agents = {{ sink-1 = "127.0.0.1:17999" }}
+[[tiers.sink.sinks]]
+type = "directory"
+root = "{root}"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "t.toml"
+    path.write_text(TOPOLOGY.format(data=tmp_path, root=tmp_path / "out"))
+    return path
+
+
+def publish(tmp_path: Path, *files: Manifest) -> None:
+    directory = tmp_path / "out" / ".tiers" / DAY / "manifests"
+    directory.mkdir(parents=True, exist_ok=True)
+    for one in files:
+        (directory / one.name).write_bytes(encode(one))
+
+
+def answer(name: str, channel_id: bytes, told: dict[str, Any]) -> tuple[Any, Any]:
+    return (lambda: {"agent": name, "channel": {"id": channel_id.hex()}}), (lambda: told)
+
+
+@asynccontextmanager
+async def agents(tmp_path: Path, held: Runs) -> AsyncIterator[None]:
+    """An edge that accepted five batches, and a sink that holds some."""
+    told: dict[str, tuple[bytes, dict[str, Any]]] = {
+        "edge-1": (EDGE, {"origins": {EDGE.hex(): {"next_seq": 6, "held": []}}, "dead": {}}),
+        "sink-1": (OTHER, {"origins": {EDGE.hex(): {"held": held}}, "dead": {}}),
+    }
+    async with AsyncExitStack() as stack:
+        for name, (channel_id, origins) in told.items():
+            (tmp_path / name).mkdir()
+            snapshot, audited = answer(name, channel_id, origins)
+            server = StatusServer(snapshot, audited, lambda: None, tmp_path / name, None)
+            await server.start()
+            stack.push_async_callback(server.stop)
+        yield
+
+
+async def run(*arguments: object) -> Result:
+    words = [str(argument) for argument in arguments]
+    return await asyncio.to_thread(CliRunner().invoke, main, words)
+
+
+async def test_agents_and_store_together(file: Path, tmp_path: Path) -> None:
+    publish(tmp_path, a_manifest([1, 2, 3], 1))
+    async with agents(tmp_path, held=[[3, 5]]):
+        topology = load(file)
+        reach = {name: (tmp_path / name, None) for name in ("edge-1", "sink-1")}
+        report = await audit(topology, reach)
+        assert report.ok
+        told = await run("audit", file, "--json")
+        shown = await run("audit", file)
+    assert told.exit_code == shown.exit_code == 0
+    (output,) = json.loads(told.output)["outputs"]
+    assert output["output"] == "sink/directory"
+    assert (output["files"], output["events"], output["missing_batches"]) == (1, 30, 0)
+    (origin,) = output["origins"]
+    assert (origin["agent"], origin["accepted"], origin["gaps"]) == ("edge-1", 5, [])
+    assert origin["held"] == {"sink-1": [[3, 5]]}
+    assert "under way at sink-1: 4-5" in shown.output
+    assert "nothing missing, nothing doubled" in shown.output
+
+
+async def test_a_gap_and_a_double_are_failures(file: Path, tmp_path: Path) -> None:
+    publish(tmp_path, a_manifest([1, 2], 1), a_manifest([2, 5], 2), a_manifest([1], 3, True))
+    async with agents(tmp_path, held=[]):
+        told = await run("audit", file, "--json")
+        shown = await run("audit", file)
+    assert told.exit_code == shown.exit_code == 1
+    (output,) = json.loads(told.output)["outputs"]
+    assert output["missing_batches"] == 2
+    assert (output["doubled_events"], output["flagged_doubled_events"]) == (10, 10)
+    assert "GAP of 2 batches: 3-4" in shown.output
+    assert "DOUBLE: batch 2, 10 events, in file-1.log and file-2.log" in shown.output
+    assert "flagged double: batch 1" in shown.output
+
+
+async def test_flagged_doubles_alone_do_not_fail_it(file: Path, tmp_path: Path) -> None:
+    publish(tmp_path, a_manifest([1, 2, 3, 4, 5], 1), a_manifest([5], 2, flagged=True))
+    async with agents(tmp_path, held=[]):
+        shown = await run("audit", file)
+    assert shown.exit_code == 0
+    assert "flagged double: batch 5" in shown.output
+
+
+async def test_agents_that_cannot_be_asked_are_named(file: Path, tmp_path: Path) -> None:
+    publish(tmp_path, a_manifest([1, 3], 1))
+    shown = await run("audit", file)
+    assert shown.exit_code == 1
+    assert "GAP of 1 batches (agents edge-1, sink-1 could not be asked): 2" in shown.output
+    publish(tmp_path, a_manifest([2], 2))
+    shown = await run("audit", file)
+    assert shown.exit_code == 0
+    assert "as far as could be asked" in shown.output
+
+
+async def test_a_manifest_that_cannot_be_read_fails_it(file: Path, tmp_path: Path) -> None:
+    publish(tmp_path, *(a_manifest([n], n) for n in range(1, 13)))
+    for path in (tmp_path / "out").rglob("s.o.1-*"):
+        path.write_bytes(b"torn")
+    shown = await run("audit", file)
+    assert shown.exit_code == 1
+    assert shown.output.count("PROBLEM .tiers") == 10
+    assert "PROBLEM and 2 more" in shown.output
+
+
+async def test_many_doubles_are_summed_up(file: Path, tmp_path: Path) -> None:
+    publish(tmp_path, a_manifest(range(1, 16), 1), a_manifest(range(1, 16), 2))
+    shown = await run("audit", file)
+    assert "DOUBLE: 5 batches more, 50 events" in shown.output
+
+
+async def test_help_has_an_example() -> None:
+    shown = await run("audit", "--help")
+    assert shown.exit_code == 0
+    assert "Example: tiers audit" in shown.output
