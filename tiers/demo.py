@@ -142,7 +142,7 @@ class Demo:
             "DATA": str(place.agents),
             "LOG": f"{glob.escape(str(place.logs))}/access-*.log",
             "OUT": str(place.published),
-            "LOOPBACK": _free_loopback([int(port) for port in _PORTS.findall(text)]),
+            "LOOPBACK": free_loopback([int(port) for port in _PORTS.findall(text)]),
         }
         place.topology.write_text(fill_in(text, values))
         if self._source is None:
@@ -335,7 +335,7 @@ def fill_in(text: str, values: Mapping[str, str]) -> str:
     return _VARIABLE.sub(value, text)
 
 
-def _free_loopback(ports: list[int]) -> str:
+def free_loopback(ports: list[int]) -> str:
     """An address of 127.0.0.0/8 (all of it is this machine) where these ports and the ones after
     them are free, so that several demos, and a real topology, can run side by side."""
     random = Random()

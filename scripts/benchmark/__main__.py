@@ -1,0 +1,133 @@
+"""`scripts/bench`."""
+
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from benchmark.local import (
+    CODECS,
+    Result,
+    Run,
+    make_input,
+    measure_latency,
+    measure_limit,
+    measure_run,
+)
+from tiers.errors import TiersError
+
+
+@click.group(epilog="Example: scripts/bench local --runs 3")
+def main() -> None:
+    """Measure tiers on this machine."""
+
+
+@main.command(epilog="Example: scripts/bench local --lines 3000000 --runs 3 --json")
+@click.option("--lines", default=3_000_000, show_default=True, type=click.IntRange(min=1))
+@click.option("--runs", default=1, show_default=True, help="Turns; medians of them are shown.")
+@click.option("--only", type=click.Choice([*CODECS, "latency"]), help="Measure this alone.")
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), help="Work here (a real disk)."
+)
+@click.option("--set", "extra", multiple=True, help="A line to add to the topology, as '[batch]'.")
+@click.option("--keep", is_flag=True, help="Keep the files of the runs.")
+@click.option("--check", is_flag=True, help="Exit status 1 when a figure falls short.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def local(
+    lines: int,
+    runs: int,
+    only: str | None,
+    directory: Path | None,
+    extra: tuple[str, ...],
+    keep: bool,
+    check: bool,
+    as_json: bool,
+) -> None:
+    """Send a file of access-log lines through edge, aggregator and sink on this machine.
+
+    Prints events/s, raw MB/s, CPU seconds per million events over all three agents, the peak
+    memory of each (RssAnon and RssShmem), the ratio to the limit (zstd -1 of the same file in one
+    thread and an fsynced write of the result, turn by turn with the runs), and the latency of one
+    event through all three.
+    """
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+    root = Path(tempfile.mkdtemp(prefix="tiers-bench-", dir=directory)).resolve()
+
+    def say(line: str) -> None:
+        if not as_json:
+            click.echo(line)
+
+    kinds = [kind for kind in CODECS if only in (None, kind)]
+    file, topology = root / "input.log", "\n".join(extra)
+    try:
+        began = time.monotonic()
+        make_input(file, lines, seed=1)
+        result = Result(lines, file.stat().st_size)
+        mean = result.size_bytes / lines
+        say(f"{lines:,} lines of {mean:.0f} bytes made in {time.monotonic() - began:.0f} s")
+        for turn in range(runs):
+            for kind in kinds:
+                result.limits.append(lines / measure_limit(file, root / "limit.zst"))
+                say(f"limit       {result.limits[-1]:>11,.0f} lines/s")
+                place = root / f"{kind}-{turn}"
+                result.runs.append(measure_run(kind, file, lines, place, topology))
+                say(show_run(result.runs[-1]))
+                if not keep:
+                    shutil.rmtree(place)
+        if only in (None, "latency"):
+            result.latencies_s = measure_latency(root / "latency", topology)
+    except TiersError as error:
+        keep = True
+        raise click.ClickException(str(error)) from error
+    finally:
+        if not keep:
+            shutil.rmtree(root, ignore_errors=True)
+    click.echo(json.dumps(result.to_json())) if as_json else show(result)
+    if keep:
+        say(f"files: {root}")
+    sys.exit(1 if check and any(result.missed()) else 0)
+
+
+def show_run(run: Run) -> str:
+    """One pass in two lines."""
+    memory = ", ".join(f"{name} {peak / 1e6:.0f} MB" for name, peak in run.memory_bytes.items())
+    cpu = ", ".join(f"{name} {seconds:.2f}" for name, seconds in run.cpu_s.items())
+    return (
+        f"{run.kind:<11} {run.events_per_second:>11,.0f} events/s, "
+        f"{run.raw_mb_per_second:.0f} MB/s raw, {run.seconds:.2f} s; "
+        f"{run.cpu_s_per_million:.2f} CPU s per million\n"
+        f"            CPU s: {cpu}; memory: {memory}"
+    )
+
+
+def show(result: Result) -> None:
+    """The medians, and what falls short."""
+    click.echo()
+    for kind in result.kinds:
+        speed = result.median(kind, lambda run: run.events_per_second)
+        mb = result.median(kind, lambda run: run.raw_mb_per_second)
+        cpu = result.median(kind, lambda run: run.cpu_s_per_million)
+        click.echo(
+            f"{kind:<7} {speed:>11,.0f} events/s  {mb:>6.0f} MB/s raw  {cpu:.2f} CPU s/million  "
+            f"{result.ratio(kind):.2f} of the limit"
+        )
+    if result.limits:
+        click.echo(f"limit   {result.limit:>11,.0f} lines/s (zstd -1, one thread, fsync)")
+    if result.latencies_s:
+        latencies = sorted(result.latencies_s)
+        click.echo(
+            f"latency {statistics.median(latencies) * 1e3:.1f} ms at the median of "
+            f"{len(latencies)}, {latencies[0] * 1e3:.1f} to {latencies[-1] * 1e3:.1f}"
+        )
+    for line in result.missed():
+        click.echo(f"falls short: {line}")
+
+
+if __name__ == "__main__":
+    main()
