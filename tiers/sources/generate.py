@@ -47,7 +47,7 @@ class Generate:
 
     def __init__(self, options: GenerateOptions) -> None:
         self._options = options
-        self._sheets = [_Sheet(options.format, options.size, seed) for seed in range(_SHEETS)]
+        self._sheets: list[_Sheet] = []
         self._next = 1
         self._run = ""
         self._draining = asyncio.Event()
@@ -62,6 +62,8 @@ class Generate:
 
     async def run(self, intake: Intake) -> None:
         self._run, self._next = _restore(intake.positions)
+        size = min(self._options.size, intake.event_size_max)
+        self._sheets = [_Sheet(self._options.format, size, seed) for seed in range(_SHEETS)]
         started, first = time.monotonic(), self._next
         while not self._ended():
             due = self._last_due(first, time.monotonic() - started)

@@ -1,0 +1,219 @@
+"""What every source promises (tiers/sources/source.py). A new source adds a `Rig` here."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tests.sources.intake import RecordingIntake
+from tests.waiting import eventually
+from tiers.registry import load
+from tiers.sources import BUILTIN, GROUP
+from tiers.sources.source import Source
+from tiers.sources.syslog import parse_address
+
+LINES = 300
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A source under test. `feed` gives it LINES events or so once it runs."""
+
+    type: str
+    options: dict[str, Any]
+    feed: Callable[[Source], Awaitable[None]]
+    exact: bool = True  # a later run goes on where the stored positions are
+
+    def make(self, **keys: Any) -> Source:
+        made = load(BUILTIN, GROUP, self.type)
+        source: Source = made(self.validate(**keys))
+        return source
+
+    def validate(self, **keys: Any) -> Any:
+        made = load(BUILTIN, GROUP, self.type)
+        return made.Options.model_validate({"type": self.type, **self.options, **keys})
+
+
+async def nothing(_: Source) -> None:
+    """It feeds itself."""
+
+
+async def write(path: Path) -> None:
+    if not path.exists():
+        path.write_bytes(b"".join(b"line %04d\n" % i for i in range(LINES)))
+
+
+def _port(source: Source, transport: str) -> tuple[str, int] | None:
+    listening = source.status()["listening"]
+    assert isinstance(listening, dict)
+    return parse_address(listening[transport]) if transport in listening else None
+
+
+async def send_tcp(source: Source) -> None:
+    await eventually(lambda: _port(source, "tcp"))
+    _, writer = await asyncio.open_connection(*_port(source, "tcp") or ("", 0))
+    writer.writelines([b"<13>line %04d\n" % i for i in range(LINES)])
+    await writer.drain()
+    writer.close()
+
+
+async def send_udp(source: Source) -> None:
+    await eventually(lambda: _port(source, "udp"))
+    with socket.socket(type=socket.SOCK_DGRAM) as sender:
+        sender.connect(_port(source, "udp") or ("", 0))
+        for i in range(LINES):
+            sender.send(b"<13>line %04d" % i)
+
+
+@pytest.fixture(params=["generate", "tail", "syslog tcp", "syslog udp"])
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
+    path = tmp_path / "app.log"
+    listen = "127.0.0.1:0"
+    rigs = {
+        "generate": Rig("generate", {"count": LINES, "size": 20, "format": "numbers"}, nothing),
+        "tail": Rig("tail", {"paths": [str(path)]}, lambda _: write(path)),
+        "syslog tcp": Rig("syslog", {"listen": listen, "transports": ["tcp"]}, send_tcp, False),
+        "syslog udp": Rig(
+            "syslog", {"listen": listen, "transports": ["udp"], "full_wait": "1h"}, send_udp, False
+        ),
+    }
+    rig: Rig = rigs[request.param]
+    return rig
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+
+
+async def test_all_is_put_with_headers_and_drain_ends_it(rig: Rig) -> None:
+    intake, source = RecordingIntake(), rig.make(headers={"service": "x"})
+    task = asyncio.create_task(source.run(intake))
+    await rig.feed(source)
+    await eventually(lambda: intake.events)
+    source.drain()
+    await asyncio.wait_for(task, 20)
+    assert intake.events == len(set(intake.lines)) == LINES
+    for put in intake.puts:
+        assert put.headers == {"service": "x"}
+        assert put.block.count(b"\n") == put.count
+        assert put.time_ms is None
+
+
+async def test_drain_before_it_was_ever_run(rig: Rig) -> None:
+    intake, source = RecordingIntake(), rig.make()
+
+    async def run() -> None:
+        source.drain()
+        await source.run(intake)
+
+    await asyncio.wait_for(run(), 20)
+
+
+async def test_drain_twice_is_once(rig: Rig) -> None:
+    intake, source = RecordingIntake(), rig.make()
+    task = asyncio.create_task(source.run(intake))
+    await rig.feed(source)
+    source.drain()
+    source.drain()
+    await asyncio.wait_for(task, 20)
+
+
+async def test_back_pressure_is_honoured(rig: Rig) -> None:
+    intake, source = RecordingIntake(block_size_max=200), rig.make()
+    intake.close_gate()
+    task = asyncio.create_task(source.run(intake))
+    await rig.feed(source)
+    # UDP looks before it puts; all others wait in a put, and in one only.
+    if "udp" not in str(rig.options):
+        await eventually(lambda: intake.waiting)
+    for _ in range(100):
+        await asyncio.sleep(0)
+        assert intake.waiting <= 1
+    assert intake.events == 0
+    intake.open_gate()
+    await eventually(lambda: intake.events == LINES)
+    await stop(task)
+    assert not any(name.startswith("dropped") for name in intake.counters)
+
+
+@pytest.mark.parametrize("event_size_max", [1 << 20, 10])
+async def test_blocks_are_no_larger_than_they_may_be(rig: Rig, event_size_max: int) -> None:
+    intake = RecordingIntake(block_size_max=200, event_size_max=event_size_max)
+    source = rig.make()
+    task = asyncio.create_task(source.run(intake))
+    await rig.feed(source)
+    await eventually(lambda: intake.events >= LINES)
+    source.drain()
+    await asyncio.wait_for(task, 20)
+    for put in intake.puts:
+        assert len(put.block) <= 200 or put.count == 1
+    if rig.type != "generate":  # its size is an option; the topology checks it
+        assert max(map(len, intake.lines)) <= event_size_max
+        # Every line is longer than 10 bytes; a million of bytes holds them all.
+        assert intake.counters["lines_split"] == (LINES if event_size_max == 10 else 0)
+
+
+async def test_an_event_that_is_longer_than_a_block_stays_whole(rig: Rig) -> None:
+    intake = RecordingIntake(block_size_max=5)
+    source = rig.make()
+    task = asyncio.create_task(source.run(intake))
+    await rig.feed(source)
+    await eventually(lambda: intake.events == LINES)
+    await stop(task)
+    assert all(put.count <= 1 for put in intake.puts)
+
+
+@pytest.mark.parametrize("puts", [0, 1, 3])
+async def test_cancel_is_safe_at_any_put(rig: Rig, puts: int) -> None:
+    """What was accepted is whole; a later run goes on exactly there."""
+    intake, source = RecordingIntake(block_size_max=200), rig.make()
+    intake.close_gate(puts)
+    task = asyncio.create_task(source.run(intake))
+    await rig.feed(source)
+    if "udp" not in str(rig.options):
+        await eventually(lambda: intake.waiting)
+    await stop(task)
+    if not rig.exact:
+        return
+    again, source = RecordingIntake(intake.stored), rig.make()
+    task = asyncio.create_task(source.run(again))
+    await eventually(lambda: intake.events + again.events >= LINES)
+    source.drain()
+    await task
+    assert intake.events + again.events == LINES
+    assert len({*intake.lines, *again.lines}) == LINES
+
+
+async def test_status_is_plain_data_before_during_and_after(rig: Rig) -> None:
+    intake, source = RecordingIntake(), rig.make()
+    json.dumps(source.status())
+    task = asyncio.create_task(source.run(intake))
+    await rig.feed(source)
+    await eventually(lambda: intake.events == LINES)
+    assert json.dumps(source.status())
+    await stop(task)
+    json.dumps(source.status())
+
+
+def test_unknown_keys_are_rejected(rig: Rig) -> None:
+    with pytest.raises(ValidationError, match="colour"):
+        rig.validate(colour="red")
+
+
+def test_options_are_frozen_and_name_their_headers(rig: Rig) -> None:
+    options = rig.validate(headers={"a": "b"})
+    assert options.header_names() >= {"a"}
+    with pytest.raises(ValidationError):
+        options.name = "other"
+
+
+def test_every_builtin_source_is_under_this_suite() -> None:
+    assert set(BUILTIN) == {"generate", "tail", "syslog"}
