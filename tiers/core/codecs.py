@@ -24,9 +24,8 @@ _ERRORS: Final[tuple[type[Exception], ...]] = (
     EOFError,
 )
 _GZIP: Final = 16 + 15  # zlib's wbits for the gzip format
-_PIECE_BYTES: Final = (
-    4 << 20
-)  # read at a time: room is made for what is there, not what is said
+# Read at a time: room is made for what is there, not for what is claimed.
+_PIECE_BYTES: Final = 4 << 20
 _MEMBERS_MAX: Final = 64  # of gzip in one body: each costs a copy of what follows it
 
 

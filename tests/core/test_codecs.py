@@ -1,0 +1,127 @@
+"""Bodies: what is compressed opens to the same, several frames to all of them, and nothing that
+is no body costs more than an error."""
+
+import gzip
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiers.core.batch import CODECS
+from tiers.core.codecs import EXTENSIONS, compressor, decompress
+from tiers.errors import BatchError
+
+LINES = b"GET /index.html 200 127.0.0.1\n" * 500
+LEVELS = [("none", 1), ("gzip", 1), ("gzip", 3), ("gzip", 6), ("gzip", 9), ("zstd", 1),
+          ("zstd", 19)]  # fmt: skip
+
+
+def test_every_codec_has_an_extension() -> None:
+    assert set(EXTENSIONS) == set(CODECS)
+
+
+@pytest.mark.parametrize(("codec", "level"), LEVELS)
+@given(raw=st.binary(max_size=5000))
+def test_what_is_compressed_opens_to_the_same(codec: str, level: int, raw: bytes) -> None:
+    compress = compressor(codec, level)
+    assert decompress(codec, compress(raw), len(raw)) == raw
+    assert decompress(codec, memoryview(compress(memoryview(raw))), len(raw)) == raw
+
+
+@pytest.mark.parametrize(("codec", "level"), LEVELS)
+@given(pieces=st.lists(st.binary(max_size=300), max_size=8))
+def test_frames_and_members_are_read_to_the_last(
+    codec: str, level: int, pieces: list[bytes]
+) -> None:
+    compress = compressor(codec, level)
+    raw = b"".join(pieces)
+    assert decompress(codec, b"".join(map(compress, pieces)), len(raw)) == raw
+
+
+@pytest.mark.parametrize(("codec", "level"), LEVELS)
+def test_others_can_read_it(codec: str, level: int) -> None:
+    body = compressor(codec, level)(LINES)
+    readers: dict[str, Callable[[bytes], bytes]] = {
+        "none": bytes,
+        "gzip": gzip.decompress,
+        "zstd": lambda data: zstandard.ZstdDecompressor().decompress(data),
+    }
+    assert readers[codec](body) == LINES
+    assert codec == "none" or len(body) < len(LINES) // 10
+
+
+@pytest.mark.parametrize(("codec", "level"), LEVELS)
+@pytest.mark.parametrize("off", [-len(LINES), -1, 1, 1 << 20])
+def test_a_wrong_size_is_found(codec: str, level: int, off: int) -> None:
+    with pytest.raises(BatchError, match="its envelope says"):
+        decompress(codec, compressor(codec, level)(LINES), len(LINES) + off)
+
+
+@pytest.mark.parametrize(("codec", "level"), LEVELS)
+def test_every_truncation_is_found(codec: str, level: int) -> None:
+    body = compressor(codec, level)(LINES)
+    for length in range(0, len(body) - 8, 1 + len(body) // 300):
+        with pytest.raises(BatchError):
+            decompress(codec, body[:length], len(LINES))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@given(body=st.binary(max_size=200), size=st.integers(0, 300))
+def test_any_bytes_are_a_batch_error_at_worst(codec: str, body: bytes, size: int) -> None:
+    with suppress(BatchError):
+        assert len(decompress(codec, body, size)) == size
+
+
+@given(st.sampled_from(["gzip", "zstd"]), st.integers(0, 10_000), st.integers(1, 255))
+def test_a_damaged_body_is_a_batch_error_at_worst(codec: str, at: int, flip: int) -> None:
+    body = bytearray(compressor(codec, 3)(LINES))
+    body[at % len(body)] ^= flip
+    with suppress(BatchError):
+        assert len(decompress(codec, body, len(LINES))) == len(LINES)
+
+
+def test_what_follows_a_member_must_be_one() -> None:
+    with pytest.raises(BatchError, match="gzip"):
+        decompress("gzip", gzip.compress(LINES) + b"garbage", len(LINES))
+
+
+@pytest.mark.parametrize(
+    ("codec", "body"),
+    [
+        ("zstd", zstandard.ZstdCompressor().compress(bytes(64 << 20))),
+        ("gzip", zlib.compress(bytes(64 << 20), wbits=31)),
+    ],
+)
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+def test_a_bomb_is_opened_no_further_than_its_size(codec: str, body: bytes, size: int) -> None:
+    tracemalloc.start()
+    with pytest.raises(BatchError, match="its envelope says"):
+        decompress(codec, body, size)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * size + (2 << 20)
+
+
+@pytest.mark.parametrize(("codec", "level"), LEVELS)
+def test_room_is_made_for_what_is_there(codec: str, level: int) -> None:
+    """An envelope that claims a gigabyte does not get one."""
+    body = compressor(codec, level)(LINES)
+    tracemalloc.start()
+    with pytest.raises(BatchError):
+        decompress(codec, body, 1 << 30)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_members_without_end_are_refused() -> None:
+    """Each member costs a copy of what follows it: 200,000 took ten seconds."""
+    empty = gzip.compress(b"")
+    assert decompress("gzip", empty * 64, 0) == b""
+    with pytest.raises(BatchError, match="more than 64"):
+        decompress("gzip", empty * 200_000, 100)
