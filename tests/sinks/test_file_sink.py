@@ -111,6 +111,15 @@ async def test_later_batches_wake_it(channel: Channel) -> None:
     assert list(published(store.files).values()) == [b"a\n"]
 
 
+async def test_file_ids_are_never_used_again(channel: Channel) -> None:
+    store = MemoryStore()
+    for seq in (1, 2):
+        await fill(channel, [b"a\n"], seq)
+        async with running(MemorySink(Said(channel), store)):
+            await emptied(channel)
+    assert [one.file_id for one in manifests(store)] == [1, 2]
+
+
 async def test_a_full_channel_hastens_what_is_not_due(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
