@@ -21,8 +21,10 @@ from tests.waiting import eventually, wait_for
 from tiers.child import Backoff, Place, agent_command, bound_log, describe_end, last_words
 from tiers.cli import main
 from tiers.cli.up import rows_of
-from tiers.observe.client import tell_drain
+from tiers.demo import Demo, published_files
+from tiers.observe.client import ask_now, tell_drain
 from tiers.supervisor import Supervisor
+from tiers.topology import load
 
 ROOT = Path(__file__).parent.parent
 TOPOLOGY = """
@@ -326,3 +328,55 @@ def test_up_has_help_with_an_example() -> None:
     result = CliRunner().invoke(main, ["up", "--help"])
     assert result.exit_code == 0
     assert "Example: tiers up" in result.output
+
+
+# --- with real agents -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def quickstart(tmp_path: Path) -> Path:
+    """The shipped topology in a directory of its own, with 1000 lines to tail."""
+    made = Demo(tmp_path / "quickstart", events=1000)
+    made.prepare()
+    made.place.generated.rename(made.place.logs / "access-1.log")
+    return made.place.topology
+
+
+def tiers_up(topology: Path, *options: str) -> "subprocess.Popen[str]":
+    own = [sys.executable, "-m", "tiers", "up", str(topology), *options]
+    return subprocess.Popen(own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_up_drain_publishes_all_there_is_and_ends(quickstart: Path) -> None:
+    up = tiers_up(quickstart, "--drain", "--json")
+    out, _ = up.communicate(timeout=90)
+    assert up.returncode == 0, out
+    told = [json.loads(line) for line in out.splitlines()]
+    order = [each["event"] for each in told if "event" in each]
+    assert order[0] == "edge-1: drained"
+    assert sorted(order[1:3]) == ["agg-1: drained", "agg-2: drained"]
+    assert sorted(order[3:]) == ["sink-1: drained", "sink-2: drained"]
+    last = told[-1]["agents"]
+    assert {each["phase"] for each in last} == {"drained"}
+    assert all(each["healthy"] for each in last)
+    files = published_files(quickstart.parent / "published")
+    assert sum(file.read_bytes().count(b"\n") for file in files) == 1000
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_up_stops_its_agents_when_told(quickstart: Path, number: signal.Signals) -> None:
+    up = tiers_up(quickstart)
+    agents = load(quickstart).agent_names()
+    places = [quickstart.parent / "agents" / name for name in agents]
+    try:
+        for place in places:
+            wait_for(lambda p=place: isinstance(ask_now(p), dict), f"{place.name} answers")  # type: ignore[misc]
+        up.send_signal(number)
+        out, _ = up.communicate(timeout=60)
+    finally:
+        up.kill()
+    assert up.returncode == 0
+    assert "stopping" in out
+    for place in places:
+        assert ask_now(place) == "not running: no status socket"
+        assert "stopping" in (place / "agent.log").read_text()

@@ -63,6 +63,11 @@ def local(
         if not as_json:
             click.echo(line)
 
+    def limit() -> float:
+        speed = lines / measure_limit(file, root / "limit.zst")
+        say(f"limit       {speed:>11,.0f} lines/s")
+        return speed
+
     kinds = [kind for kind in CODECS if only in (None, kind)]
     file, topology = root / "input.log", "\n".join(extra)
     try:
@@ -73,13 +78,14 @@ def local(
         say(f"{lines:,} lines of {mean:.0f} bytes made in {time.monotonic() - began:.0f} s")
         for turn in range(runs):
             for kind in kinds:
-                result.limits.append(lines / measure_limit(file, root / "limit.zst"))
-                say(f"limit       {result.limits[-1]:>11,.0f} lines/s")
+                result.limits.append(limit())
                 place = root / f"{kind}-{turn}"
                 result.runs.append(measure_run(kind, file, lines, place, topology))
                 say(show_run(result.runs[-1]))
                 if not keep:
                     shutil.rmtree(place)
+        if result.runs:
+            result.limits.append(limit())
         if only in (None, "latency"):
             result.latencies_s = measure_latency(root / "latency", topology)
     except TiersError as error:
@@ -125,7 +131,7 @@ def show(result: Result) -> None:
             f"latency {statistics.median(latencies) * 1e3:.1f} ms at the median of "
             f"{len(latencies)}, {latencies[0] * 1e3:.1f} to {latencies[-1] * 1e3:.1f}"
         )
-    for line in result.missed():
+    for line in sorted(set(result.missed())):
         click.echo(f"falls short: {line}")
 
 

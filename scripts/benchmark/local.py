@@ -62,7 +62,7 @@ class Result:
     lines: int
     size_bytes: int
     runs: list[Run] = field(default_factory=list)
-    limits: list[float] = field(default_factory=list)  # lines/s
+    limits: list[float] = field(default_factory=list)  # lines/s, before each run and after all
     latencies_s: list[float] = field(default_factory=list)
 
     def median(self, kind: str, value: Callable[[Run], float]) -> float:
@@ -77,7 +77,13 @@ class Result:
         return list(dict.fromkeys(run.kind for run in self.runs))
 
     def ratio(self, kind: str) -> float:
-        return self.median(kind, lambda run: run.events_per_second) / self.limit
+        """The median share of the limit, each run beside the limits measured around it."""
+        around = zip(self.runs, self.limits, self.limits[1:], strict=False)
+        return statistics.median(
+            run.events_per_second / statistics.mean((before, after))
+            for run, before, after in around
+            if run.kind == kind
+        )
 
     def missed(self) -> Iterator[str]:
         """Each figure that falls short of what was asked for."""
@@ -112,7 +118,7 @@ class Result:
         return {
             "lines": self.lines,
             "bytes": self.size_bytes,
-            "limit_events_per_second": round(self.limit),
+            "limit_events_per_second": round(self.limit) if self.limits else None,
             **kinds,
             "latency_s_median": latency,
             "missed": list(self.missed()),
