@@ -12,8 +12,6 @@ from tiers.sinks.stores.hdfs import HdfsStore
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPT = CHECKOUT / "scripts" / "hdfs"
 SETTINGS = (
-    # A closing file waits this long for its DataNode's word; 400 by default.
-    "dfs.client.block.write.locateFollowingBlock.initial.delay.ms=5",
     # So that a listing of 120 entries takes the NameNode three pages.
     "dfs.ls.limit=50",
     # Small blocks, so that a big file has several.

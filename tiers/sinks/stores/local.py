@@ -87,7 +87,8 @@ class LocalStore:
                         continue
                     return answer
                 _sync(new.parent)
-                _sync(old.parent)
+                if old.parent != new.parent:
+                    _sync(old.parent)
                 return Moved.DONE
         raise StoreUnavailable(f"move {old} to {new}: names come and go under it")
 
@@ -102,7 +103,8 @@ class LocalStore:
                         continue
                     return answer
                 _sync(new.parent)
-                _sync(old.parent)
+                if old.parent != new.parent:
+                    _sync(old.parent)
                 return Moved.DONE
         raise StoreUnavailable(f"replace {new} by {old}: names come and go under it")
 
