@@ -171,6 +171,10 @@ class Demo:
         self._report("comparing line by line")
         return await self._outcome(tally, seconds)
 
+    def publishes(self, tier: str) -> bool:
+        """Whether agents of a tier write to the store."""
+        return self.supervisor is not None and bool(self.supervisor.topology.tiers[tier].sinks)
+
     def stop(self, *, now: bool = False) -> None:
         """Cuts it short."""
         self._stopped = True

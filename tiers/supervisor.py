@@ -83,6 +83,10 @@ class Supervisor:
         if now:
             self._signal_all(signal.SIGKILL)
 
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
     def drain(self) -> None:
         """From now on as if made with `drain`."""
         self.draining = True

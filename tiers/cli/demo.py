@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tiers.demo import Demo, Outcome, row_of
+from tiers.child import Phase
+from tiers.cli.up import rows_of
+from tiers.demo import Demo, Outcome
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -133,14 +135,12 @@ def progress(demo: Demo) -> "Table":
         table.add_column(heading, justify="left" if heading in ("agent", "state") else "right")
     table.add_row("(log files)", "", f"{demo.written:,}", "", "")
     published = 0
-    children = demo.supervisor.children if demo.supervisor is not None else {}
-    tiers = demo.supervisor.topology.tiers if demo.supervisor is not None else {}
-    for name, child in children.items():
-        row = row_of(child)
+    rows = rows_of(demo.supervisor) if demo.supervisor is not None else []
+    for row in rows:
         counts = (row.events_in, row.queued_events, row.events_out)
-        state = row.state if isinstance(child.answer, dict) else str(child.phase)
-        table.add_row(name, state, *(f"{count:,}" for count in counts))
-        if tiers[child.place.tier].sinks:
-            published += row.events_out
+        table.add_row(row.agent, row.state, *(f"{count:,}" for count in counts))
+        if demo.publishes(row.tier):
+            # A sink's last word comes before it publishes its last file.
+            published += row.events_in if row.state == Phase.DRAINED else row.events_out
     table.add_row("published", "", "", "", f"{published:,}")
     return table

@@ -59,7 +59,10 @@ def rows_of(supervisor: Supervisor) -> list[Row]:
         fine = child.phase in (Phase.DRAINED, Phase.STOPPED)
         last = row(name, tier, child.status) if child.status else Row(name, tier, "", healthy=fine)
         error = "" if fine else child.answer
-        rows.append(replace(last, state=str(child.phase), healthy=fine, peers=(), error=error))
+        said = replace(last, state=str(child.phase), healthy=fine, peers=(), error=error)
+        if child.phase is Phase.DRAINED:  # it said so in ending, after it was last asked
+            said = replace(said, queued_events=0, oldest_s=0.0)
+        rows.append(said)
     return rows
 
 
@@ -155,6 +158,8 @@ class _Terminal(_Screen):
     def show(self, rows: list[Row], supervisor: Supervisor) -> None:
         if self._live is not None:
             verb = "draining" if supervisor.draining else "running"
+            if supervisor.stopping:
+                verb = "stopping"
             title = f"{supervisor.topology.name}: {verb}"
             if supervisor.topology_error:
                 title += " (changed file refused)"
