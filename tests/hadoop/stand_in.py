@@ -31,13 +31,16 @@ Script = Callable[[str, str], Answer]  # of operation and path, such as ("RENAME
 
 
 @contextlib.contextmanager
-def stand_in(script: Script, real_url: str = "") -> Iterator[str]:
-    """Its url. `script` is called from a thread for each connection, and may wait."""
+def stand_in(script: Script, real_url: str = "", asked: list[str] | None = None) -> Iterator[str]:
+    """Its url. `script` is called from a thread for each connection, and may wait. What it was
+    asked, path and query, is appended to `asked`."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def answer(self) -> None:
+            if asked is not None:
+                asked.append(self.path)
             parts = urllib.parse.urlsplit(self.path)
             operation = urllib.parse.parse_qs(parts.query).get("op", [""])[0]
             answer = script(operation, urllib.parse.unquote(parts.path))

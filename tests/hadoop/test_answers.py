@@ -174,6 +174,31 @@ def test_an_upload_counts_only_with_its_201_and_its_length(hdfs_cluster: HdfsClu
             store.write("f", (b"x" * 2**20 for _ in range(64)))
 
 
+def test_an_upload_asks_for_a_sync_and_never_overwrites(hdfs_cluster: HdfsCluster) -> None:
+    """Without SYNC_BLOCK a 201 is page cache (seen with strace: then no fsync at the DataNode).
+    And an overwriting call that lands late would cut a file that is counted upon."""
+    asked: list[str] = []
+    with stand_in(lambda operation, path: FORWARD, hdfs_cluster.url, asked) as url:
+        store = store_at(url, hdfs_cluster.new_root())
+        store.write("f", [b"1"])
+        store.write("f", [b"2"])
+        assert store.read("f") == b"2"
+    creates = [one for one in asked if "op=CREATE" in one]
+    assert len(creates) == 2
+    for one in creates:
+        assert "createflag=CREATE%2CSYNC_BLOCK" in one
+        assert "overwrite=false" in one
+    assert not [one for one in asked if "op=DELETE" in one]
+
+
+def test_a_name_that_hdfs_cannot_have_is_refused(hdfs_cluster: HdfsCluster) -> None:
+    store = hdfs_cluster.store(hdfs_cluster.new_root())
+    with pytest.raises(StoreRefused, match="Invalid"):
+        store.make_parents("a:b/f")
+    with pytest.raises(StoreRefused, match="PathComponentTooLong"):
+        store.make_parents(f"{'x' * 256}/f")
+
+
 @pytest.mark.parametrize("replaces", [False, True])
 def test_a_lost_answer_to_a_move_is_never_taken_for_an_answer(
     hdfs_cluster: HdfsCluster, replaces: bool
