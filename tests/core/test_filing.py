@@ -67,6 +67,14 @@ def test_a_new_draft_of_the_same_bucket_has_its_own_age() -> None:
     assert filing.next_due_s() == 18.0
 
 
+def test_a_flood_in_one_bucket_does_not_hold_up_another() -> None:
+    filing = Filing(20, 10.0)
+    filing.add(B, ref(100, came_s=4.0))
+    for position in range(1, 7):
+        filing.add(A, ref(position, came_s=float(position)))
+    assert [positions(filing.take(30.0)) for _ in range(4)] == [[1, 2], [3, 4], [100], [5, 6]]
+
+
 def test_hastened_the_largest_goes() -> None:
     filing = Filing(100, 10.0)
     filing.add(A, ref(1, size=5))

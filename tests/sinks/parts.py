@@ -14,7 +14,8 @@ from tiers.channel.channel import Channel, ChannelLimits
 from tiers.core.batch import BatchId, Buffer, Envelope, Hop, seal
 from tiers.core.codecs import compressor
 from tiers.errors import StoreUnavailable
-from tiers.sinks.file_sink import FileOptions, FileSink
+from tiers.sinks.file_options import FileOptions
+from tiers.sinks.file_sink import FileSink
 from tiers.sinks.sink import SinkContext
 from tiers.sinks.stores.store import Listed, Moved, Store
 

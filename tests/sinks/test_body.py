@@ -11,7 +11,7 @@ from tiers.core.batch import Buffer, open_envelope, split
 from tiers.core.codecs import EXTENSIONS
 from tiers.core.commit import Plan
 from tiers.core.filing import Ref
-from tiers.errors import BatchError, StoreUnavailable
+from tiers.errors import BatchError, ChannelUnavailable, StoreUnavailable
 from tiers.sinks.body import CHUNK_BYTES, SMALL_BYTES, Body
 
 CODECS = ["none", "gzip", "zstd"]
@@ -126,6 +126,18 @@ def test_a_bad_batch_is_named(harm: object, says: str, codec: str) -> None:
     assert one.damaged is not None
     assert one.damaged[0] == 2
     assert says in one.damaged[1]
+
+
+def test_a_channel_that_cannot_be_read_breaks_the_upload_and_blames_no_batch() -> None:
+    def closed(position: int) -> bytes:
+        raise ChannelUnavailable(f"{position} cannot be read at the moment")
+
+    shelf = Shelf([b"a\n"], "zstd")
+    shelf.record = closed  # type: ignore[method-assign]
+    one = body(shelf, "none")
+    with pytest.raises(StoreUnavailable, match="at the moment"):
+        list(one)
+    assert one.damaged is None
 
 
 def test_it_ends_when_the_sink_stops() -> None:

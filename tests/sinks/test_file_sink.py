@@ -22,8 +22,9 @@ from tests.waiting import eventually
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel
 from tiers.core.manifest import Manifest, decode
-from tiers.errors import StoreRefused
+from tiers.errors import ChannelUnavailable, StoreRefused
 from tiers.sinks import file_sink
+from tiers.sinks.file_options import FileOptions
 
 DAY_MS = 86_400_000
 
@@ -194,6 +195,84 @@ async def test_trouble_is_said_and_then_over(channel: Channel, impatient: None) 
     assert said.troubles[-1] == ""
 
 
+async def test_a_directory_that_is_refused_does_not_hold_up_the_others(
+    channel: Channel, impatient: None
+) -> None:
+    store, said = MemoryStore(), Said(channel)
+    acted: list[bool] = []
+
+    def refuse(_number: int, name: str) -> None:
+        if name.startswith("move") and " shut/" in name and not acted:
+            raise StoreRefused("permission denied")
+
+    store.before = refuse
+    for seq in range(1, 6):
+        await fill(channel, [b"shut %d\n" % seq], seq, headers={"service": "shut"})
+    await fill(channel, [b"open\n"], 6, headers={"service": "open"})
+    sink = MemorySink(said, store, path="{service}", roll_size=1, writers=1)
+    async with running(sink):
+        await eventually(lambda: sink.status()["files"])
+        await eventually(lambda: sink.status()["planned"] == 5)
+        assert list(published(store.files).values()) == [b"open\n"]
+        assert "permission denied" in said.troubles[-1]
+        acted.append(True)
+        await emptied(channel)
+        await eventually(lambda: said.troubles[-1] == "")
+    assert len(published(store.files)) == 6
+
+
+async def test_no_more_than_so_many_files_wait_for_a_person(
+    channel: Channel, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_sink, "_REFUSED_MAX", 3)
+    store = MemoryStore()
+    acted: list[bool] = []
+    planned: list[int] = []
+
+    def refuse(_number: int, name: str) -> None:
+        planned.append(int(str(sink.status()["planned"])))
+        if name.startswith("move") and name.endswith(".log") and not acted:
+            raise StoreRefused("permission denied")
+
+    store.before = refuse
+    await fill(channel, [b"line\n"] * 10)
+    sink = MemorySink(Said(channel), store, roll_size=1, writers=1)
+    async with running(sink):
+        await eventually(lambda: planned.count(4) > 20)
+        acted.append(True)
+        await emptied(channel)
+    assert max(planned) == 4
+    assert len(published(store.files)) == 10
+
+
+async def test_a_channel_that_cannot_be_read_for_a_while(
+    channel: Channel, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, said = MemoryStore(), Said(channel)
+    await fill(channel, [b"a\n"])
+    read = {"entries": channel.entries, "record": channel.record}
+    failed: list[str] = []
+
+    def shaky(name: str) -> object:
+        def call(*arguments: object) -> object:
+            if failed.count(name) < 3:
+                failed.append(name)
+                raise ChannelUnavailable("not open at the moment")
+            return read[name](*arguments)  # type: ignore[operator]
+
+        return call
+
+    for name in read:
+        monkeypatch.setattr(channel, name, shaky(name))
+    async with running(MemorySink(said, store)):
+        await eventually(lambda: len(failed) == 6)
+        monkeypatch.undo()
+        await emptied(channel)
+    assert list(published(store.files).values()) == [b"a\n"]
+    assert not channel.dead_letters()
+    assert any("not open" in text for text in said.troubles)
+
+
 async def test_the_store_id_is_agreed_upon(channel: Channel, impatient: None) -> None:
     store = MemoryStore()
     sinks = [MemorySink(Said(channel), store) for _ in range(2)]
@@ -243,4 +322,4 @@ async def test_a_strangers_file_in_our_place_is_not_replaced(
 )
 def test_wrong_options(options: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        file_sink.FileOptions.model_validate({"type": "x", **options})
+        FileOptions.model_validate({"type": "x", **options})

@@ -44,6 +44,7 @@ class Draft:
 
     bucket: Bucket
     refs: Sequence[Ref]
+    oldest_s: float  # when the oldest of them came into this channel
 
 
 @dataclass(slots=True)
@@ -81,12 +82,15 @@ class Filing:
             self._full.append(self._close(bucket))
 
     def take(self, now_s: float, *, hasten: bool = False) -> Draft | None:
-        """The next draft that is due: full ones in order, then the one that waited longest.
-        With `hasten` the largest one where none is due. None when there is nothing (due)."""
+        """The next draft that is due, by size or by age: of the first of both, the one that has
+        the oldest batch, so that a flood in one bucket does not hold up the others. With `hasten`
+        the largest one where none is due. None when there is nothing (due)."""
         draft: Draft | None = None
-        if self._full:
+        due_s = self.next_due_s()
+        aged = due_s is not None and due_s <= now_s
+        if self._full and not (aged and self._ages[0][0] < self._full[0].oldest_s):
             draft = self._full.popleft()
-        elif (due_s := self.next_due_s()) is not None and due_s <= now_s:
+        elif aged:
             draft = self._close(self._ages[0][1])
         elif hasten and self._open:
             draft = self._close(max(self._open, key=lambda bucket: self._open[bucket].size_bytes))
@@ -105,5 +109,6 @@ class Filing:
         return None
 
     def _close(self, bucket: Bucket) -> Draft:
+        draft = self._open.pop(bucket)
         # By position, since batches of a voided file come back late and belong in front.
-        return Draft(bucket, sorted(self._open.pop(bucket).refs))
+        return Draft(bucket, sorted(draft.refs), draft.oldest_s)

@@ -15,7 +15,7 @@ from tiers.core.batch import Buffer, Envelope, open_envelope, split
 from tiers.core.codecs import compressor, decompress
 from tiers.core.commit import Plan
 from tiers.core.filing import Ref
-from tiers.errors import BatchError, StoreUnavailable
+from tiers.errors import BatchError, ChannelUnavailable, StoreUnavailable
 
 CHUNK_BYTES = 1 << 20
 SMALL_BYTES = 64 << 10
@@ -88,6 +88,9 @@ class Body:
         except BatchError as error:
             self.damaged = (ref.position, str(error))
             raise
+        except ChannelUnavailable as error:
+            # The file ends here, and whatever there is of it is a prefix: as with a broken upload.
+            raise StoreUnavailable(f"the channel cannot be read: {error}") from error
 
     def _raw(self, ref: Ref, envelope: Envelope, body: memoryview) -> bytes:
         try:

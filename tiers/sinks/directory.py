@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from tiers.sinks.file_sink import FileOptions, FileSink
+from tiers.sinks.file_options import FileOptions
+from tiers.sinks.file_sink import FileSink
 from tiers.sinks.sink import SinkContext
 from tiers.sinks.stores.local import LocalStore
 from tiers.sinks.stores.store import Store

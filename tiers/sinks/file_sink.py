@@ -19,9 +19,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal, TypeVar
-
-from pydantic import Field, field_validator
+from typing import ClassVar, Final, TypeVar
 
 from tiers.channel.change import Change
 from tiers.core import commit, layout, paths
@@ -29,17 +27,21 @@ from tiers.core.batch import Envelope
 from tiers.core.codecs import EXTENSIONS
 from tiers.core.commit import Answer, Plan, Publication, State
 from tiers.core.filing import Bucket, Draft, Filing, Ref
-from tiers.errors import BatchError, StoreRefused, StoreUnavailable
+from tiers.errors import BatchError, ChannelUnavailable, StoreRefused, StoreUnavailable
 from tiers.sinks.body import Body
+from tiers.sinks.file_options import FileOptions
 from tiers.sinks.sink import SinkContext, SinkOptions
+from tiers.sinks.store_id import agree_on_store_id
 from tiers.sinks.stores.store import Moved, Store
 from tiers.sinks.workers import Workers
-from tiers.units import Duration, Size
 
 REFS_MAX: Final = 65536  # batches known in memory; more are looked up when these are published
 _LOAD_MAX: Final = 1000  # entries looked up in one go
 _DRAIN_AFTER_S: Final = 0.5  # while draining, a batch waits for others no longer than this
+_REFUSED_MAX: Final = 64  # files that may wait for a person before no further one is begun
 _STOP_S: Final = 5.0  # how long a stopping sink waits for store calls under way
+_NO_FILE: Final = 0  # in place of a file id: trouble of the sink as such
+_FILE_BEFORE: Final = -1  # trouble of a file that was given up, until one is published
 _ANSWERS: Final = {
     Moved.DONE: Answer.DONE,
     Moved.SOURCE_GONE: Answer.SOURCE_GONE,
@@ -48,28 +50,6 @@ _ANSWERS: Final = {
 }
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class FileOptions(SinkOptions):
-    """The keys that every file sink has."""
-
-    path: str = "%Y/%m/%d/%H"  # headers and the batch's time bucket, UTC
-    codec: Literal["none", "gzip", "zstd"] = "none"
-    level: int | None = Field(default=None, ge=1, le=19)  # default: that of `[batch]`
-    roll_size_bytes: Size = Field(default=128 << 20, alias="roll_size", gt=0)  # as stored
-    roll_after_s: Duration = Field(default=60.0, alias="roll_after")
-    extension: str = Field(default="log", pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,31}$|^$")
-    writers: int = Field(default=2, ge=1, le=16)  # files written at the same time
-
-    @field_validator("path")
-    @classmethod
-    def _check_path(cls, path: str) -> str:
-        if found := paths.problems(path):
-            raise ValueError(f'a path such as "{{service}}/%Y/%m/%d/%H" ({"; ".join(found)})')
-        return path
-
-    def path_template(self) -> str:
-        return self.path
 
 
 @dataclass(slots=True)
@@ -100,15 +80,16 @@ class FileSink:
         self._name = layout.sink_name(context.agent, context.output, self._channel.channel_id)
         self._filing = Filing(options.roll_size_bytes, options.roll_after_s)
         self._workers = Workers(f"store-{context.output}", options.writers + 1)
-        self._slots = asyncio.Semaphore(options.writers)
         self._stop = threading.Event()
         self._wake = asyncio.Event()
         self._files: dict[int, Publication] = {}
+        self._busy = 0  # of these; the others wait after a refusal
         self._under_way = 0  # refs in self._files
         self._after = 0  # position up to which the queue has been looked up
         self._next_file = 1
         self._failures = 0  # in a row, of all files: only a published file ends the row
-        self._trouble = ""
+        self._troubles: dict[int, str] = {}  # by file id, or one of those below
+        self._said = ""
         self._draining = False
         self._counts = _Counts()
 
@@ -118,7 +99,9 @@ class FileSink:
             # What an earlier run submitted is on disk before its plans are read: a file id that
             # it used must not be used again.
             await asyncio.shield(self._channel.submit(Change()))
-            self._store_id = await self._until_clear(self._agree_on_store_id)
+            self._store_id = await self._until_clear(
+                lambda: agree_on_store_id(self._store, self._stop)
+            )
             await self._settle()
             async with asyncio.TaskGroup() as files:
                 await self._feed(files)
@@ -165,7 +148,7 @@ class FileSink:
         async with asyncio.TaskGroup() as files:
             for key, data in plans.items():
                 plan = commit.decode_plan(int(key.rpartition(b"/")[2]), data)
-                files.create_task(self._carry(Publication.found(plan), None))
+                self._begin(files, Publication.found(plan), None)
 
     async def _feed(self, files: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
@@ -174,24 +157,27 @@ class FileSink:
             await self._load()
             self._start_due(files, loop.time())
             due_s = self._filing.next_due_s()
-            busy = len(self._files) >= self._options.writers
-            wait_s = None if due_s is None or busy else max(0.0, due_s - loop.time())
+            wait_s = None if due_s is None or self._full() else max(0.0, due_s - loop.time())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()
 
     def _start_due(self, files: asyncio.TaskGroup, now_s: float) -> None:
-        while len(self._files) < self._options.writers:
+        while not self._full():
             # Without room the channel takes nothing more, so waiting makes no file larger. One at
             # a time: what comes meanwhile should not become a crowd of small files.
             crowded = self._held() >= REFS_MAX or self._channel.free_bytes() == 0
-            draft = self._filing.take(now_s, hasten=crowded and not self._files)
+            draft = self._filing.take(now_s, hasten=crowded and not self._busy)
             if draft is None:
                 return
             publication = Publication(self._plan(draft))
-            self._files[publication.plan.file_id] = publication
             self._under_way += len(draft.refs)
-            files.create_task(self._carry(publication, draft))
+            self._begin(files, publication, draft)
+
+    def _full(self) -> bool:
+        """Whether no further file may be begun for now."""
+        writers = self._options.writers
+        return self._busy >= writers or len(self._files) >= writers + _REFUSED_MAX
 
     def _held(self) -> int:
         return self._filing.held + self._under_way
@@ -215,7 +201,7 @@ class FileSink:
     async def _load(self) -> None:
         """Look up what waits in the queue, as far as it may be held."""
         while self._held() < REFS_MAX:
-            found, dead, last = await self._workers.run(self._look_up)
+            found, dead, last = await self._until_clear(self._look_up)
             if not last:
                 return
             self._after = last
@@ -263,38 +249,63 @@ class FileSink:
 
     # --- one file ------------------------------------------------------------------------------
 
+    def _begin(
+        self, files: asyncio.TaskGroup, publication: Publication, draft: Draft | None
+    ) -> None:
+        """`draft` is None for a file found after a restart: its batches, if they are to be planned
+        again, have not been looked up yet."""
+        # Counted here and not in the task, which begins later.
+        self._files[publication.plan.file_id] = publication
+        self._busy += 1
+        files.create_task(self._carry(publication, draft))
+
     async def _carry(self, publication: Publication, draft: Draft | None) -> None:
-        """Take one file through its calls, to either end. `draft` is None for one found after a
-        restart: its batches, if they are to be planned again, have not been looked up yet."""
+        """Take one file through its calls, to either end."""
+        file_id = publication.plan.file_id
+        refusals = 0
+        while not publication.ended:
+            state = publication.state
+            try:
+                await self._perform(publication)
+            except StoreUnavailable as error:
+                self._failures += 1
+                self._say(f"{state.name.lower()}: {error}", file_id)
+                publication.answer(Answer.LOST)
+                await self._back_off(self._failures)
+            except StoreRefused as error:
+                refusals += 1
+                self._say(f"{state.name.lower()}: {error}", file_id)
+                publication.answer(Answer.REFUSED)
+                # This takes until a person has acted. The directory of one service that may not
+                # be written must not hold up the others.
+                self._busy -= 1
+                self._wake.set()
+                await self._back_off(refusals, refused=True)
+                self._busy += 1
+        self._busy -= 1
+        del self._files[file_id]
+        self._ended(publication, draft)
+        self._wake.set()
+
+    def _ended(self, publication: Publication, draft: Draft | None) -> None:
         plan = publication.plan
-        async with self._slots:
-            self._files[plan.file_id] = publication
-            while not publication.ended:
-                state = publication.state
-                try:
-                    await self._perform(publication)
-                except (StoreUnavailable, StoreRefused) as error:
-                    refused = isinstance(error, StoreRefused)
-                    self._failures += 1
-                    self._say(f"{self._store.where()}: {state.name.lower()}: {error}")
-                    publication.answer(Answer.REFUSED if refused else Answer.LOST)
-                    await self._back_off(refused)
-        del self._files[plan.file_id]
+        trouble = self._troubles.pop(plan.file_id, "")
         if publication.state is State.PUBLISHED:
             self._failures = 0
-            self._say("")
             self._count(publication)
+            self._say("", _FILE_BEFORE)
         else:
             self._counts.voided += 1
             _log.warning("file %s is not to be: its batches go into another", plan.name)
-        if draft is not None:
-            self._under_way -= len(draft.refs)
+            self._say(trouble, _FILE_BEFORE)  # until a file is published
+        if draft is None:
+            return
+        self._under_way -= len(draft.refs)
+        if publication.state is State.AGAIN:
             gone = {position for position, _ in publication.dead}
-            if publication.state is State.AGAIN:
-                for ref in draft.refs:
-                    if ref.position not in gone:
-                        self._filing.add(draft.bucket, ref)
-        self._wake.set()
+            for ref in draft.refs:
+                if ref.position not in gone:
+                    self._filing.add(draft.bucket, ref)
 
     async def _perform(self, publication: Publication) -> None:
         """One call, and its answer."""
@@ -361,37 +372,32 @@ class FileSink:
     # --- trouble -------------------------------------------------------------------------------
 
     async def _until_clear(self, call: Callable[[], T]) -> T:
+        failures = 0
         while True:
             try:
-                return await self._workers.run(call)
-            except (StoreUnavailable, StoreRefused) as error:
-                self._failures += 1
-                self._say(f"{self._store.where()}: {error}")
-                await self._back_off(isinstance(error, StoreRefused))
+                result = await self._workers.run(call)
+            except (StoreUnavailable, StoreRefused, ChannelUnavailable) as error:
+                failures += 1
+                self._say(str(error), _NO_FILE)
+                await self._back_off(failures, refused=isinstance(error, StoreRefused))
+            else:
+                self._say("", _NO_FILE)
+                return result
 
-    async def _back_off(self, refused: bool) -> None:
-        # Not for anything secret: so that sinks do not come back all at once.
-        await asyncio.sleep(commit.backoff_s(self._failures, refused, random.random()))
+    async def _back_off(self, failures: int, *, refused: bool = False) -> None:
+        # Random, so that sinks do not come back all at once.
+        await asyncio.sleep(commit.backoff_s(failures, refused, random.random()))
 
-    def _say(self, text: str) -> None:
-        if text != self._trouble:
-            self._trouble = text
-            self._context.trouble(text)
-
-    def _agree_on_store_id(self) -> str:
-        """The store's id, made by whoever comes first. In a worker thread."""
-        for _ in range(3):
-            data = self._store.read(layout.STORE_ID)
-            if data is not None:
-                text = data.decode(errors="replace").strip()
-                if len(text) != 32 or not text.isalnum():
-                    raise StoreRefused(f"{layout.STORE_ID} holds {text!r:.60}, which is no id")
-                return text
-            staged = layout.staged_store_id_path(secrets.randbits(64))
-            self._store.write(staged, [secrets.token_hex(16).encode() + b"\n"])
-            if self._store.move(staged, layout.STORE_ID) is not Moved.DONE:
-                self._store.delete(staged)  # another was first: read theirs
-        raise StoreUnavailable(f"{layout.STORE_ID} cannot be made, and is not there")
+    def _say(self, text: str, file_id: int) -> None:
+        """Shows the newest trouble that there is; "" ends the one of that file."""
+        self._troubles.pop(file_id, None)
+        if text:
+            self._troubles[file_id] = text
+        newest = next(reversed(self._troubles.values()), "")
+        said = f"{self._store.where()}: {newest}" if newest else ""
+        if said != self._said:
+            self._said = said
+            self._context.trouble(said)
 
 
 def _counter_key(output: str) -> bytes:

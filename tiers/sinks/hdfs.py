@@ -5,7 +5,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from tiers.sinks.file_sink import FileOptions, FileSink
+from tiers.sinks.file_options import FileOptions
+from tiers.sinks.file_sink import FileSink
 from tiers.sinks.sink import SinkContext
 from tiers.sinks.stores.hdfs import HdfsStore
 from tiers.sinks.stores.store import Store

@@ -1,0 +1,31 @@
+"""The keys that every file sink has in the topology file."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from tiers.core import paths
+from tiers.sinks.sink import SinkOptions
+from tiers.units import Duration, Size
+
+
+class FileOptions(SinkOptions):
+    """The keys that every file sink has."""
+
+    path: str = "%Y/%m/%d/%H"  # headers and the batch's time bucket, UTC
+    codec: Literal["none", "gzip", "zstd"] = "none"
+    level: int | None = Field(default=None, ge=1, le=19)  # default: that of `[batch]`
+    roll_size_bytes: Size = Field(default=128 << 20, alias="roll_size", gt=0)  # as stored
+    roll_after_s: Duration = Field(default=60.0, alias="roll_after")
+    extension: str = Field(default="log", pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,31}$|^$")
+    writers: int = Field(default=2, ge=1, le=16)  # files written at the same time
+
+    @field_validator("path")
+    @classmethod
+    def _check_path(cls, path: str) -> str:
+        if found := paths.problems(path):
+            raise ValueError(f'a path such as "{{service}}/%Y/%m/%d/%H" ({"; ".join(found)})')
+        return path
+
+    def path_template(self) -> str:
+        return self.path
