@@ -17,7 +17,7 @@ import zmq
 
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel
-from tiers.core.messages import Bundle, Carried, Message, decode, encode, encode_bundle
+from tiers.core.messages import Bundle, Carried, Hello, Message, decode, encode, encode_bundle
 from tiers.core.peers import PeerLimits, Pending
 from tiers.core.sender import Effects, Identity, Sender, Sending
 from tiers.errors import BatchError, PeerError
@@ -212,9 +212,11 @@ class SenderGroup:
 
     def _say(self, name: str, message: Message) -> None:
         wires = self._wires.get(name)
-        if wires is not None:
-            # What cannot leave now is lost on purpose: the core says it again in time.
-            wires.dealer.send(encode(message))
+        if wires is None or (isinstance(message, Hello) and wires.up < 2):
+            # Without its data connection a session would only bounce batches back and forth.
+            return
+        # What cannot leave now is lost on purpose: the core says it again in time.
+        wires.dealer.send(encode(message))
 
     def _send(self, sending: Sending) -> None:
         wires = self._wires.get(sending.peer)
