@@ -154,14 +154,11 @@ class Peer:
         self.in_flight_bytes += pending.size
         self.sent += pending.size
 
-    def acked(self, key: BatchId) -> Pending | None:
-        """The peer has it: the batch, where it was with this peer."""
-        pending = self.forget(key)
-        if pending is not None:
-            self.batches += 1
-            self.events += pending.count
-            self.window = min(self.window + pending.size, self.limits.window_bytes_max)
-        return pending
+    def acked(self, pending: Pending) -> None:
+        """The peer has it, and was let go of it."""
+        self.batches += 1
+        self.events += pending.count
+        self.window = min(self.window + pending.size, self.limits.window_bytes_max)
 
     def forget(self, key: BatchId) -> Pending | None:
         """Let go of a batch, wherever it is with this peer."""

@@ -194,8 +194,7 @@ class Receiver:
 
     def _forget(self, sender: Upstream) -> None:
         self._by_session.pop(sender.session, None)
-        if self.senders.get(sender.agent) is sender:
-            del self.senders[sender.agent]
+        del self.senders[sender.agent]
 
     # -- data ------------------------------------------------------------------------------
 

@@ -173,16 +173,16 @@ class Sender:
             self._mark_asked = position + MARK_AHEAD
             self._effects.raise_mark = self._mark_asked
 
-    def _drop(self, key: BatchId) -> Pending | None:
-        """Forget a batch wherever it is."""
-        if key not in self._where:
-            return None
+    def _drop(self, key: BatchId) -> Pending:
+        """Forget a batch that is not released, wherever it is."""
         peer = self._where.pop(key)
-        if peer is not None:
-            return peer.forget(key)
-        pending = next(item for item in self._queue if item.id == key)
-        self._queue.remove(pending)
-        return pending
+        if peer is None:
+            pending = next(item for item in self._queue if item.id == key)
+            self._queue.remove(pending)
+            return pending
+        held = peer.forget(key)
+        assert held is not None, "a batch is queued or with a peer"
+        return held
 
     def _requeue(self, batches: Iterable[Pending], *, flagged: bool) -> None:
         """Back to the head of the queue, in order."""
@@ -222,9 +222,9 @@ class Sender:
                 self._answer(peer, message)
             case Reject() if current:
                 for key in message.ids:
-                    if self._where.get(key) is peer and (pending := self._drop(key)):
+                    if self._where.get(key) is peer:
                         reason = f"rejected by {name}: {message.reason}"
-                        self._effects.dead.append((pending.position, reason))
+                        self._effects.dead.append((self._drop(key).position, reason))
             case Goodbye() if current:
                 peer.move("goodbye", now)
             case _:
@@ -237,13 +237,11 @@ class Sender:
         for key in ids:
             if key not in self._where:
                 continue
-            if self._where[key] is peer:
-                del self._where[key]
-                pending = peer.acked(key)
-            else:
-                # Stored by an earlier session's bundle; since then it was given to another.
-                pending = self._drop(key)
-            assert pending is not None
+            # Not with it any more: stored by an earlier session's bundle, given to another since.
+            with_it = self._where[key] is peer
+            pending = self._drop(key)
+            if with_it:
+                peer.acked(pending)
             self._effects.release.append(pending.position)
 
     def _welcome(self, peer: Peer, message: Welcome, now: float) -> None:
