@@ -1,5 +1,6 @@
 """Batches and channels for the tests of this room."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -47,11 +48,14 @@ def arrived(origin: bytes, seq: int, *, outputs: Sequence[str] = OUT) -> Put:
 async def opened(
     directory: Path, limits: ChannelLimits = LIMITS, outputs: Sequence[str] = OUT
 ) -> AsyncIterator[Channel]:
+    errors: list[dict[str, object]] = []  # of callbacks, which asyncio would only log
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     channel = await Channel.open(directory, limits, outputs)
     try:
         yield channel
     finally:
         await channel.close()
+    assert errors == []
 
 
 @contextmanager

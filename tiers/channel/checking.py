@@ -106,6 +106,9 @@ def _total_problems(environment: Environment, txn: Views, state: State) -> Itera
         totals.size_bytes += item.size
         if txn.get(POSITION.pack(position), db=batches) is None:
             yield f"queue: position {position} has no batch"
+    for key in txn.cursor(environment.db["notes"]).iternext(values=False):
+        if txn.get(key, db=batches) is None:
+            yield f"notes: position {POSITION.unpack(key)[0]} has no batch"
     for name, totals in state.outputs.items():
         if totals != found[totals.id]:
             yield f"state: output {name} has {found[totals.id]}, written down is {totals}"

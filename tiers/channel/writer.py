@@ -31,6 +31,7 @@ IDLE_S: Final = 1.0  # how often an idle writer looks at the disk
 TEND_EVERY_S: Final = 60.0  # stale readers, windows to forget
 TEND_BLOCKS_MAX: Final = 1000  # windows looked at in one turn
 GROW_BYTES: Final = 64 << 20
+DISK_FULL_BYTES: Final = 64 << 10  # with less than that free, the disk is why a commit failed
 
 Positions = tuple[int, ...]
 
@@ -210,10 +211,14 @@ class Writer(threading.Thread):
     def _failed(self, error: ChannelUnavailable) -> None:
         """A commit did not succeed; says so, makes room where it can, and waits."""
         self._failures += 1
-        if str(error) != self._trouble:
-            log.error("the channel cannot commit, trying again: %s", error)
-        self._trouble = str(error)
         self._look_at_disk()
+        text = str(error)
+        # A disk that fills up in the middle of a write is EIO to LMDB, ENOSPC only at the next.
+        if self._sizes.disk_free_bytes < DISK_FULL_BYTES and not text.startswith("disk full"):
+            text = f"disk full: {text}"
+        if text != self._trouble:
+            log.error("the channel cannot commit, trying again: %s", text)
+        self._trouble = text
         self._tell()
         if isinstance(error, Panicked):
             self._must_reopen = True
