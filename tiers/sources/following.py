@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Final
 
 from tiers.sources.files import Block, FollowedFile, Key, Position, pack_key, unpack_key
-from tiers.sources.places import Found, Listings, generations, match, on_the_way
+from tiers.sources.places import Found, Listing, Listings, is_generation, match, on_the_way
 
 FORGET_AFTER_S: Final = 86_400.0  # a file whose directory is missing: it may be unmounted
 STARTED: Final = b"started"  # the position that says: this source has looked for files before
@@ -64,6 +64,7 @@ class Following:
         self._patterns = [os.path.abspath(pattern) for pattern in options.patterns]  # noqa: PTH100
         self.files: dict[Key, FollowedFile] = {}
         self._by_path: dict[str, FollowedFile] = {}
+        self._displaced: list[FollowedFile] = []  # not at their path, and the newest that was
         self._ready: OrderedDict[Key, None] = OrderedDict()  # have more, in order of their turn
         self._open: OrderedDict[Key, FollowedFile] = OrderedDict()  # least recently read first
         self._leaving: dict[Key, FollowedFile] = {}  # moved or gone, not done with yet
@@ -207,9 +208,10 @@ class Following:
         if file.look():
             return True
         at_glob = file.path in self._by_path
-        if not at_glob and not held:
-            self._release(file)  # its inode was given to a file that is none of ours
+        if not at_glob and not held and not is_generation(file.path, file.real):
+            self._release(file)  # its inode was given to another file by now
             self._forget(file)
+            self._scan_at = self._now  # which may be one to follow in its own right
             return False
         self._step.counts["files_truncated"] += 1
         if at_glob:
@@ -249,13 +251,15 @@ class Following:
         began = time.perf_counter()
         self._problems.clear()
         found = match(self._patterns, self._note)
-        self._by_path = {}
+        self._by_path, self._displaced = {}, []
         listings = Listings()
         for file in sorted(self.files.values(), key=lambda file: file.mtime_ns):
             if file.key in found:
                 self._seen(file, found[file.key], now)
             else:
-                self._look_for(file, found, listings, now)
+                self._look_for(file, listings, now)
+        for file in self._displaced:  # once all inodes that were given again are known
+            self._between(file, found, listings)
         for key, at in sorted(found.items(), key=lambda item: item[1].status.st_mtime_ns):
             if key not in self.files:
                 self._adopt(key, at.paths[0], at.paths[0], skip=self._skip)
@@ -294,9 +298,7 @@ class Following:
             self._leaving[file.key] = file
         self._ready.setdefault(file.key)
 
-    def _look_for(
-        self, file: FollowedFile, found: Mapping[Key, Found], listings: "Listings", now: float
-    ) -> None:
+    def _look_for(self, file: FollowedFile, listings: Listings, now: float) -> None:
         """A followed file that is at no glob: renamed, deleted, or its directory is missing."""
         try:
             listing = listings.of(file.directory)
@@ -310,11 +312,10 @@ class Following:
             if file.descriptor is None and now - since < FORGET_AFTER_S:
                 return
         self._missing.pop(file.key, None)
-        path = (listing or {}).get(file.key)
-        here = path is not None and (file.descriptor is not None or file.head.length > 0)
-        # At the first look also after what was renamed earlier: we may have died in between.
-        if self._first_look or not (file.moved if here else file.leaving):
-            self._between(file, found, listing or {})
+        path = listing.path(file.key) if listing else None
+        here = path is not None and (path == file.path or self._recognized(file, path))
+        if self._first_look or self._latest.get(file.first_path) == file.key:
+            self._displaced.append(file)
         if path is not None and here:
             if path != file.path:
                 self._moved(file, path, now)
@@ -328,23 +329,40 @@ class Following:
             self._leaving[file.key] = file
             self._ready.setdefault(file.key)
 
-    def _between(
-        self, file: FollowedFile, found: Mapping[Key, Found], listing: Mapping[Key, str]
-    ) -> None:
+    def _recognized(self, file: FollowedFile, path: str) -> bool:
+        """Whether the file that was found by its inode alone is the one that was followed."""
+        if file.descriptor is not None:
+            return True  # nobody else can be given the inode meanwhile
+        if not file.head.length:
+            return is_generation(path, file.real)
+        before, file.path = file.path, path
+        same = True  # and if it cannot be read now, its position is kept
+        with self._reading(file):
+            same = self._opened(file)
+        file.path = before
+        return same
+
+    def _between(self, file: FollowedFile, found: Mapping[Key, Found], listings: Listings) -> None:
         """Generations that came and were rotated away while nobody looked: those written after
         the last one that was read."""
-        if file.mtime_ns:
-            name = Path(file.real).name
-            for _, key, path in sorted(generations(name, listing, file.mtime_ns)):
+        directory, name = os.path.split(file.real)
+        with contextlib.suppress(OSError):
+            listing = listings.of(directory) if file.mtime_ns else None
+            for _, key, path in listing.generations(name, file.mtime_ns) if listing else ():
                 if key not in self.files and key not in found:
                     self._adopt(key, path, file.first_path, original=file)
 
     def _copied(self, file: FollowedFile) -> None:
         """A file was truncated: if it was copied before, what was not read yet is in the copy."""
         directory, name = os.path.split(file.real)
-        for _, key, path in list(generations(name, Listings().of(directory) or {}, 0)):
-            if key not in self.files:
-                self._adopt(key, path, file.first_path, original=file, copies_only=True)
+        # It is being read now: not one to close for the limit of open files.
+        self._open.pop(file.key)
+        try:
+            for _, key, path in Listing(directory).generations(name, 0):
+                if key not in self.files:
+                    self._adopt(key, path, file.first_path, original=file, copies_only=True)
+        finally:
+            self._open[file.key] = file
 
     def _adopt(
         self,
@@ -358,7 +376,8 @@ class Following:
     ) -> None:
         """Follow a file that was not followed. `original`: the one it was rotated away after, or
         copied from."""
-        file = FollowedFile(key, path, first_path, os.path.realpath(path))
+        real = original.real if original else os.path.realpath(path)
+        file = FollowedFile(key, path, first_path, real)
         with self._reading(file):
             if not self._opened(file):
                 return

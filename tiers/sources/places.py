@@ -7,13 +7,15 @@ import glob
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tiers.sources.files import Key
 
+_GENERATION: Final = re.compile(r"[._-]\d[\d._:T-]*")
 _COMPRESSED: Final = (".gz", ".bz2", ".xz", ".zst", ".Z", ".lz4")
 
 
@@ -43,33 +45,56 @@ def match(patterns: Sequence[str], problem: Callable[[str, OSError], None]) -> d
     return found
 
 
-def generations(
-    name: str, listing: Mapping[Key, str], since_ns: int
-) -> Iterator[tuple[int, Key, str]]:
-    """Files in a directory that rotation may have made of `name`: with a number or a date added,
-    not compressed, written since `since_ns`. Each with its mtime."""
-    pattern = re.compile(re.escape(name) + r"[._-]\d[\d._:T-]*")
-    for key, path in listing.items():
-        if pattern.fullmatch(Path(path).name) and not path.endswith(_COMPRESSED):
-            with contextlib.suppress(OSError):
-                status = os.lstat(path)
-                if stat.S_ISREG(status.st_mode) and status.st_mtime_ns >= since_ns:
-                    yield status.st_mtime_ns, key, path
+def is_generation(path: str, of: str) -> bool:
+    """Whether rotation may have made `path` of `of`: with a number or a date added, and not
+    compressed."""
+    name, base = Path(path).name, Path(of).name
+    if not name.startswith(base) or name.endswith(_COMPRESSED):
+        return False
+    return _GENERATION.fullmatch(name, len(base)) is not None
+
+
+class Listing:
+    """The entries of one directory."""
+
+    def __init__(self, directory: str) -> None:
+        """Raises OSError."""
+        device = Path(directory).stat().st_dev
+        with os.scandir(directory) as entries:
+            self._names = sorted((entry.name, (device, entry.inode())) for entry in entries)
+        self._paths = {key: f"{directory.rstrip('/')}/{name}" for name, key in self._names}
+
+    def path(self, key: Key) -> str | None:
+        return self._paths.get(key)
+
+    def generations(self, name: str, since_ns: int) -> list[tuple[int, Key, str]]:
+        """Files that rotation may have made of `name`, written since `since_ns`. Each with its
+        mtime, and in its order."""
+        young = []
+        for at in range(bisect_left(self._names, (name,)), len(self._names)):
+            found, key = self._names[at]
+            if not found.startswith(name):
+                break
+            if is_generation(found, name):
+                path = self._paths[key]
+                with contextlib.suppress(OSError):
+                    status = os.lstat(path)
+                    if stat.S_ISREG(status.st_mode) and status.st_mtime_ns >= since_ns:
+                        young.append((status.st_mtime_ns, key, path))
+        return sorted(young)
 
 
 class Listings:
-    """Directories by inode, each read once per scan."""
+    """Directories, each read once per look."""
 
     def __init__(self) -> None:
-        self._known: dict[str, dict[Key, str] | None] = {}
+        self._known: dict[str, Listing | None] = {}
 
-    def of(self, directory: str) -> dict[Key, str] | None:
-        """Path by key; None when there is no such directory. Raises OSError."""
+    def of(self, directory: str) -> Listing | None:
+        """None when there is no such directory. Raises OSError."""
         if directory not in self._known:
             try:
-                device = Path(directory).stat().st_dev
-                with os.scandir(directory) as entries:
-                    self._known[directory] = {(device, e.inode()): e.path for e in entries}
+                self._known[directory] = Listing(directory)
             except (FileNotFoundError, NotADirectoryError):
                 self._known[directory] = None
         return self._known[directory]
