@@ -22,10 +22,10 @@ from isal.isal_zlib import crc32
 
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
-from tiers.core.batch import BatchId, Buffer, Envelope, Hop, seal
+from tiers.core.batch import BatchId, Buffer, Envelope, Hop, check_headers, seal
 from tiers.core.codecs import compressor
 from tiers.core.cutting import Cut, Cutter, CuttingRules
-from tiers.errors import BatchError, TiersError
+from tiers.errors import TiersError
 
 UNDER_WAY_BYTES_MAX = 8 << 20  # raw bytes of one source between `put` and the disk
 
@@ -39,10 +39,13 @@ class _Job:
     receipts: list["asyncio.Future[None]"] = field(default_factory=list)
 
     def is_pressed(self) -> bool:
-        body = self.body
-        if body is None:
-            return True
-        return body.done() and not body.cancelled() and body.exception() is None
+        return self.body is None or self.body.done()
+
+    def error(self) -> BaseException | None:
+        """What went wrong with its compression."""
+        if self.body is None:
+            return None
+        return TiersError("the agent stops") if self.body.cancelled() else self.body.exception()
 
 
 class Press:
@@ -98,6 +101,7 @@ class SourceIntake:
         self._outputs = tuple(outputs)
         self._press = press
         self._cutter = Cutter(rules)
+        self._headers: Mapping[str, str] = {}  # those that came last: good ones
         self._jobs: deque[_Job] = deque()
         self._receipts: list[asyncio.Future[None]] = []  # of the open batch
         self._under_way = 0  # raw bytes
@@ -118,7 +122,11 @@ class SourceIntake:
         time_ms: int | None = None,
         positions: Mapping[bytes, bytes | None] | None = None,
     ) -> Awaitable[None]:
-        """See `Intake.put`."""
+        """See `Intake.put`. Raises BatchError for headers that no receiver would take."""
+        if headers != self._headers:
+            # Here and not when they are sealed: a number given out by then would be missing.
+            check_headers(headers)
+            self._headers = dict(headers)
         while self._failure is None and not self.has_room():
             if self._channel.free_bytes() <= 0:
                 await self._channel.wait_room()
@@ -189,43 +197,36 @@ class SourceIntake:
         if job.body is None:
             self._submit_ready()
         else:
-            job.body.add_done_callback(self._pressed)
+            job.body.add_done_callback(self._submit_ready)
 
-    def _pressed(self, body: "asyncio.Future[tuple[bytes, int]]") -> None:
-        error = TiersError("the agent stops") if body.cancelled() else body.exception()
-        if error is not None:
-            self._fail(error)
-        self._submit_ready()
-
-    def _submit_ready(self) -> None:
+    def _submit_ready(self, _: object = None) -> None:
         """Submit from the front what is compressed: order is kept."""
         while self._jobs and self._jobs[0].is_pressed():
             job = self._jobs.popleft()
-            try:
-                change = self._change(job, job.body.result() if job.body else None)
-            except BatchError as error:
+            error = job.error()
+            if error is not None:
                 self._fail(error, job)
                 return
-            done = self._channel.submit(change)
+            done = self._channel.submit(self._change(job))
             done.add_done_callback(partial(self._stored, job))
 
-    def _fail(self, error: BaseException, *jobs: _Job) -> None:
+    def _fail(self, error: BaseException, failed: _Job) -> None:
         """This source goes no further: positions of what follows would skip what failed."""
         if self._failure is None:
             self._failure = error
-        for receipt in chain(self._receipts, *(job.receipts for job in (*jobs, *self._jobs))):
+        for receipt in chain(self._receipts, *(job.receipts for job in (failed, *self._jobs))):
             if not receipt.done():
                 receipt.set_exception(self._failure)
                 receipt.exception()  # whoever waits sees it; nobody need wait
         self._jobs.clear()
         self._changed.set()
 
-    def _change(self, job: _Job, pressed: tuple[bytes, int] | None) -> Change:
+    def _change(self, job: _Job) -> Change:
         cut = job.cut
         records = {self._prefix + key: value for key, value in cut.positions.items()}
-        if pressed is None:
+        if job.body is None:
             return Change(records=records)
-        body, crc = pressed
+        body, crc = job.body.result()
         now_ms = time.time_ns() // 1_000_000
         envelope = Envelope(
             origin=self._channel.channel_id,

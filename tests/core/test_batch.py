@@ -184,8 +184,10 @@ def test_too_many_headers_are_not_sealed() -> None:
 
 def test_an_envelope_has_a_limit_in_all() -> None:
     headers = {str(n): "x" * HEADER_BYTES_MAX for n in range(20)}
-    with pytest.raises(BatchError, match=f"at most {ENVELOPE_BYTES_MAX}"):
+    with pytest.raises(BatchError, match="headers of 81950 bytes; at most 49152"):
         seal(an_envelope(headers=headers), b"")
+    with pytest.raises(BatchError, match=f"at most {ENVELOPE_BYTES_MAX}"):
+        seal(an_envelope(unknown={"newer": b"x" * ENVELOPE_BYTES_MAX}), b"")
 
 
 def test_a_claimed_length_beyond_the_record_is_refused() -> None:

@@ -36,6 +36,7 @@ CODECS: Final = ("none", "gzip", "zstd")
 ENVELOPE_BYTES_MAX: Final = 64 * 1024
 HEADERS_MAX: Final = 64  # entries
 HEADER_BYTES_MAX: Final = 4096  # of a name or a value, in UTF-8
+HEADERS_BYTES_MAX: Final = 48 * 1024  # of all names and values
 _ENTRIES_MAX: Final = 1024  # of any array or map in an envelope
 BODY_SIZE_MAX: Final = 1 << 30  # raw bytes a body may claim
 _LENGTH: Final = struct.Struct(">I")
@@ -90,7 +91,7 @@ def seal(envelope: Envelope, body: Buffer, body_crc: int | None = None) -> bytes
     """The record of a new batch. `envelope.crc` is not looked at; `body_crc` is `crc32(body)`
     where the caller has it already (it is the slow part, and may be done in a thread). Raises
     BatchError for headers or an envelope that no receiver would take."""
-    _check_headers(envelope.headers)
+    check_headers(envelope.headers)
     entries: dict[str, object] = {
         "origin": envelope.origin,
         "seq": envelope.seq,
@@ -154,12 +155,16 @@ def verify(record: Buffer) -> Envelope:
     return envelope
 
 
-def _check_headers(headers: Mapping[str, str]) -> None:
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Raises BatchError for headers that no receiver would take."""
     if len(headers) > HEADERS_MAX:
         raise BatchError(f"envelope: {len(headers)} headers; at most {HEADERS_MAX}")
     for name, value in headers.items():
         if not (_is_short(name) and _is_short(value)):
             raise BatchError(f"envelope: header {reprlib.repr(name):.40} is not a short string")
+    size = sum(len(f"{name}{value}".encode()) for name, value in headers.items())
+    if size > HEADERS_BYTES_MAX:
+        raise BatchError(f"envelope: headers of {size} bytes; at most {HEADERS_BYTES_MAX}")
 
 
 def _is_short(text: object) -> bool:
@@ -190,7 +195,7 @@ def _envelope(entries: dict[object, object]) -> Envelope:
     headers = entries.pop("headers", None)
     if not isinstance(headers, dict):
         raise BatchError(f"envelope: headers are {reprlib.repr(headers):.40}, wanted a map")
-    _check_headers(headers)
+    check_headers(headers)
     return Envelope(
         origin=origin,
         seq=integer("seq", 2**63 - 1),
