@@ -62,6 +62,7 @@ class Socket:
             self._monitor = self._socket.get_monitor_socket(events)
             self._link = link
             self._loop.add_reader(self._monitor.FD, self._linked)
+            self._loop.call_soon(self._linked)  # until it has been read once, it wakes nobody
         if receive is not None:
             self._loop.add_reader(self._socket.FD, self._readable)
 
