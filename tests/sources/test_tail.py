@@ -209,6 +209,32 @@ def test_rotated_and_compressed_while_down(follower: Follower, log: Path) -> Non
     assert follower.read() == b"2\n3\n"
 
 
+def test_a_generation_that_could_not_be_read_at_first(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = Follower(log)
+    append(log, b"1\n")
+    follower.read()
+    names = [log.with_name(f"app.log.{i}") for i in (3, 2, 1)]
+    for i, name in enumerate(names):
+        log.rename(name)
+        append(log, b"generation %d\n" % i)
+        os.utime(name, ns=(2 * 10**18 + i, 2 * 10**18 + i))
+    real_open = os.open
+
+    def refuse(path: str, *args: Any) -> int:
+        if str(path) == str(names[1]):
+            raise PermissionError(13, "Permission denied")
+        return real_open(path, *args)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert follower.read() == b"generation 1\ngeneration 2\n"
+    assert "app.log.2" in follower.trouble
+    monkeypatch.undo()
+    follower.restart()
+    assert follower.read() == b"generation 0\n"
+
+
 def test_older_generations_are_not_taken(follower: Follower, log: Path) -> None:
     old = log.with_name("app.log.2")
     append(old, b"from before we came\n")
