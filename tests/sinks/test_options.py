@@ -27,6 +27,14 @@ def test_units() -> None:
     assert options.read_timeout_s == 2.0
 
 
+def test_levels() -> None:
+    assert hdfs(codec="zstd").level_of(15) == 15
+    assert hdfs(codec="gzip").level_of(15) == 9
+    assert hdfs(codec="gzip", level=4).level_of(15) == 4
+    with pytest.raises(ValueError, match="1 to 9"):
+        hdfs(codec="gzip", level=10)
+
+
 @pytest.mark.parametrize("root", ["/data/logs", "/data/./logs/", "/data/x/../logs"])
 def test_a_directory_has_one_place(root: str) -> None:
     options = DirectoryOptions.model_validate({"type": "directory", "root": root})

@@ -1,12 +1,14 @@
 """The keys that every file sink has in the topology file."""
 
-from typing import Literal
+from typing import Final, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tiers.core import paths
 from tiers.sinks.sink import SinkOptions
 from tiers.units import Duration, Size
+
+GZIP_LEVEL_MAX: Final = 9
 
 
 class FileOptions(SinkOptions):
@@ -26,6 +28,17 @@ class FileOptions(SinkOptions):
         if found := paths.problems(path):
             raise ValueError(f'a path such as "{{service}}/%Y/%m/%d/%H" ({"; ".join(found)})')
         return path
+
+    @model_validator(mode="after")
+    def _check_level(self) -> Self:
+        if self.codec == "gzip" and (self.level or 0) > GZIP_LEVEL_MAX:
+            raise ValueError(f"level: gzip has levels 1 to {GZIP_LEVEL_MAX}")
+        return self
+
+    def level_of(self, batch_level: int) -> int:
+        """The level to compress files with, when batches are sealed with `batch_level`."""
+        level = self.level or batch_level
+        return min(level, GZIP_LEVEL_MAX) if self.codec == "gzip" else level
 
     def path_template(self) -> str:
         return self.path

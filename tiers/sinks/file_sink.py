@@ -76,7 +76,7 @@ class FileSink:
         self._output = context.output
         self._store = store
         self._store_id = ""
-        self._level = options.level or context.level
+        self._level = options.level_of(context.level)
         self._name = layout.sink_name(context.agent, context.output, self._channel.channel_id)
         self._filing = Filing(options.roll_size_bytes, options.roll_after_s)
         self._workers = Workers(f"store-{context.output}", options.writers + 1)
