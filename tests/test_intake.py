@@ -16,7 +16,7 @@ from tiers.channel.channel import Channel, ChannelLimits
 from tiers.core.batch import HEADER_BYTES_MAX, Buffer, Envelope, split, verify
 from tiers.core.codecs import decompress
 from tiers.core.cutting import CuttingRules
-from tiers.errors import BatchError, TiersError
+from tiers.errors import BatchError, ChannelUnavailable, TiersError
 from tiers.intake import UNDER_WAY_BYTES_MAX, Press, SourceIntake
 
 WEB = {"service": "web"}
@@ -327,6 +327,28 @@ async def test_headers_that_no_receiver_takes_are_refused_at_once(tmp_path: Path
         # And no number is missing for it.
         await (await b.intake.put(b"b\n", 1, WEB))
         assert [envelope.seq for envelope, _ in b.stored()] == [1]
+
+
+async def test_a_channel_that_has_ended_fails_the_source(tmp_path: Path) -> None:
+    press = HeldPress()
+    async with bench(tmp_path, press=press) as b:
+        receipt = await b.intake.put(b"a\n", 1, WEB)
+        await b.channel.close()
+        press.go.set()
+        for waiting in (receipt, b.intake.flush(), b.intake.put(b"b\n", 1, WEB)):
+            with pytest.raises(ChannelUnavailable):
+                await waiting
+
+
+async def test_a_receipt_that_nobody_wants_any_more_holds_up_nobody(tmp_path: Path) -> None:
+    press = HeldPress()
+    async with bench(tmp_path, press=press) as b:
+        given_up = asyncio.ensure_future(await b.intake.put(b"a\n", 1, WEB))
+        wanted = await b.intake.put(b"b\n", 1, WEB)
+        given_up.cancel()
+        press.go.set()
+        await wanted
+        assert b.intake.events == 2
 
 
 async def test_a_failure_that_nobody_awaits_is_not_complained_about(tmp_path: Path) -> None:

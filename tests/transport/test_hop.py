@@ -1,0 +1,522 @@
+"""One hop over real sockets and real channels: batches move, once; peers come, go and come back
+as others; whatever a stranger says costs a count and never the agent."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.core.batches import a_record
+from tests.transport.parts import (
+    PEER_LIMITS,
+    Context,
+    ReceiverSide,
+    SenderSide,
+    Stranger,
+    Swallower,
+    a_context,
+    a_free_address,
+)
+from tests.waiting import eventually
+from tiers.channel.change import Change, Put
+from tiers.channel.channel import Channel, ChannelLimits
+from tiers.core.batch import BatchId, verify
+from tiers.core.messages import (
+    HEAD_BYTES_MAX,
+    PROTOCOL,
+    Bundle,
+    Carried,
+    Goodbye,
+    Hello,
+    Ping,
+    Pong,
+    Refuse,
+    Welcome,
+    encode,
+    encode_bundle,
+)
+from tiers.core.receiver import ReceiverLimits
+from tiers.topology import Address
+
+
+class Hop:
+    """Starts the ends, and stops all of them whatever the test does."""
+
+    def __init__(self, context: Context, directory: Path) -> None:
+        self.context = context
+        self.directory = directory
+        self.address = a_free_address()
+        self.closing: list[Any] = []
+
+    async def receiver(self, where: str = "r", at: Address | None = None, **k: Any) -> ReceiverSide:
+        side = await ReceiverSide.start(
+            self.context, self.directory / where, at or self.address, **k
+        )
+        self.closing.append(side)
+        return side
+
+    async def sender(
+        self, where: str = "s", peers: dict[str, Address] | None = None, **k: Any
+    ) -> SenderSide:
+        peers = peers or {"agg-1": self.address}
+        side = await SenderSide.start(self.context, self.directory / where, peers, **k)
+        self.closing.append(side)
+        return side
+
+    def stranger(self) -> Stranger:
+        stranger = Stranger(self.context, self.address)
+        self.closing.append(stranger)
+        return stranger
+
+    async def stop(self, side: SenderSide | ReceiverSide) -> None:
+        self.closing.remove(side)
+        await side.stop()
+
+    async def close(self) -> None:
+        for side in reversed(self.closing):
+            done = side.stop() if hasattr(side, "stop") else side.close()
+            if done is not None:
+                await done
+
+
+@pytest.fixture
+async def hop(tmp_path: Path) -> AsyncIterator[Hop]:
+    for name in "rst":
+        (tmp_path / name).mkdir()
+    async with a_context() as context:
+        made = Hop(context, tmp_path)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+
+# -- batches move --------------------------------------------------------------------------------
+
+
+async def test_batches_move_from_channel_to_channel(hop: Hop) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    await sender.put(range(1, 301), size=2000)
+    await sender.empty()
+    assert receiver.seqs() == list(range(1, 301))
+    entry = receiver.channel.entries("out")[0]
+    assert [stop.agent for stop in entry.hops] == ["agg-1"]
+    assert not entry.flagged
+    assert (receiver.end.events_in, sender.group.events_out) == (900, 900)
+    assert receiver.end.bytes_in == sender.group.bytes_out > 600_000
+    (upstream,) = receiver.end.status()["senders"]
+    assert (upstream["agent"], upstream["batches"], upstream["events"]) == ("edge-1", 300, 900)
+    (peer,) = sender.group.status()["peers"]
+    assert (peer["agent"], peer["state"], peer["batches"]) == ("agg-1", "up", 300)
+    assert peer["in_flight_bytes"] == 0
+
+
+async def test_a_receiver_that_comes_late_is_found(hop: Hop) -> None:
+    sender = await hop.sender()
+    await sender.put(range(1, 11))
+    await eventually(lambda: sender.state() == "down", "the peer is down")
+    receiver = await hop.receiver()
+    await sender.empty()
+    assert receiver.stored() == [(seq, False) for seq in range(1, 11)]
+
+
+async def test_what_is_here_already_is_acked_and_not_stored_again(hop: Hop) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    origin = sender.channel.channel_id
+    here = a_record(5, b"x" * 100, origin=origin)
+    await receiver.channel.submit(
+        Change(puts=[Put(BatchId(origin, 5), here, 3, ("out",), arrived=True)])
+    )
+    await sender.put(range(1, 11))
+    await sender.empty()
+    assert receiver.seqs() == list(range(1, 11))
+    assert receiver.end.status()["duplicates"] == 1
+
+
+async def test_load_is_spread_over_peers(hop: Hop) -> None:
+    other = a_free_address()
+    one, two = await hop.receiver("r"), await hop.receiver("t", other, name="agg-2")
+    sender = await hop.sender(peers={"agg-1": hop.address, "agg-2": other})
+    await eventually(lambda: sender.state("agg-1") == sender.state("agg-2") == "up", "both are up")
+    for first in range(1, 401, 20):
+        await sender.put(range(first, first + 20), size=10_000)
+    await sender.empty()
+    assert sorted(one.seqs() + two.seqs()) == list(range(1, 401))
+    assert 140 <= len(one.seqs()) <= 260
+
+
+# -- restarts ------------------------------------------------------------------------------------
+
+
+async def swallowed(hop: Hop, channel: bytes, count: int) -> tuple[SenderSide, Swallower]:
+    """A sender that has sent `count` batches to a peer with that channel, and got no ack."""
+    peer = Swallower(hop.context, hop.address, channel)
+    sender = await hop.sender(limits=replace(PEER_LIMITS, failover_after_s=60.0))
+    await sender.put(range(1, count + 1))
+    await eventually(lambda: peer.batches() == count, "all are sent")
+    return sender, peer
+
+
+async def test_a_receiver_that_restarts_is_asked_and_nothing_doubles(hop: Hop) -> None:
+    channel = await Channel.open(hop.directory / "r", ChannelLimits(free_floor_bytes=0), ("out",))
+    sender, peer = await swallowed(hop, channel.channel_id, 20)
+    # Half of them it had stored before it died.
+    records = [bytes(batch.record) for bundle in peer.bundles for batch in bundle.carried][:10]
+    await channel.submit(
+        Change(puts=[Put(verify(r).id, r, 3, ("out",), arrived=True) for r in records])
+    )
+    await channel.close()
+    peer.close()
+    receiver = await hop.receiver()
+    await sender.empty()
+    assert sorted(receiver.stored()) == [(seq, False) for seq in range(1, 21)]
+    assert (receiver.end.receiver.duplicates, sender.group.sender.flagged) == (0, 0)
+
+
+async def test_a_receiver_with_another_disk_gets_them_flagged(hop: Hop) -> None:
+    sender, peer = await swallowed(hop, b"gone" * 4, 20)
+    peer.close()
+    receiver = await hop.receiver()
+    await sender.empty()
+    assert sorted(receiver.stored()) == [(seq, True) for seq in range(1, 21)]
+    assert sender.group.status()["flagged"] == 20
+
+
+async def test_a_peer_that_stays_away_loses_them_to_another_flagged(hop: Hop) -> None:
+    other = a_free_address()
+    peer = Swallower(hop.context, hop.address, b"gone" * 4)
+    sender = await hop.sender(peers={"agg-1": hop.address})
+    await sender.put(range(1, 21))
+    await eventually(lambda: peer.batches() == 20, "all are sent")
+    receiver = await hop.receiver("r", other, name="agg-2")
+    sender.group.set_peers({"agg-1": hop.address, "agg-2": other})
+    await eventually(lambda: sender.state("agg-2") == "up", "agg-2 is up")
+    peer.close()
+    await sender.empty()
+    assert sorted(receiver.stored()) == [(seq, True) for seq in range(1, 21)]
+
+
+async def test_a_restarted_sender_flags_what_it_may_have_sent(hop: Hop) -> None:
+    sender, peer = await swallowed(hop, b"gone" * 4, 20)
+    await hop.stop(sender)
+    peer.close()
+    sender = await hop.sender()
+    await sender.put(range(21, 31))
+    receiver = await hop.receiver()
+    await sender.empty()
+    assert sorted(receiver.stored()) == [(seq, seq <= 20) for seq in range(1, 31)]
+
+
+def more_than(receiver: ReceiverSide, batches: int) -> bool:
+    return receiver.channel.stats().batches > batches
+
+
+async def test_a_receiver_restarted_in_mid_stream(hop: Hop) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    for turn in range(4):
+        done = sender.put(range(turn * 300 + 1, turn * 300 + 301), size=5000)
+        await eventually(partial(more_than, receiver, turn * 300), "some have arrived")
+        await hop.stop(receiver)
+        receiver = await hop.receiver()
+        await done
+    await sender.empty()
+    assert sorted(receiver.stored()) == [(seq, False) for seq in range(1, 1201)]
+
+
+async def test_an_address_that_changes_is_followed(hop: Hop) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    await sender.put(range(1, 6))
+    await sender.empty()
+    await hop.stop(receiver)
+    hop.address = a_free_address()
+    receiver = await hop.receiver()
+    sender.group.set_peers({"agg-1": hop.address})
+    await sender.put(range(6, 11))
+    await sender.empty()
+    assert receiver.seqs() == list(range(1, 11))
+    assert sender.group.status()["peers"][0]["address"] == str(hop.address)
+
+
+# -- what is no batch of ours --------------------------------------------------------------------
+
+
+async def flows(sender: SenderSide, receiver: ReceiverSide) -> None:
+    """Batches still move."""
+    before = len(receiver.seqs())
+    await sender.put(range(1000 + before, 1010 + before))
+    await sender.empty()
+    assert len(receiver.seqs()) == before + 10
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([b""], id="empty"),
+        pytest.param([b"\xc1garbage"], id="garbage"),
+        pytest.param([b"\x91" * 1000 + b"\xc0"], id="deep"),
+        pytest.param([encode(Ping(b"s" * 8, 1)), b"more"], id="two parts"),
+        pytest.param([(b"\xdd\x00\x0f\xff\xff") * 1000 + b"\xc0" * 1000], id="claims"),
+    ],
+)
+async def test_a_malformed_word_costs_a_count(hop: Hop, parts: list[bytes]) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    stranger = hop.stranger()
+    stranger.dealer.send_multipart(parts)
+    refusal = await eventually(stranger.heard, "it is told why")
+    assert isinstance(refusal, Refuse)
+    assert f"this agent speaks protocol {PROTOCOL}" in refusal.reason
+    assert receiver.end.malformed == 1
+    assert "cannot be read" in receiver.troubles[0]
+    await flows(sender, receiver)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([b""], id="empty"),
+        pytest.param([b"\xff" * 100], id="garbage"),
+        pytest.param([b"\0\0\0\x01\xc0", b"more"], id="two parts"),
+        pytest.param([(b"\0\0\x03\xe9" + b"\x91" * 1000 + b"\xc0")], id="deep"),
+    ],
+)
+async def test_a_malformed_bundle_costs_a_count(hop: Hop, parts: list[bytes]) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    hop.stranger().push.send_multipart(parts)
+    await eventually(lambda: receiver.end.malformed == 1, "it is counted")
+    await flows(sender, receiver)
+
+
+async def test_a_bundle_of_no_session_is_discarded(hop: Hop) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    bundle = Bundle(
+        b"s" * 8, b"a" * 16, receiver.channel.channel_id, [Carried(a_record(1), False, ())]
+    )
+    hop.stranger().push.send(encode_bundle(bundle))
+    await eventually(lambda: receiver.end.status()["discarded"] == 1, "it is counted")
+    await flows(sender, receiver)
+
+
+async def test_a_damaged_record_of_a_session_is_rejected(hop: Hop) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    stranger = hop.stranger()
+    hello = Hello(PROTOCOL, "web-logs", "stranger", b"a" * 16, b"s" * 8)
+    stranger.dealer.send(encode(hello))
+    welcome = await eventually(stranger.heard, "it is welcome")
+    assert isinstance(welcome, Welcome)
+    good, bad = a_record(1), bytearray(a_record(2))
+    bad[-1] ^= 1
+    carried = [Carried(bytes(bad), False, ()), Carried(good, False, ())]
+    stranger.push.send(encode_bundle(Bundle(b"s" * 8, b"a" * 16, welcome.channel, carried)))
+    await eventually(lambda: receiver.seqs() == [1], "the good one is stored")
+    assert receiver.end.status()["rejected"] == 1
+    await flows(sender, receiver)
+
+
+@pytest.mark.parametrize("which", ["data", "control"])
+@pytest.mark.parametrize("size", [1, 64, 100_000])
+async def test_garbage_on_the_wire_is_nothing(hop: Hop, which: str, size: int) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    port = hop.address.port + (which == "control")
+    for garbage in (os.urandom(size), b"GET / HTTP/1.1\r\n\r\n", b"\xff" + bytes(size)):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(garbage)
+        writer.close()
+    await flows(sender, receiver)  # 0xff may begin the ZMTP of old; then it is malformed messages
+
+
+async def test_what_is_beyond_the_message_limit_does_not_come_in(hop: Hop) -> None:
+    receiver = await hop.receiver(limits=ReceiverLimits(message_size_max=200_000))
+    sender = await hop.sender()
+    stranger = hop.stranger()
+    stranger.push.send(b"\0" * 300_000)
+    stranger.dealer.send(b"\0" * (2 << 20))
+    await flows(sender, receiver)
+    assert receiver.end.malformed == 0
+
+
+async def test_a_receiver_that_talks_nonsense_costs_the_sender_nothing(hop: Hop) -> None:
+    peer = Swallower(hop.context, hop.address, b"gone" * 4)
+    sender = await hop.sender()
+    route: bytes = await eventually(lambda: first_route(peer), "HELLO came")
+    peer._router.send_multipart((route, b"\x91" * 1000 + b"\xc0"))
+    peer._router.send_multipart((route, b"\xc1"))
+    await eventually(lambda: len(sender.troubles) == 2, "both are told")
+    assert all("agg-1 sent what cannot be read" in text for text in sender.troubles)
+    peer.close()
+    await flows(sender, await hop.receiver())
+
+
+def first_route(peer: Swallower) -> bytes:
+    try:
+        return peer._router.recv_multipart(1)[0]
+    except Exception:
+        return b""
+
+
+# -- who may not talk to whom --------------------------------------------------------------------
+
+
+async def refused(sender: SenderSide, peer: str = "agg-1") -> str:
+    await eventually(lambda: sender.error(peer), "an error is shown")
+    assert sender.state(peer) == "down"
+    shown = [each["error"] for each in sender.group.status()["peers"] if each["agent"] == peer]
+    return str(shown[0])
+
+
+async def test_another_topologys_agent_is_refused(hop: Hop) -> None:
+    await hop.receiver(topology="metrics")
+    sender = await hop.sender(topology="web-logs")
+    error = await refused(sender)
+    assert error == "refused: topology 'web-logs'; agg-1 belongs to 'metrics'"
+
+
+async def test_another_protocol_is_refused(hop: Hop, monkeypatch: pytest.MonkeyPatch) -> None:
+    await hop.receiver()
+    monkeypatch.setattr("tiers.core.sender.PROTOCOL", 2)
+    error = await refused(await hop.sender())
+    assert error == "refused: protocol version 2; agg-1 speaks 1"
+
+
+async def test_a_hello_that_cannot_be_read_is_refused(
+    hop: Hop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a protocol so new that even its HELLO is another."""
+    receiver = await hop.receiver()
+    plain: Callable[..., bytes] = encode
+    monkeypatch.setattr(
+        "tiers.transport.sending.encode",
+        lambda message: plain(message).replace(b"topology", b"topologi"),
+    )
+    error = await refused(await hop.sender())
+    assert error == "refused: hello: topology is missing (this agent speaks protocol 1)"
+    assert receiver.end.malformed > 0
+
+
+async def test_peers_with_different_stores_are_told_apart(hop: Hop) -> None:
+    other = a_free_address()
+    one = await hop.receiver("r", stores={"sink/out": "store-1"})
+    two = await hop.receiver("t", other, name="agg-2", stores={"sink/out": "store-2"})
+    sender = await hop.sender(peers={"agg-1": hop.address})
+    await eventually(lambda: sender.state() == "up", "agg-1 is up")
+    sender.group.set_peers({"agg-1": hop.address, "agg-2": other})
+    error = await refused(sender, "agg-2")
+    assert "writes sink/out to store store-2, other peers to store-1" in error
+    await flows(sender, one)
+    assert two.seqs() == []
+
+
+# -- dead letters --------------------------------------------------------------------------------
+
+
+async def test_what_is_too_large_goes_to_the_dead_letters(hop: Hop) -> None:
+    limits = ReceiverLimits(message_size_max=HEAD_BYTES_MAX + 50_000)
+    receiver, sender = await hop.receiver(limits=limits), await hop.sender()
+    await sender.put([1])
+    await sender.put([2], size=60_000)
+    await sender.put([3])
+    await sender.empty()
+    assert receiver.seqs() == [1, 3]
+    (letter,) = sender.channel.dead_letters()
+    assert "agg-1 takes at most 50000" in letter.reason
+    assert verify(letter.record).seq == 2
+
+
+async def test_a_damaged_record_goes_to_the_dead_letters_and_the_rest_flows(hop: Hop) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    origin = sender.channel.channel_id
+    records = [bytearray(a_record(seq, b"x" * 100, origin=origin)) for seq in range(1, 11)]
+    records[3][-1] ^= 1  # its body: found when it is read to be sent
+    records[6][10] ^= 1  # its envelope: found when it is queued
+    await sender.put_records([bytes(record) for record in records])
+    await sender.empty()
+    assert receiver.seqs() == [1, 2, 3, 5, 6, 8, 9, 10]
+    letters = sender.channel.dead_letters()
+    assert sorted(letter.position for letter in letters) == [4, 7]
+    assert all(letter.reason for letter in letters)
+    assert len(sender.troubles) == 2
+    await flows(sender, receiver)
+
+
+async def test_nothing_but_damaged_records(hop: Hop) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    damaged = bytearray(a_record(1, origin=sender.channel.channel_id))
+    damaged[-1] ^= 1
+    await sender.put_records([bytes(damaged)])
+    await sender.empty()
+    assert len(sender.channel.dead_letters()) == 1
+    await flows(sender, receiver)
+
+
+# -- credit, leaving -----------------------------------------------------------------------------
+
+
+async def test_a_full_channel_stops_the_sender_until_there_is_room(hop: Hop) -> None:
+    receiver = await hop.receiver(
+        limits=ReceiverLimits(window_bytes_max=200_000),
+        channel_limits=ChannelLimits(size_bytes_max=4 << 20, high=0.5, low=0.3, free_floor_bytes=0),
+    )
+    sender = await hop.sender()
+    for first in range(1, 401, 50):
+        await sender.put(range(first, first + 50), size=20_000)  # 8 MB
+    await eventually(lambda: receiver.channel.free_bytes() == 0, "the channel is full")
+    await eventually(
+        lambda: (
+            sender.group.status()["peers"][0]["credit_bytes"] == 0
+            and sender.group.sender.in_flight() == 0
+        ),
+        "the sender waits",
+    )
+    held = len(receiver.seqs())
+    assert 50 < held < 150
+    assert sender.left() == 400 - held
+    assert sender.state() == "up"  # waiting is not failing
+    arrived: set[int] = set()
+    while sender.left() or receiver.stored():
+        positions = [entry.position for entry in receiver.channel.entries("out")]
+        arrived |= {verify(receiver.channel.record(position)).seq for position in positions}
+        await receiver.channel.submit(Change(releases=[("out", each) for each in positions]))
+        await asyncio.sleep(0)
+    assert arrived == set(range(1, 401))
+
+
+async def test_a_draining_receiver_is_left_by_its_senders(hop: Hop) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    await flows(sender, receiver)
+    receiver.end.drain()
+    await eventually(receiver.end.settled, "the senders have left")
+    assert "draining" in sender.error()
+    await sender.put(range(1, 6))
+    await eventually(lambda: sender.group.sender.outstanding() == 5, "they wait")
+    assert sender.group.sender.in_flight() == 0
+    assert not set(receiver.seqs()) & set(range(1, 6))
+
+
+async def test_a_group_without_peers_settles_and_says_goodbye(hop: Hop) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    await sender.put(range(1, 101), size=10_000)
+    await eventually(receiver.seqs, "some have arrived")
+    sender.group.set_peers({})
+    await asyncio.wait_for(sender.group.settled(), 20)
+    assert sender.group.status()["peers"] == []
+    await eventually(lambda: not receiver.end.receiver.senders, "it was told")
+    # What was sent was acked and is gone; the rest is still here, and nothing is in between.
+    await eventually(lambda: len(receiver.seqs()) + sender.left() == 100, "released")
+    sender.group.set_peers({"agg-1": hop.address})
+    await sender.empty()
+    assert receiver.stored() == [(seq, False) for seq in range(1, 101)]
+
+
+async def test_words_of_a_stranger_are_answered(hop: Hop) -> None:
+    receiver = await hop.receiver()
+    stranger = hop.stranger()
+    stranger.dealer.send(encode(Ping(b"s" * 8, 77)))
+    pong = await eventually(stranger.heard, "pong")
+    assert isinstance(pong, Pong)
+    assert (pong.session, pong.sent_ms, pong.limit) == (b"", 77, 0)
+    stranger.dealer.send(encode(Goodbye(b"s" * 8)))
+    await flows(await hop.sender(), receiver)

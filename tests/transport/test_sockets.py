@@ -1,0 +1,125 @@
+"""The door to pyzmq: errors in our words, nothing stalls, nothing is sent after the end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import zmq
+
+from tests.transport.parts import Context, a_context, a_free_address
+from tests.waiting import eventually
+from tiers.transport.sockets import DRAIN_MAX, Link, Socket, TransportError
+
+
+@pytest.fixture
+async def context() -> AsyncIterator[Context]:
+    async with a_context() as made:
+        yield made
+
+
+def texts(into: list[bytes], parts: list[zmq.Frame]) -> None:
+    into.append(parts[-1].bytes)
+
+
+async def test_a_taken_address_is_the_operators_to_mend(context: Context) -> None:
+    address = a_free_address().data
+    one, two = (Socket(context, zmq.PULL, {}, lambda parts: None) for _ in range(2))
+    one.bind(address)
+    with pytest.raises(TransportError, match=f"cannot listen on {address}: Address already in use"):
+        two.bind(address)
+    with pytest.raises(TransportError, match="cannot connect to nonsense"):
+        two.connect("nonsense")
+    one.close()
+    two.close()
+
+
+async def test_everything_that_was_sent_comes_in_order(context: Context) -> None:
+    address, heard = a_free_address().data, list[bytes]()
+    pull = Socket(context, zmq.PULL, {}, lambda parts: texts(heard, parts))
+    push = Socket(context, zmq.PUSH, {})
+    pull.bind(address)
+    push.connect(address)
+    count = 3 * DRAIN_MAX + 7
+    for number in range(count):
+        await eventually(lambda number=number: push.send(b"%d" % number), "room")  # type: ignore[misc]
+    await eventually(lambda: len(heard) == count, "all have come")
+    assert heard == [b"%d" % number for number in range(count)]
+    push.close()
+    pull.close()
+
+
+async def test_a_failing_callback_stalls_nothing(context: Context) -> None:
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, told: complaints.append(str(told["exception"]))
+    )
+    address, heard = a_free_address().data, list[bytes]()
+
+    def receive(parts: list[zmq.Frame]) -> None:
+        texts(heard, parts)
+        if len(heard) % 3 == 0:
+            raise ValueError(f"at {len(heard)}")
+
+    pull = Socket(context, zmq.PULL, {}, receive)
+    push = Socket(context, zmq.PUSH, {})
+    pull.bind(address)
+    push.connect(address)
+    for number in range(10):
+        assert push.send(b"%d" % number)
+    await eventually(lambda: len(heard) == 10, "all have come")
+    assert complaints == ["at 3", "at 6", "at 9"]
+    push.close()
+    pull.close()
+
+
+async def test_links_are_told(context: Context) -> None:
+    address, told = a_free_address().data, list[Link]()
+    pull = Socket(context, zmq.PULL, {}, lambda parts: None)
+    pull.bind(address)
+    options: dict[int, int | bytes] = {zmq.IMMEDIATE: 1, zmq.RECONNECT_IVL: 10}
+    push = Socket(context, zmq.PUSH, options, link=told.append)
+    assert not push.send(b"nobody is there")
+    push.connect(address)
+    await eventually(lambda: told == [Link.UP], "up")
+    pull.close()
+    await eventually(lambda: told == [Link.UP, Link.LOST], "lost")
+    assert not push.send(b"nobody is there any more")
+    pull = Socket(context, zmq.PULL, {}, lambda parts: None)
+    await eventually(lambda: bound(pull, address), "the address is free again")
+    await eventually(lambda: told[-1] is Link.UP, "up again")
+    push.close()
+    pull.close()
+
+
+def bound(socket: Socket, address: str) -> bool:
+    try:
+        socket.bind(address)
+    except TransportError:
+        return False
+    return True
+
+
+async def test_after_the_end_nothing_is_sent(context: Context) -> None:
+    socket = Socket(context, zmq.DEALER, {}, lambda parts: None, link=lambda change: None)
+    socket.close()
+    socket.close()
+    assert not socket.send(b"too late")
+
+
+async def test_a_callback_may_close_its_socket(context: Context) -> None:
+    address, heard = a_free_address().data, list[bytes]()
+
+    def receive(parts: list[zmq.Frame]) -> None:
+        texts(heard, parts)
+        pull.close()
+
+    pull = Socket(context, zmq.PULL, {}, receive)
+    push = Socket(context, zmq.PUSH, {})
+    pull.bind(address)
+    push.connect(address)
+    push.send(b"one")
+    push.send(b"two")
+    await eventually(lambda: heard, "one has come")
+    await asyncio.sleep(0)
+    assert heard == [b"one"]
+    push.close()
