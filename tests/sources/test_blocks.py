@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiers.sources.blocks import cut, in_blocks
+from tiers.sources.blocks import count_lines, cut, in_blocks
 
 text = st.lists(st.sampled_from([b"\n", b"a", b"bb", b"\r", b"\0", b"c" * 9]), max_size=60).map(
     b"".join
@@ -50,3 +50,9 @@ def test_blocks_join_to_the_whole_and_are_small(data: bytes, size: int) -> None:
     for block in blocks:
         assert block.endswith(b"\n")
         assert len(block) <= size or block.count(b"\n") == 1
+
+
+@given(st.lists(st.integers(0, 300), max_size=100), st.binary(max_size=10))
+def test_lines_are_counted_in_both_ways(lengths: list[int], rest: bytes) -> None:
+    data = b"".join(b"x" * length + b"\n" for length in lengths) + rest
+    assert count_lines(data) == len(lengths) + rest.count(b"\n")

@@ -1,9 +1,12 @@
 """Cutting what was read into whole events, without going line by line."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tiers.core.batch import Buffer
+
+_SAMPLE_BYTES: Final = 4096
+_LONG_LINE_BYTES: Final = 64
 
 
 class Cut(NamedTuple):
@@ -53,6 +56,14 @@ def _pieces(data: bytes, begin: int, end: int, size: int, parts: list[Buffer]) -
         parts += (memoryview(data)[begin : begin + size], b"\n")
         begin += size
     return begin
+
+
+def count_lines(data: bytes) -> int:
+    """Newlines in `data`. `count` looks at each byte (250 us/MiB); deleting them leaps from one to
+    the next and copies (80 us/MiB at 170 bytes a line), which pays unless lines are short."""
+    if data.count(b"\n", 0, _SAMPLE_BYTES) * _LONG_LINE_BYTES < _SAMPLE_BYTES:
+        return len(data) - len(data.replace(b"\n", b""))
+    return data.count(b"\n")
 
 
 def in_blocks(data: bytes, block_size_max: int) -> Iterator[Buffer]:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgpack
 
 from tiers.core.batch import Buffer
-from tiers.sources.blocks import cut
+from tiers.sources.blocks import count_lines, cut
 
 HEAD_BYTES_MAX: Final = 256
 SEAM_BYTES_MAX: Final = 64
@@ -211,10 +211,8 @@ class FollowedFile:
         self._continuing = piece.continuing
         if not piece.used:
             return None
-        if isinstance(piece.block, bytes):  # newlines were added
-            count = piece.block.count(b"\n")
-        else:
-            count = data.count(b"\n", 0, piece.used)
+        # Beyond what was used there is no newline; where some were added, it is a new object.
+        count = count_lines(piece.block if isinstance(piece.block, bytes) else data)
         self.offset += piece.used
         return self._block(piece.block, count, split=piece.split)
 

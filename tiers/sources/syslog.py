@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, field_validator
 
-from tiers.sources.blocks import in_blocks
+from tiers.sources.blocks import count_lines, in_blocks
 from tiers.sources.framing import Framing, as_block, as_events
 from tiers.sources.source import Intake, SourceOptions
 from tiers.units import Duration, Size
@@ -262,8 +262,8 @@ class Syslog:
     async def _put(self, block: bytes, intake: Intake) -> None:
         headers: Mapping[str, str] = self._options.headers
         for part in in_blocks(block, intake.block_size_max):
-            count = block.count(b"\n") if len(part) == len(block) else bytes(part).count(b"\n")
-            await intake.put(part, count, headers)
+            whole = block if len(part) == len(block) else bytes(part)
+            await intake.put(part, count_lines(whole), headers)
 
     async def _bound(self, kind: socket.SocketKind, intake: Intake) -> socket.socket | None:
         """A bound socket. Tried again until it works, since an address may be taken for a moment
