@@ -10,6 +10,7 @@ from tests.hadoop.stand_in import DROP, FORWARD, LOSE, Answer, refusal, stand_in
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks.stores.hdfs import HdfsStore
 from tiers.sinks.stores.store import Moved
+from tiers.sinks.stores.webhdfs import Body, WebHdfs
 
 DEAD = "http://127.0.0.1:1"  # nobody listens there
 HTML = b"<html><body>Sign in to the network</body></html>"
@@ -132,7 +133,9 @@ def test_a_datanode_that_takes_nothing_is_given_up() -> None:
 
     with stand_in(answer) as url:
         with pytest.raises(StoreUnavailable, match="timed out"):
-            store_at(url, read_s=0.2).write("tmp/f", (b"x" * 2**20 for _ in range(64)))
+            # The time for connecting is another one, and much longer here.
+            store = HdfsStore(url=url, user="logs", root="/r", connect_s=1000, read_s=0.2)
+            store.write("tmp/f", (b"x" * 2**20 for _ in range(64)))
         release.set()
 
 
@@ -154,24 +157,44 @@ def test_a_datanode_that_cannot_be_reached_is_left_for_another(hdfs_cluster: Hdf
         assert store.read("f") == b"whole"
 
 
-def test_an_upload_counts_only_with_its_201_and_its_length(hdfs_cluster: HdfsCluster) -> None:
-    given = Answer(200)
+@pytest.mark.parametrize(
+    ("status", "stored", "complaint"),
+    [
+        (200, b"whole", "write"),
+        (201, b"who", "3 bytes there, not 5"),
+        (201, None, "None bytes there, not 5"),
+        (201, b"whole", ""),
+    ],
+)
+def test_an_upload_counts_only_with_its_201_and_its_length(
+    hdfs_cluster: HdfsCluster, status: int, stored: bytes | None, complaint: str
+) -> None:
+    root = hdfs_cluster.new_root()
 
     def answer(operation: str, path: str) -> Answer:
-        if operation == "CREATE" and path.startswith("/webhdfs"):
+        if path == "/datanode":
+            if stored is not None:
+                hdfs_cluster.store(root).write("f", [stored])
+            return Answer(status)
+        if operation == "CREATE":
             return Answer(307, location=f"{url}/datanode?op=CREATE")
-        return given if path == "/datanode" else FORWARD
+        return FORWARD
 
     with stand_in(answer, hdfs_cluster.url) as url:
-        store = store_at(url, hdfs_cluster.new_root())
+        store = store_at(url, root)
+        if complaint:
+            with pytest.raises(StoreUnavailable, match=complaint):
+                store.write("f", [b"whole"])
+        else:
+            assert store.write("f", [b"whole"]) == 5
+
+
+def test_a_201_before_all_was_sent_is_none() -> None:
+    with stand_in(lambda operation, path: Answer(201, early=True)) as url:
+        web = WebHdfs(url, "logs", connect_s=5, read_s=5)
+        body = Body(b"x" * 2**20 for _ in range(64))
         with pytest.raises(StoreUnavailable):
-            store.write("f", [b"whole"])
-        given = Answer(201)
-        with pytest.raises(StoreUnavailable, match="None bytes there, not 5"):
-            store.write("f", [b"whole"])
-        given = Answer(201, early=True)
-        with pytest.raises(StoreUnavailable):
-            store.write("f", (b"x" * 2**20 for _ in range(64)))
+            web.put("write f", f"{url}/datanode?op=CREATE", body)
 
 
 def test_an_upload_asks_for_a_sync_and_never_overwrites(hdfs_cluster: HdfsCluster) -> None:

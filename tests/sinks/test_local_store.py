@@ -46,6 +46,26 @@ def test_a_written_file_and_each_new_directory_are_synced(
     assert synced == [str(root / "a/b/g"), str(root / "a/b")]
 
 
+def test_a_directory_made_anew_is_synced_anew(tmp_path: Path, synced: list[str]) -> None:
+    """It may even have the inode number of the one that was removed."""
+    store = LocalStore(tmp_path)
+    store.write("a/f", [b"1"])
+    store.delete("a")
+    synced.clear()
+    store.write("a/f", [b"1"])
+    assert str(tmp_path) in synced
+
+
+def test_a_kernel_that_looks_at_the_target_first_gets_the_same_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_renameat2", lambda old, new: errno.EEXIST)
+    store = LocalStore(tmp_path)
+    store.write("there", [b"1"])
+    assert store.move("gone", "there") is Moved.SOURCE_GONE
+    assert store.move("there", "there") is Moved.TARGET_THERE
+
+
 def test_a_directory_that_another_made_is_synced_before_it_is_used(
     tmp_path: Path, synced: list[str]
 ) -> None:
