@@ -73,6 +73,19 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
     assert "is not empty" in result.output
 
 
+def test_a_disk_too_small_for_it_is_said_at_once(tmp_path: Path) -> None:
+    result = demo("--data", str(tmp_path / "demo"), "--events", str(10**15))
+    assert result.exit_code == 2
+    assert "are free, and this takes up to" in result.output
+
+
+def test_a_place_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = demo("--data", str(tmp_path / "file" / "demo"))
+    assert result.exit_code == 2
+    assert "Not a directory" in result.output
+
+
 def test_demo_has_help_with_an_example() -> None:
     result = demo("--help")
     assert result.exit_code == 0

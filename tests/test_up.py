@@ -247,10 +247,29 @@ async def test_a_wrong_new_file_is_refused(file: Path, data: Path) -> None:
         file.write_text("name = 7")
         await eventually(lambda: run.supervisor.topology_error, "the file is refused")
         assert run.supervisor.topology.name == "three"
+        file.write_text(TOPOLOGY.format(edges='"edge-9"').replace('"three"', '"four"'))
+        await eventually(lambda: "four" in run.supervisor.topology_error, "another name is refused")
+        assert "edge-9" not in run.supervisor.children
         write(file, "edge-1", "edge-2")
         await run.answering("edge-2")
         assert not run.supervisor.topology_error
     assert lives(data, "edge-1") == ["begun", "stopped"]
+
+
+async def test_a_new_file_that_no_longer_says_where_data_is_is_refused(
+    file: Path, data: Path
+) -> None:
+    where = f'data = "{data}"\n'
+    file.write_text(where + file.read_text())
+    run = Run(file, data)
+    run.supervisor._data = None
+    task = asyncio.create_task(run.supervisor.run())
+    await run.answering("edge-1")
+    file.write_text(file.read_text().removeprefix(where))
+    await eventually(lambda: "--data" in run.supervisor.topology_error, "the file is refused")
+    assert run.answers("edge-1")
+    run.supervisor.stop()
+    assert await task == 0
 
 
 async def test_one_that_does_not_stop_is_killed(file: Path, data: Path) -> None:

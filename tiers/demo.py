@@ -16,6 +16,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -30,10 +31,14 @@ from tiers.observe.rows import Row, row
 from tiers.sources.blocks import cut
 from tiers.supervisor import Supervisor
 from tiers.topology import find_topology, load
+from tiers.units import show_size
 
 _FIRST_PART: Final = 0.6  # of the input, written without waiting for the kill
 _LOGS: Final = 2  # files that the edge tails
 _LOOK_S: Final = 0.05
+_LINE_BYTES: Final = 180
+_COPIES: Final = 5  # generated, in the logs, in channels, staged and published
+_FREE_FLOOR_BYTES: Final = 512 * 1024 * 1024  # what the agents leave free
 _STALL_S: Final = 120.0
 _PORTS: Final = re.compile(r":(\d{4,5})\"")
 _VARIABLE: Final = re.compile(r"\$\{(\w+):-([^}]*)\}")
@@ -92,13 +97,11 @@ class Layout:
 
     def make(self) -> None:
         """Raises UsageError when there is something already."""
-        try:
+        with disk_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             if any(self.root.iterdir()):
                 raise UsageError(f"{self.root} is not empty: the demo wants a directory of its own")
             self.logs.mkdir()
-        except OSError as error:
-            raise UsageError(f"{self.root}: {error.strerror or error}") from error
 
     def clear(self) -> None:
         """Leaves the published files and the topology."""
@@ -137,6 +140,18 @@ class Demo:
         if self._source is not None and not self._source.is_file():
             raise UsageError(f"{self._source}: no such file")
         place.make()
+        with disk_errors(place.root):
+            self._write_files()
+
+    def _write_files(self) -> None:
+        place = self.place
+        size = self._source.stat().st_size if self._source else self.events * _LINE_BYTES
+        needed = _COPIES * size + _FREE_FLOOR_BYTES
+        if (free := shutil.disk_usage(place.root).free) < needed:
+            raise UsageError(
+                f"{place.root}: {show_size(free)} are free, and this takes up to "
+                f"{show_size(needed)}; choose another place with --data, or fewer lines"
+            )
         text = find_topology("quickstart").read_text()
         values = {
             "DATA": str(place.agents),
@@ -167,7 +182,7 @@ class Demo:
             self.supervisor.stop()
             await supervising
         if self._stopped:
-            raise UsageError("stopped before all was drained")
+            raise UsageError(f"stopped before all was drained; its files are in {self.place.root}")
         self._report("comparing line by line")
         return await self._outcome(tally, seconds)
 
@@ -197,7 +212,8 @@ class Demo:
         killing = asyncio.create_task(self._kill_one(supervisor))
         pieces = self._pieces(load(self.place.topology).batch.event_bytes_max)
         try:
-            await loop.run_in_executor(None, self._feed, pieces, tally, loop)
+            with disk_errors(self.place.root):
+                await loop.run_in_executor(None, self._feed, pieces, tally, loop)
             await killing
         finally:
             killing.cancel()
@@ -303,6 +319,15 @@ class Demo:
         return tally.compare()
 
 
+@contextmanager
+def disk_errors(root: Path) -> Iterator[None]:
+    """The door to the disk's errors: UsageError."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{error.filename or root}: {error.strerror or error}") from error
+
+
 def row_of(child: Child) -> Row:
     """What an agent last said of itself."""
     return row(child.place.name, child.place.tier, child.status or child.answer)
@@ -317,7 +342,8 @@ def _standstill(supervisor: Supervisor) -> str:
         f"{name}: {child.phase}; {row_of(child).error or 'no error'}"
         for name, child in supervisor.children.items()
     )
-    return f"nothing has moved for {_STALL_S:g} s. {'. '.join(said)}"
+    where = next(iter(supervisor.children.values())).place.data
+    return f"nothing has moved for {_STALL_S:g} s, see {where}. {'. '.join(said)}"
 
 
 def published_files(root: Path) -> list[Path]:

@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -27,7 +28,7 @@ from tiers.child import (
     describe_end,
     last_words,
 )
-from tiers.errors import ConfigError
+from tiers.errors import TiersError, UsageError
 from tiers.observe.client import ask, tell_drain
 from tiers.topology import Topology, load
 
@@ -62,6 +63,7 @@ class Supervisor:
         random: Random | None = None,
         poll_s: float = POLL_S,
     ) -> None:
+        self._seen = _fingerprint(file)  # before it is read: a change meanwhile is seen again
         self.topology = load(file)
         self.topology_error = ""
         self.children: dict[str, Child] = {}
@@ -73,7 +75,6 @@ class Supervisor:
         self._backoff = backoff
         self._random = random or Random()
         self._poll_s = poll_s
-        self._seen = _fingerprint(file)
         self._stop = asyncio.Event()
         self._over = asyncio.Event()
 
@@ -117,15 +118,18 @@ class Supervisor:
             return
         self._seen = seen
         try:
-            self._apply(load(self._file), tasks)
+            topology = load(self._file)
+            if topology.name != self.topology.name:
+                raise UsageError(f"its name is {topology.name!r}, was {self.topology.name!r}")
+            self._apply(topology, tasks)
             self.topology_error = ""
-        except ConfigError as error:
+        except TiersError as error:
             self.topology_error = str(error)
             self._report(f"topology refused, the old one stays in force: {error}")
 
     def _apply(self, topology: Topology, tasks: asyncio.TaskGroup) -> None:
-        self.topology = topology
         wanted = places(topology, self._data)
+        self.topology = topology
         for name, child in self.children.items():
             left = name not in wanted
             if left and not child.leaving:
@@ -136,6 +140,9 @@ class Supervisor:
             if known is None or (known.phase in OVER and not self.draining):
                 child = self.children[name] = Child(place, self._backoff())
                 tasks.create_task(self._keep(child, tasks), name=f"keep {name}")
+            else:
+                # Its files stay where its process has them, until `up` itself is started again.
+                known.place = replace(known.place, tier=place.tier)
 
     async def _keep(self, child: Child, tasks: asyncio.TaskGroup) -> None:
         """Starts and restarts one agent until it is over."""

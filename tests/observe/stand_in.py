@@ -60,8 +60,9 @@ async def main(name: str, directory: Path) -> int:
     end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def finish(word: str, status: int) -> None:
-        note(directory, word)
+        # When a supervisor of several threads is killed, the signal may come once for each.
         if not end.done():
+            note(directory, word)
             end.set_result(status)
 
     directory.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,33 @@
+"""`scripts/bench`: that it measures what it says, not how fast this machine is."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+LINES = 20_000
+
+
+def test_bench_local_prints_every_figure(tmp_path: Path) -> None:
+    command = [str(ROOT / "scripts" / "bench"), "local", "--lines", str(LINES), "--json"]
+    ended = subprocess.run(
+        [*command, "--dir", str(tmp_path)], stdout=subprocess.PIPE, check=False, timeout=240
+    )
+    assert ended.returncode == 0, ended.stdout
+    told = json.loads(ended.stdout)
+    assert told["lines"] == LINES
+    assert 160 < told["bytes"] / LINES < 190
+    assert told["limit_events_per_second"] > 0
+    for kind in ("plain", "zstd"):
+        figures = told[kind]
+        assert figures["events_per_second"] > 0
+        assert figures["cpu_s_per_million"] > 0
+        assert figures["ratio_to_limit"] > 0
+        assert figures["memory_bytes_max"] > 10_000_000  # a Python with its libraries
+    assert [run["kind"] for run in told["runs"]] == ["plain", "zstd"]
+    assert all(set(run["cpu_s"]) == {"edge", "aggregator", "sink"} for run in told["runs"])
+    assert len(told["limits"]) == 3
+    assert len(told["latencies_s"]) == 30
+    assert told["latency_s_median"] > 0
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
