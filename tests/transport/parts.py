@@ -1,6 +1,7 @@
 """A hop on loopback: real channels, real sockets, and a receiver that swallows what it is sent."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -31,6 +32,18 @@ Context = zmq.Context[zmq.Socket[bytes]]
 def a_free_address() -> Address:
     """Two neighbouring ports that nobody listens on now."""
     return Address("127.0.0.1", free_port_pair())
+
+
+def is_free(address: Address) -> bool:
+    """ZeroMQ closes in a thread of its own: a port is not free at once."""
+    for port in (address.port, address.port + 1):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address.host, port))
+            except OSError:
+                return False
+    return True
 
 
 @asynccontextmanager
@@ -65,6 +78,7 @@ class ReceiverSide:
         stores: dict[str, str] | None = None,
         topology: str = "web-logs",
     ) -> "ReceiverSide":
+        await eventually(lambda: is_free(address), "whoever listened there before has closed")
         channel = await Channel.open(directory, channel_limits, ("out",))
         troubles: list[str] = []
         end = ReceiverEnd(
