@@ -83,7 +83,7 @@ async def main(name: str, directory: Path) -> int:
             finish("drained", int(script().get("drained", 0)))
 
     def snapshot() -> dict[str, Any]:
-        return plain_status(name) | script().get("status", {})
+        return plain_status(name) | dict(script().get("status", {}))
 
     server = StatusServer(snapshot, dict, drain, directory, None)
     await server.start()
