@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class HdfsCluster:
         self.directory = directory
         self.url = ""
         self._roots = itertools.count()
+        self._watcher: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         settings = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -46,8 +48,17 @@ class HdfsCluster:
         done = self._script("start", *ports, *settings)
         assert done.returncode == 0, done.stderr
         self.url = done.stdout.strip()
+        if self._watcher is None:
+            # A pytest that is killed stops nothing: 400 MB of Java would stay.
+            wait = 'tail --pid="$1" -f /dev/null; exec "$2" stop --dir "$3"'
+            words = ["sh", "-c", wait, "sh", str(os.getpid()), str(SCRIPT), str(self.directory)]
+            self._watcher = subprocess.Popen(words, start_new_session=True)
 
     def stop(self) -> None:
+        if self._watcher is not None:
+            os.killpg(self._watcher.pid, signal.SIGKILL)
+            self._watcher.wait()
+            self._watcher = None
         done = self._script("stop")
         assert done.returncode == 0, done.stderr
 
