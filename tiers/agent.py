@@ -308,7 +308,7 @@ class Agent:
         """Store ids of all sinks here and below, as WELCOME tells them."""
         stores: dict[str, str] = {}
         for group in self.groups.values():
-            stores |= group.sender.stores
+            stores |= group.sender.stores()
         for output, sink in self.sinks.items():
             store_id = sink.store_id()
             if store_id:

@@ -56,7 +56,7 @@ messages = st.one_of(
     st.builds(Ack, sessions, ids, ids, seqs),
     st.builds(Ask, sessions, origins, origins, ids),
     st.builds(Answer, sessions, origins, origins, ids, ids, ids, ids),
-    st.builds(Reject, sessions, ids, names),
+    st.builds(Reject, sessions, seqs, seqs, names),
     st.builds(Ping, sessions, seqs),
     st.builds(Pong, sessions, seqs, seqs, seqs),
     st.builds(Goodbye, sessions),
@@ -282,14 +282,16 @@ carried = st.builds(Carried, st.binary(max_size=60), st.booleans(), hops)
 
 @given(st.lists(carried, max_size=5))
 def test_bundles_come_back(batches: list[Carried]) -> None:
-    frame = encode_bundle(Bundle(SESSION, SENDER, RECEIVER, batches))
+    frame = encode_bundle(Bundle(SESSION, SENDER, RECEIVER, 1, batches))
     bundle = decode_bundle(frame)
     assert (bundle.session, bundle.sender, bundle.receiver) == (SESSION, SENDER, RECEIVER)
     assert [(bytes(c.record), c.flagged, c.hops) for c in bundle.carried] == batches
 
 
 def test_records_are_not_copied() -> None:
-    frame = bytearray(encode_bundle(Bundle(SESSION, SENDER, RECEIVER, [Carried(b"x", False, ())])))
+    frame = bytearray(
+        encode_bundle(Bundle(SESSION, SENDER, RECEIVER, 1, [Carried(b"x", False, ())]))
+    )
     (batch,) = decode_bundle(frame).carried
     frame[-1:] = b"y"
     assert bytes(batch.record) == b"y"
@@ -299,7 +301,7 @@ def test_records_are_not_copied() -> None:
 def test_a_damaged_bundle_is_a_peer_error_at_worst(
     batches: list[Carried], data: st.DataObject
 ) -> None:
-    frame = encode_bundle(Bundle(SESSION, SENDER, RECEIVER, batches))
+    frame = encode_bundle(Bundle(SESSION, SENDER, RECEIVER, 1, batches))
     at = data.draw(st.integers(0, len(frame) - 1))
     damaged = bytearray(frame)
     damaged[at] ^= data.draw(st.integers(1, 255))
@@ -313,7 +315,7 @@ def test_a_damaged_bundle_is_a_peer_error_at_worst(
 
 
 def bundle_of(index: object, records: bytes = b"", session: object = SESSION) -> bytes:
-    head: bytes = msgpack.packb([session, SENDER, RECEIVER, index])
+    head: bytes = msgpack.packb([session, SENDER, RECEIVER, 1, index])
     return struct.pack(">I", len(head)) + head + records
 
 
@@ -360,7 +362,7 @@ def test_an_empty_bundle_is_one() -> None:
 def test_of_many_hops_the_latest_are_told() -> None:
     """A batch is not refused for having come a long way."""
     way = tuple(Hop(f"agent-{n}", n) for n in range(HOPS_MAX + 6))
-    frame = encode_bundle(Bundle(SESSION, SENDER, RECEIVER, [Carried(b"x", False, way)]))
+    frame = encode_bundle(Bundle(SESSION, SENDER, RECEIVER, 1, [Carried(b"x", False, way)]))
     assert decode_bundle(frame).carried[0].hops == way[6:]
 
 
@@ -373,10 +375,10 @@ def test_what_a_batch_takes_of_the_head_is_bounded(way: tuple[Hop, ...], size: i
 def test_the_longest_way_fits_a_head() -> None:
     way = tuple(Hop("\U0001f980" * NAME_CHARS_MAX, 2**53 - 1) for _ in range(HOPS_MAX))
     assert index_bytes(way) < HEAD_BYTES_MAX // 2
-    frame = encode_bundle(Bundle(SESSION, SENDER, RECEIVER, [Carried(a_record(), True, way)]))
+    frame = encode_bundle(Bundle(SESSION, SENDER, RECEIVER, 1, [Carried(a_record(), True, way)]))
     assert decode_bundle(frame).carried[0].hops == way
 
 
 def test_the_most_batches_fit_a_head() -> None:
     batches = [Carried(b"", False, ())] * BUNDLE_BATCHES_MAX
-    assert len(decode_bundle(encode_bundle(Bundle(SESSION, SENDER, RECEIVER, batches))).carried)
+    assert len(decode_bundle(encode_bundle(Bundle(SESSION, SENDER, RECEIVER, 1, batches))).carried)

@@ -58,7 +58,7 @@ def test_the_table(event: str, column: int) -> None:
 def test_what_is_in_flight_is_ambiguous_once_the_session_is_lost(state: PeerState) -> None:
     peer = a_peer(state)
     one, two = a_batch(1), a_batch(2)
-    peer.sending(one, 0.0)
+    peer.sending(one, 0.0, 0)
     peer.ambiguous[two.id] = two  # of a session before
     peer.asked_s = 0.0
     peer.move("lost", 1.0)
@@ -85,9 +85,9 @@ def test_room_is_the_less_of_credit_and_window() -> None:
     assert a_peer(limit=120).room() == 120
     assert a_peer(limit=0).room() == 0
     peer = a_peer(limit=250)
-    peer.sending(a_batch(1, 200), 0.0)
+    peer.sending(a_batch(1, 200), 0.0, 0)
     assert peer.room() == 50
-    peer.sending(a_batch(2, 200), 0.0)  # a batch may overshoot it once
+    peer.sending(a_batch(2, 200), 0.0, 0)  # a batch may overshoot it once
     assert peer.room() == 0
     peer.limit = 10_000  # credit comes: now it is the window that is full
     assert peer.room() == 0
@@ -97,14 +97,14 @@ def test_the_window_counts_batches_too() -> None:
     peer = a_peer()
     for seq in range(LIMITS.window_batches_max):
         assert peer.room() > 0
-        peer.sending(a_batch(seq, 1), 0.0)
+        peer.sending(a_batch(seq, 1), 0.0, 0)
     assert peer.room() == 0
 
 
 def test_slow_start_grows_by_what_is_acked_up_to_the_window() -> None:
     peer = a_peer()
     for seq in range(20):
-        peer.sending(a_batch(seq), 0.0)
+        peer.sending(a_batch(seq), 0.0, 0)
         assert peer.forget(a_batch(seq).id) == a_batch(seq)
         peer.acked(a_batch(seq))
         assert peer.window == min(300 + 100 * (seq + 1), 1000)
@@ -118,7 +118,7 @@ def test_slow_start_grows_by_what_is_acked_up_to_the_window() -> None:
 def test_forgetting_gives_the_room_back_and_counts_nothing() -> None:
     peer = a_peer()
     one, two = a_batch(1), a_batch(2)
-    peer.sending(one, 0.0)
+    peer.sending(one, 0.0, 0)
     peer.ambiguous[two.id] = two
     assert peer.forget(one.id) is one
     assert peer.forget(two.id) is two
@@ -165,8 +165,8 @@ def test_silence_is_late() -> None:
 
 def test_an_old_batch_without_its_ack_is_late() -> None:
     peer = a_peer()
-    peer.sending(a_batch(1), 1.0)
-    peer.sending(a_batch(2), 5.0)
+    peer.sending(a_batch(1), 1.0, 0)
+    peer.sending(a_batch(2), 5.0, 0)
     peer.heard_s = 12.0
     assert not peer.is_late(11.0)
     assert peer.is_late(11.1)

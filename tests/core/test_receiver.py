@@ -96,7 +96,7 @@ class End:
         flagged: bool = False,
     ) -> list[Message]:
         carried = [Carried(record, flagged, (Hop("edge-1", 5),)) for record in records]
-        bundle = Bundle(session(number), sender, receiver, carried)
+        bundle = Bundle(session(number), sender, receiver, 1, carried)
         return self.do(self.receiver.received(bundle, self.seen, self.now))
 
     def commit(self) -> list[Message]:
@@ -333,14 +333,14 @@ def test_acks_fit_their_messages() -> None:
     assert all(decode(encode(ack)) == ack for ack in acks)
 
 
-def test_a_damaged_record_is_rejected_by_its_id_and_the_rest_is_taken() -> None:
+def test_a_damaged_record_is_rejected_by_its_place_and_the_rest_is_taken() -> None:
     end = End()
     end.hello()
     damaged = bytearray(a_record(2))
     damaged[-1] ^= 1
     (rejection,) = end.bundle([a_record(1), bytes(damaged), a_record(3)])
     assert isinstance(rejection, Reject)
-    assert rejection.ids == ids(2)
+    assert (rejection.bundle, rejection.place) == (1, 1)
     assert "checksum" in rejection.reason
     assert "checksum" in end.receiver.senders["edge-1"].error
     assert [batch.id.seq for batch in end.writing] == [1, 3]
@@ -348,12 +348,12 @@ def test_a_damaged_record_is_rejected_by_its_id_and_the_rest_is_taken() -> None:
 
 
 @pytest.mark.parametrize("record", [b"", b"\xff" * 20, a_record(1)[:10]])
-def test_what_has_no_id_cannot_be_rejected_by_it(record: bytes) -> None:
+def test_what_cannot_be_read_at_all_is_rejected_too(record: bytes) -> None:
     end = End()
     end.hello()
-    assert end.bundle([record, a_record(2)]) == []
-    assert end.receiver.rejected == 1
-    assert end.receiver.senders["edge-1"].error
+    (rejection,) = end.bundle([record, a_record(2)])
+    assert isinstance(rejection, Reject)
+    assert rejection.place == 0
     assert [batch.id.seq for batch in end.writing] == [2]
 
 

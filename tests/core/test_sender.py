@@ -249,7 +249,17 @@ def test_peers_must_write_to_one_store() -> None:
     # What a refused peer said of other outputs binds nobody.
     group.welcome("c", stores={"sink/hdfs": "one", "archive/new": "four"})
     assert group.state("c") is PeerState.UP
-    assert group.sender.stores == {"sink/hdfs": "one", "archive/new": "four"}
+    assert group.sender.stores() == {"sink/hdfs": "one", "archive/new": "four"}
+
+
+def test_a_store_that_no_peer_in_session_has_is_forgotten() -> None:
+    group = Group("a")
+    group.welcome("a", stores={"sink/hdfs": "one"})
+    group.do(group.sender.lost("a", group.now))
+    assert group.sender.stores() == {}
+    group.wait(1.0)
+    group.welcome("a", stores={"sink/hdfs": "moved"})
+    assert group.sender.stores() == {"sink/hdfs": "moved"}
 
 
 # -- flow ----------------------------------------------------------------------------------------
@@ -329,7 +339,7 @@ def test_a_bundle_of_small_batches_is_one_that_can_be_read(hops: tuple[Hop, ...]
     assert 2 <= len(bundles) <= 7
     for bundle in bundles:
         carried = [Carried(b"x", True, hops)] * len(bundle)
-        frame = encode_bundle(Bundle(b"s" * 8, b"a" * 16, b"b" * 16, carried))
+        frame = encode_bundle(Bundle(b"s" * 8, b"a" * 16, b"b" * 16, 1, carried))
         assert len(decode_bundle(frame).carried) == len(bundle) <= BUNDLE_BATCHES_MAX
 
 
@@ -588,13 +598,32 @@ def test_acks_of_what_is_not_here_are_nothing() -> None:
 def test_what_is_rejected_is_dead_with_its_reason() -> None:
     group = up()
     group.offer(1)
-    group.hear("b", Reject(group.session("b"), ids(1), "not yours to reject"))
+    group.hear("b", Reject(group.session("b"), 1, 0, "not yours to reject"))
+    group.hear("a", Reject(b"old sess", 1, 0, "of an old session"))
+    group.hear("a", Reject(group.session("a"), 1, 1, "no such place"))
+    group.hear("a", Reject(group.session("a"), 2, 0, "no such bundle"))
     assert group.dead == []
-    group.hear("a", Reject(b"old sess", ids(1), "of an old session"))
-    assert group.dead == []
-    group.hear("a", Reject(group.session("a"), ids(1, 9), "checksum"))
+    group.hear("a", Reject(group.session("a"), 1, 0, "checksum"))
     assert group.dead == [(1, "rejected by a: checksum")]
     assert group.sender.outstanding() == 0
+
+
+def test_places_move_up_where_a_record_could_not_leave() -> None:
+    group = up("a")
+    group.offer(1, 2, 3)
+    assert group.sent["a"] == [[1, 2, 3]]
+    (second,) = batches(2)
+    group.do(group.sender.unreadable(second, "damaged"))
+    group.hear("a", Reject(group.session("a"), 1, 1, "checksum"))
+    assert group.dead == [(2, "damaged"), (3, "rejected by a: checksum")]
+    assert group.sender.outstanding() == 1
+
+
+def test_a_peer_that_takes_no_message_of_ours_is_refused() -> None:
+    group = Group("a")
+    group.welcome("a", most=1000)
+    assert group.state("a") is PeerState.DOWN
+    assert "too short" in group.sender.peers["a"].error
 
 
 # -- time ----------------------------------------------------------------------------------------

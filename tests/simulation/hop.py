@@ -199,7 +199,9 @@ class SenderNode:
             carried = [
                 Carried(self.disk.queue[p.position][1], p.flagged, p.hops) for p in sending.batches
             ]
-            bundle = Bundle(sending.session, self.disk.channel, sending.receiver, carried)
+            bundle = Bundle(
+                sending.session, self.disk.channel, sending.receiver, sending.number, carried
+            )
             frame = encode_bundle(bundle)
             node = world.receivers[sending.peer]
             world.carry(partial(node.bundle, frame))

@@ -294,7 +294,7 @@ async def test_a_malformed_bundle_costs_a_count(hop: Hop, parts: list[bytes]) ->
 async def test_a_bundle_of_no_session_is_discarded(hop: Hop) -> None:
     receiver, sender = await hop.receiver(), await hop.sender()
     bundle = Bundle(
-        b"s" * 8, b"a" * 16, receiver.channel.channel_id, [Carried(a_record(1), False, ())]
+        b"s" * 8, b"a" * 16, receiver.channel.channel_id, 1, [Carried(a_record(1), False, ())]
     )
     hop.stranger().push.send(encode_bundle(bundle))
     await eventually(lambda: receiver.end.status()["discarded"] == 1, "it is counted")
@@ -311,7 +311,7 @@ async def test_a_damaged_record_of_a_session_is_rejected(hop: Hop) -> None:
     good, bad = a_record(1), bytearray(a_record(2))
     bad[-1] ^= 1
     carried = [Carried(bytes(bad), False, ()), Carried(good, False, ())]
-    stranger.push.send(encode_bundle(Bundle(b"s" * 8, b"a" * 16, welcome.channel, carried)))
+    stranger.push.send(encode_bundle(Bundle(b"s" * 8, b"a" * 16, welcome.channel, 1, carried)))
     await eventually(lambda: receiver.seqs() == [1], "the good one is stored")
     assert receiver.end.status()["rejected"] == 1
     await flows(sender, receiver)

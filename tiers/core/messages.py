@@ -7,7 +7,7 @@ Control plane (DEALER <-> ROUTER), one frame each, a msgpack array:
 Data plane (PUSH -> PULL), one frame each, so that the receiver's message limit bounds all of it:
 
     +--------+---------------------------------------------------+----------+----------+--
-    | u32 BE | head: msgpack [session, from, to, [[length,       | record 1 | record 2 | ...
+    | u32 BE | head: msgpack [session, from, to, number, [[length,| record 1 | record 2 | ...
     | length |   flagged, [[agent, stored_ms], ...]], ...]]      |          |          |
     +--------+---------------------------------------------------+----------+----------+--
 
@@ -110,10 +110,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """Batches that the receiver can never take, and why."""
+    """A batch that the receiver can never take, by its place: what cannot be read has no id."""
 
     session: bytes
-    ids: tuple[BatchId, ...]
+    bundle: int  # its number in the session
+    place: int  # of the batch in the bundle, from 0
     reason: str
 
 
@@ -245,6 +246,7 @@ class Bundle:
     session: bytes
     sender: bytes  # channel id
     receiver: bytes  # channel id
+    number: int  # of this bundle in its session, from 1
     carried: Sequence[Carried] = field(default_factory=tuple)
 
 
@@ -254,7 +256,7 @@ def encode_bundle(bundle: Bundle) -> bytes:
         [len(c.record), c.flagged, [tuple(hop) for hop in c.hops[-HOPS_MAX:]]]
         for c in bundle.carried
     ]
-    head = msgpack.packb([bundle.session, bundle.sender, bundle.receiver, index])
+    head = msgpack.packb([bundle.session, bundle.sender, bundle.receiver, bundle.number, index])
     return b"".join((_LENGTH.pack(len(head)), head, *(c.record for c in bundle.carried)))
 
 
@@ -268,8 +270,8 @@ def decode_bundle(frame: Buffer) -> Bundle:
     if length > HEAD_BYTES_MAX or start > len(view):
         raise PeerError(f"bundle's head of {length} bytes does not fit {len(view)}")
     match _unpack(view[_LENGTH.size : start], BUNDLE_BATCHES_MAX):
-        case [bytes(session), bytes(sender), bytes(receiver), list(index)] if (
-            len(session) == 8 and len(sender) == len(receiver) == 16
+        case [bytes(session), bytes(sender), bytes(receiver), int(number), list(index)] if (
+            len(session) == 8 and len(sender) == len(receiver) == 16 and 0 <= number < 2**63
         ):
             pass
         case other:
@@ -283,7 +285,7 @@ def decode_bundle(frame: Buffer) -> Bundle:
         start += size
     if start != len(view):
         raise PeerError("bundle is longer than its head says")
-    return Bundle(session, sender, receiver, carried)
+    return Bundle(session, sender, receiver, number, carried)
 
 
 def _index_item(item: object) -> tuple[int, bool, tuple[Hop, ...]]:

@@ -11,10 +11,10 @@
 ends it, and everything unacked of it becomes ambiguous: the peer may have it or not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from tiers.core.batch import BatchId, Hop
 
@@ -56,6 +56,15 @@ class Pending:
     flagged: bool = False
 
 
+class Sent(NamedTuple):
+    """A batch in flight: when it left, and its place, by which a receiver may reject it."""
+
+    pending: Pending
+    at_s: float
+    bundle: int  # number in the session
+    place: int  # in the bundle
+
+
 @dataclass(frozen=True, slots=True)
 class PeerLimits:
     """Times in seconds, sizes in bytes; from `[delivery]` of the topology."""
@@ -87,7 +96,9 @@ class Peer:
     limit: int = 0  # bytes of records we may send in all in this session
     sent: int = 0  # bytes of records sent in this session
     window: int = 0
-    in_flight: dict[BatchId, tuple[Pending, float]] = field(default_factory=dict)
+    stores: Mapping[str, str] = field(default_factory=dict)  # "tier/output" -> store id, below it
+    bundles: int = 0  # sent in this session
+    in_flight: dict[BatchId, Sent] = field(default_factory=dict)
     in_flight_bytes: int = 0
     ambiguous: dict[BatchId, Pending] = field(default_factory=dict)
     asked_s: float | None = None  # an ASK is out since
@@ -110,7 +121,7 @@ class Peer:
 
     def _retire(self) -> None:
         """The session is over: what it had in flight may be there or not."""
-        self.ambiguous.update((key, pending) for key, (pending, _) in self.in_flight.items())
+        self.ambiguous.update((key, sent.pending) for key, sent in self.in_flight.items())
         self.in_flight.clear()
         self.in_flight_bytes = 0
         self.asked_s = None
@@ -121,7 +132,7 @@ class Peer:
         """A HELLO is about to leave. Waits for the next grow, jittered, up to their limit."""
         assert not self.in_flight, "a session ends before the next begins"
         self.session = session
-        self.limit = self.sent = 0
+        self.limit = self.sent = self.bundles = 0
         self.asked_s = None
         wait = self.retry_s or self.limits.retry_first_s
         self.hello_s = now + wait * (0.5 + jitter())
@@ -148,9 +159,9 @@ class Peer:
             return 0
         return max(0, min(self.limit - self.sent, self.window - self.in_flight_bytes))
 
-    def sending(self, pending: Pending, now: float) -> None:
-        """A batch leaves for this peer."""
-        self.in_flight[pending.id] = (pending, now)
+    def sending(self, pending: Pending, now: float, place: int) -> None:
+        """A batch leaves for this peer, at `place` of its next bundle."""
+        self.in_flight[pending.id] = Sent(pending, now, self.bundles + 1, place)
         self.in_flight_bytes += pending.size
         self.sent += pending.size
 
@@ -163,10 +174,25 @@ class Peer:
     def forget(self, key: BatchId) -> Pending | None:
         """Let go of a batch, wherever it is with this peer."""
         if key in self.in_flight:
-            pending, _ = self.in_flight.pop(key)
+            pending = self.in_flight.pop(key).pending
             self.in_flight_bytes -= pending.size
             return pending
         return self.ambiguous.pop(key, None)
+
+    def skip(self, key: BatchId) -> None:
+        """A batch did not leave with its bundle after all: those behind it moved up."""
+        gone = self.in_flight[key]
+        self.forget(key)
+        for other, sent in self.in_flight.items():
+            if sent.bundle == gone.bundle and sent.place > gone.place:
+                self.in_flight[other] = sent._replace(place=sent.place - 1)
+
+    def at(self, bundle: int, place: int) -> BatchId | None:
+        """Which batch in flight has that place; None where none has."""
+        for key, sent in self.in_flight.items():
+            if (sent.bundle, sent.place) == (bundle, place):
+                return key
+        return None
 
     def is_late(self, now: float) -> bool:
         """Silent, or an ack that should long be here."""
@@ -174,4 +200,4 @@ class Peer:
             return True
         # Insertion order is sending order, so the first is the oldest.
         oldest = next(iter(self.in_flight.values()), None)
-        return oldest is not None and now - oldest[1] > self.limits.ack_timeout_s
+        return oldest is not None and now - oldest.at_s > self.limits.ack_timeout_s

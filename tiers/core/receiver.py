@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from tiers.core.batch import BatchId, Buffer, Envelope, Hop, open_envelope, verify
+from tiers.core.batch import BatchId, Buffer, Envelope, Hop, verify
 from tiers.core.messages import (
     NAME_CHARS_MAX,
     PROTOCOL,
@@ -76,7 +76,6 @@ class Upstream:
     session: bytes
     route: bytes  # where its control messages come from
     heard_s: float
-    draining_said: bool = False
     received: int = 0  # bytes of records in this session
     limit: int = 0  # told
     batches: int = 0  # stored, in all
@@ -238,26 +237,18 @@ class Receiver:
     def _opened(self, sender: Upstream, bundle: Bundle) -> list[Arrived]:
         """The batches of a bundle that can be taken; the others are rejected with the reason."""
         arrived = []
-        for record, flagged, hops in bundle.carried:
+        for place, (record, flagged, hops) in enumerate(bundle.carried):
             sender.received += len(record)
             try:
                 envelope = verify(record)
             except BatchError as error:
-                self._reject(sender, record, str(error))
+                self.rejected += 1
+                sender.error = str(error)
+                reject = Reject(sender.session, bundle.number, place, sender.error)
+                self._effects.say.append((sender.route, reject))
             else:
                 arrived.append(Arrived(envelope.id, record, envelope, flagged, hops))
         return arrived
-
-    def _reject(self, sender: Upstream, record: Buffer, reason: str) -> None:
-        self.rejected += 1
-        sender.error = reason
-        try:
-            ids = (open_envelope(record).id,)
-        except BatchError:
-            # Without an id the sender cannot be told which; it will find the damage itself when
-            # it reads the batch again after the ack is late.
-            return
-        self._effects.say.append((sender.route, Reject(sender.session, ids, reason)))
 
     def stored(
         self, ids: Iterable[BatchId], seen: Callable[[Iterable[BatchId]], set[BatchId]]
@@ -326,6 +317,8 @@ class Receiver:
         return self._done()
 
     def _share(self) -> int:
+        # Of all the room, also what was promised to others: credit is never taken back, and idle
+        # senders that hold it must not starve the rest. Who overshoots waits in TCP.
         return min(self.limits.window_bytes_max, self._free // max(1, len(self.senders)))
 
     def _grant(self, sender: Upstream) -> int:

@@ -49,6 +49,7 @@ class Sending:
     peer: str
     session: bytes
     receiver: bytes  # the peer's channel id
+    number: int  # of the bundle in its session
     batches: tuple[Pending, ...]
 
 
@@ -91,7 +92,6 @@ class Sender:
         self.limits = limits
         self.bundle_bytes = bundle_bytes
         self.peers: dict[str, Peer] = {}
-        self.stores: dict[str, str] = {}  # "tier/output" -> store id, as peers said
         self.flagged = 0  # batches flagged since the start
         self._mark = mark  # durable
         self._mark_asked = mark
@@ -155,8 +155,13 @@ class Sender:
         return self._flow(now)
 
     def unreadable(self, pending: Pending, reason: str) -> Effects:
-        """The record of a batch could not be read: to the dead letters."""
-        self._drop(pending.id)
+        """The record of a batch could not be read when its bundle left: to the dead letters."""
+        peer = self._where.get(pending.id)
+        if peer is not None and pending.id in peer.in_flight:
+            peer.skip(pending.id)
+            del self._where[pending.id]
+        else:
+            self._drop(pending.id)
         self._effects.dead.append((pending.position, reason))
         return self._done()
 
@@ -220,11 +225,9 @@ class Sender:
                 peer.limit = max(peer.limit, message.limit)
             case Answer() if current and peer.in_session:
                 self._answer(peer, message)
-            case Reject() if current:
-                for key in message.ids:
-                    if self._where.get(key) is peer:
-                        reason = f"rejected by {name}: {message.reason}"
-                        self._effects.dead.append((self._drop(key).position, reason))
+            case Reject() if current and (key := peer.at(message.bundle, message.place)):
+                reason = f"rejected by {name}: {message.reason}"
+                self._effects.dead.append((self._drop(key).position, reason))
             case Goodbye() if current:
                 peer.move("goodbye", now)
             case _:
@@ -245,15 +248,11 @@ class Sender:
             self._effects.release.append(pending.position)
 
     def _welcome(self, peer: Peer, message: Welcome, now: float) -> None:
-        for output, store in message.stores.items():
-            if self.stores.get(output, store) != store:
-                peer.move("refused", now)
-                peer.error = (
-                    f"writes {output} to store {store}, other peers to {self.stores[output]}: "
-                    "all agents of a tier must write an output to the same store"
-                )
-                return
-        self.stores |= message.stores
+        if why := self._unfit(peer, message):
+            peer.move("refused", now)
+            peer.error = why
+            return
+        peer.stores = message.stores
         other_channel = peer.channel not in (b"", message.channel)
         peer.channel = message.channel
         peer.limit = message.limit
@@ -265,6 +264,27 @@ class Sender:
             self._requeue(peer.ambiguous.values(), flagged=True)
             peer.ambiguous.clear()
         self._ask(peer, now)
+
+    def _unfit(self, peer: Peer, message: Welcome) -> str:
+        """Why a peer that would take our batches must not have them; empty when it may."""
+        if message.message_size_max <= HEAD_BYTES_MAX:
+            return f"takes messages of at most {message.message_size_max} bytes: too short for ours"
+        stores = self.stores(besides=peer)
+        for output, store in message.stores.items():
+            if stores.get(output, store) != store:
+                return (
+                    f"writes {output} to store {store}, other peers to {stores[output]}: "
+                    "all agents of a tier must write an output to the same store"
+                )
+        return ""
+
+    def stores(self, besides: Peer | None = None) -> dict[str, str]:
+        """Store ids below this output ("tier/output" -> id), as the peers in session said."""
+        told: dict[str, str] = {}
+        for peer in self.peers.values():
+            if peer.in_session and peer is not besides:
+                told |= peer.stores
+        return told
 
     def _ask(self, peer: Peer, now: float) -> None:
         if not peer.ambiguous:
@@ -342,7 +362,8 @@ class Sender:
                 break
             batches = tuple(self._fill(peer, now))
             if batches:
-                sending = Sending(peer.name, peer.session, peer.channel, batches)
+                peer.bundles += 1
+                sending = Sending(peer.name, peer.session, peer.channel, peer.bundles, batches)
                 self._effects.send.append(sending)
         return self._done()
 
@@ -383,7 +404,7 @@ class Sender:
                 return
             self._queue.popleft()
             self._where[pending.id] = peer
-            peer.sending(pending, now)
+            peer.sending(pending, now, count)
             size, head, count = size + pending.size, head + index, count + 1
             yield pending
 

@@ -233,7 +233,8 @@ class SenderGroup:
             self.bytes_out += len(record)
         if carried:
             me = self.sender.me
-            frame = encode_bundle(Bundle(sending.session, me.channel, sending.receiver, carried))
+            bundle = Bundle(sending.session, me.channel, sending.receiver, sending.number, carried)
+            frame = encode_bundle(bundle)
             if wires is None or not wires.push.send(frame):
                 self._perform(self.sender.lost(sending.peer, time.monotonic()))
         for pending, reason in later:
