@@ -152,7 +152,8 @@ class SourceIntake:
         return receipt
 
     def has_room(self) -> bool:
-        return self._channel.free_bytes() > 0 and self._under_way < UNDER_WAY_BYTES_MAX
+        # What is under way is not all known to the channel yet.
+        return self._under_way < min(UNDER_WAY_BYTES_MAX, self._channel.free_bytes())
 
     def count(self, counter: str, by: int = 1) -> None:
         self.counters[counter] += by

@@ -223,3 +223,15 @@ def test_the_lock_file_has_no_holes(tmp_path: Path) -> None:
     lock = (tmp_path / "lock.mdb").stat()
     assert lock.st_blocks * 512 >= lock.st_size >= 126 * 64
     one.close()
+
+
+def test_what_comes_on_earlier_credit_is_taken_up_to_the_size_itself() -> None:
+    room = Room(1000, high=0.8, low=0.6, free_floor_bytes=500)
+    plenty = 10_000
+    assert room.free_bytes(Sizes(850, 1000, plenty, 0)) == 0
+    assert not room.overfull(Sizes(850, 1000, plenty, 100))
+    assert room.overfull(Sizes(850, 1000, plenty, 150))
+    # At the disk's floor: what is on its way would go below it.
+    assert room.free_bytes(Sizes(700, 700, 500, 0)) == 0
+    assert not room.overfull(Sizes(700, 700, 500, 0))
+    assert room.overfull(Sizes(700, 700, 500, 1))

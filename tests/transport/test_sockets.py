@@ -1,6 +1,7 @@
 """The door to pyzmq: errors in our words, nothing stalls, nothing is sent after the end."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -123,3 +124,21 @@ async def test_a_callback_may_close_its_socket(context: Context) -> None:
     await asyncio.sleep(0)
     assert heard == [b"one"]
     push.close()
+
+
+async def test_a_paused_socket_receives_nothing_and_spins_nobody(context: Context) -> None:
+    address, heard = a_free_address().data, list[bytes]()
+    pull = Socket(context, zmq.PULL, {}, lambda parts: texts(heard, parts))
+    pull.bind(address)
+    pull.pause(True)
+    push = context.socket(zmq.PUSH)
+    push.connect(address)
+    push.send(b"one")
+    begun_s = time.process_time()
+    with pytest.raises(AssertionError):
+        await eventually(lambda: heard, "nothing is heard", deadline_s=0.3)
+    assert time.process_time() - begun_s < 0.25  # of 0.3 s: a loop that spins takes all of it
+    pull.pause(False)
+    await eventually(lambda: heard == [b"one"], "it is heard at last")
+    push.close(0)
+    pull.close()

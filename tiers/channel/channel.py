@@ -207,6 +207,13 @@ class Channel(Reader):
             return 0
         return self._room.free_bytes(self._sizes())
 
+    def overfull(self) -> bool:
+        """Whether not even what was promised earlier can be taken now: commits fail, the size
+        is reached, or the disk is below its floor. Who still brings puts has to wait."""
+        if self._now.trouble or self._failed is not None:
+            return True
+        return self._room.overfull(self._sizes())
+
     def _sizes(self) -> Sizes:
         now = self._now
         return Sizes(now.used_bytes, now.file_bytes, now.disk_free_bytes, self._pending_bytes)

@@ -44,6 +44,12 @@ class Room:
             self.full = True
         return 0
 
+    def overfull(self, sizes: Sizes) -> bool:
+        """Whether even what comes on credit given before is too much: beyond the size itself,
+        or into what the disk should keep free."""
+        filled = sizes.used + sizes.pending
+        return filled >= self.size_bytes_max or (self.full and self._on_disk(sizes) < 0)
+
     def at_floor(self, sizes: Sizes) -> bool:
         """Whether it is the disk that keeps puts from going on."""
         return self.full and sizes.disk_free <= self.free_floor_bytes

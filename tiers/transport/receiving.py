@@ -78,6 +78,7 @@ class ReceiverEnd:
 
     def _tick(self) -> None:
         self.receiver.stores = self._stores()
+        self._pull.pause(self._channel.overfull())
         self._perform(self.receiver.tick(self._channel.free_bytes(), time.monotonic()))
 
     def _control(self, parts: list[zmq.Frame]) -> None:
@@ -134,6 +135,7 @@ class ReceiverEnd:
         events = sum(batch.envelope.count for batch in arrived)
         size = sum(len(batch.record) for batch in arrived)
         done = self._channel.submit(Change(puts=puts))
+        self._pull.pause(self._channel.overfull())
 
         def stored(future: "asyncio.Future[tuple[int, ...]]") -> None:
             if not future.cancelled() and future.exception() is None:

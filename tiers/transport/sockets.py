@@ -52,6 +52,7 @@ class Socket:
         self._socket = context.socket(kind)
         self._receive = receive
         self._closed = False
+        self._paused = False
         self._again = False
         self._socket.setsockopt(zmq.LINGER, 0)
         for option, value in options.items():
@@ -94,6 +95,21 @@ class Socket:
             self._wake()
         return True
 
+    def pause(self, paused: bool) -> None:
+        """While paused nothing is received: it waits in ZeroMQ, then in TCP, then at the peer."""
+        if paused == self._paused or self._closed or self._receive is None:
+            return
+        self._paused = paused
+        if paused:
+            # Its descriptor stays readable while nobody reads: the loop would spin.
+            self._loop.remove_reader(self._socket.FD)
+        else:
+            self._loop.add_reader(self._socket.FD, self._readable)
+            self._wake()
+
+    def _is_reading(self) -> bool:
+        return not (self._closed or self._paused)
+
     def _wake(self) -> None:
         if self._receive is not None and not self._again and not self._closed:
             self._again = True
@@ -101,7 +117,7 @@ class Socket:
 
     def _readable(self) -> None:
         self._again = False
-        if self._closed or self._receive is None:
+        if not self._is_reading() or self._receive is None:
             return
         for _ in range(DRAIN_MAX):
             try:
@@ -113,7 +129,7 @@ class Socket:
             except BaseException:
                 self._wake()  # our own mistake, told by the loop; what else is there still comes
                 raise
-            if self._socket.closed:
+            if not self._is_reading():
                 return
         self._wake()
 
@@ -135,6 +151,6 @@ class Socket:
             monitor, self._monitor = self._monitor, None
             self._socket.disable_monitor()
             monitor.close(0)
-        if self._receive is not None:
+        if self._receive is not None and not self._paused:
             self._loop.remove_reader(self._socket.FD)
         self._socket.close(0)
