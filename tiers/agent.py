@@ -36,6 +36,7 @@ from tiers.transport.receiving import ReceiverEnd
 from tiers.transport.sending import SenderGroup
 
 log = logging.getLogger("tiers")
+INTERRUPTED: Final = 3  # exit status of an agent that was stopped before it had drained
 WATCH_S: Final = 0.05  # how often the way to an empty channel is looked at
 
 
@@ -81,6 +82,7 @@ class Agent:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._leave = asyncio.Event()  # drain or stop: `_stop_wanted` tells which
         self._stop_wanted = False
+        self._draining = False  # was told to, whatever came of it
         self._errors: dict[str, str] = {}  # by part
 
     # -- life --------------------------------------------------------------------------------
@@ -104,6 +106,8 @@ class Agent:
                 self.receiver.close()
             await self.channel.close()
             self._context.destroy(linger=0)
+        if self._draining and self.state != "drained":
+            return INTERRUPTED
         return 1 if self.state == "drained" and self.channel.stats().dead else 0
 
     async def _serve(self) -> None:
@@ -193,6 +197,7 @@ class Agent:
         """Begin to drain. Fine to be called again."""
         if self.state in ("starting", "running"):
             self.state = "draining"
+            self._draining = True
             log.info("draining")
             self._leave.set()
 

@@ -4,9 +4,12 @@ import asyncio
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+
+from tiers.errors import TiersError
 
 
 @click.command(name="agent")
@@ -20,6 +23,10 @@ def command(topology: Path, name: str, data: Path | None, drain: bool) -> None:
     \b
     SIGTERM  stop: what is not handed on stays on disk (exit status 0)
     SIGHUP   read the topology file again (it is also watched)
+
+    \b
+    Exit status of an agent that drains: 0 drained, 1 drained but for dead
+    letters, 3 stopped before it had drained.
 
     \b
     Example:
@@ -37,7 +44,22 @@ def command(topology: Path, name: str, data: Path | None, drain: bool) -> None:
             agent.drain()
         return await agent.run()
 
-    sys.exit(asyncio.run(run()))
+    try:
+        sys.exit(asyncio.run(run()))
+    except ExceptionGroup as group:
+        # What ends an agent in mid-work (a channel found damaged) is for a person to read.
+        known, unknown = group.split(TiersError)
+        if known is None or unknown is not None:
+            raise
+        raise TiersError("; ".join(dict.fromkeys(map(str, _leaves(known))))) from group
+
+
+def _leaves(group: BaseExceptionGroup[TiersError]) -> Iterator[TiersError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _log_to_stderr(agent: str) -> None:
