@@ -11,14 +11,23 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.sinks.parts import MemoryStore, unavailable
-from tiers.audit import Holding, OriginAccount, accounts, audit, holding_of, read_store
+from tiers.audit import (
+    Holding,
+    OriginAccount,
+    Queue,
+    accounts,
+    audit,
+    counting,
+    holding_of,
+    read_store,
+)
 from tiers.cli import main
 from tiers.core import layout
 from tiers.core.batch import BatchId
 from tiers.core.manifest import Item, Manifest, encode
 from tiers.core.runs import Runs
 from tiers.observe.status import StatusServer
-from tiers.topology import load
+from tiers.topology import load, parse
 
 DAY = "2026-11-23"
 EDGE, OTHER = b"\x01" * 16, b"\x02" * 16
@@ -31,19 +40,16 @@ def a_manifest(
     return Manifest("s.o.1", file_id, DAY, f"file-{file_id}.log", "none", 100, items)
 
 
-def edge(next_seq: int = 6, **more: Any) -> Holding:
-    return Holding("edge-1", "edge", EDGE.hex(), next_seq, **{"held": {}, "dead": {}, **more})
+def edge(next_seq: int = 6, **outputs: Queue) -> Holding:
+    return Holding("edge-1", "edge", EDGE.hex(), next_seq, outputs)
 
 
-def sink(held: Runs | None = None, dead: Runs | None = None) -> Holding:
-    return Holding(
-        "sink-1",
-        "sink",
-        "ff" * 16,
-        1,
-        {EDGE.hex(): held} if held else {},
-        {EDGE.hex(): dead} if dead else {},
-    )
+def sink(held: Runs | None = None, dead: Runs | None = None, output: str = "s") -> Holding:
+    return Holding("sink-1", "sink", "ff" * 16, 1, {output: queue(held, dead)})
+
+
+def queue(held: Runs | None = None, dead: Runs | None = None, origin: bytes = EDGE) -> Queue:
+    return Queue({origin.hex(): held} if held else {}, {origin.hex(): dead} if dead else {})
 
 
 def only(found: list[OriginAccount]) -> OriginAccount:
@@ -80,7 +86,7 @@ def test_of_an_agent_that_was_not_asked_gaps_are_known_up_to_what_was_seen() -> 
 
 def test_agents_that_accepted_nothing_have_no_account() -> None:
     assert accounts([], [edge(next_seq=1), sink()]) == []
-    assert [one.agent for one in accounts([], [edge(next_seq=1, dead={OTHER.hex(): [[1, 1]]})])]
+    assert accounts([], [edge(next_seq=1, sink=queue(dead=[[1, 1]], origin=OTHER))])
 
 
 @pytest.mark.parametrize(
@@ -102,6 +108,11 @@ def test_doubles(flags: Sequence[bool], doubles: int, flagged: int) -> None:
     assert double.files == tuple(file.path for file in files)
 
 
+STRANGE: list[Any] = [
+    *([], {"y": 3}, {"y": [3]}, {"y": "ab"}, {"y": [["a", "b"]]}, {"y": [[2, 1]]}, {"y": [[0, 1]]})
+]
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -109,12 +120,93 @@ def test_doubles(flags: Sequence[bool], doubles: int, flagged: int) -> None:
         {},
         {"channel": {"id": "x"}},
         {"channel": {"id": "x"}, "audit": []},
-        {"channel": {"id": "x"}, "audit": {"origins": {"x": {"next_seq": "z"}}, "dead": {}}},
-        {"channel": {"id": "x"}, "audit": {"origins": {"x": {"held": [3]}}, "dead": {}}},
+        {"channel": {"id": "x"}, "audit": {"next_seq": {}, "outputs": {}}},
+        {"channel": {"id": "x"}, "audit": {"next_seq": {"x": "z"}, "outputs": {}}},
+        {"channel": {"id": "x"}, "audit": {"next_seq": {"x": 0}, "outputs": {}}},
+        {"channel": {"id": "x"}, "audit": {"next_seq": {"x": 1}, "outputs": []}},
+        {"channel": {"id": "x"}, "audit": {"next_seq": {"x": 1}, "outputs": {"o": {"held": {}}}}},
+        *(
+            {
+                "channel": {"id": "x"},
+                "audit": {"next_seq": {"x": 1}, "outputs": {"o": {"held": held, "dead": {}}}},
+            }
+            for held in STRANGE
+        ),
     ],
 )
 def test_a_strange_answer_is_no_answer(answer: Any) -> None:
-    assert isinstance(holding_of("edge-1", "edge", answer), str)
+    told = holding_of("edge-1", "edge", answer)
+    assert isinstance(told, str)
+    assert "malformed" in told or told == answer
+
+
+# --- several outputs -----------------------------------------------------------------------------
+
+FAN_OUT = """
+name = "t"
+[tiers.edge]
+agents = ["edge-1"]
+next = ["relay", "archive"]
+[[tiers.edge.sources]]
+type = "generate"
+[tiers.relay]
+agents = { relay-1 = "127.0.0.1:7300" }
+next = "sink"
+[[tiers.relay.sinks]]
+type = "directory"
+name = "copy"
+root = "/copy"
+[[tiers.relay.sinks]]
+type = "directory"
+name = "sink-too"
+root = "/too"
+[tiers.sink]
+agents = { sink-1 = "127.0.0.1:7310" }
+[[tiers.sink.sinks]]
+type = "directory"
+root = "/out"
+[tiers.archive]
+agents = { archive-1 = "127.0.0.1:7320" }
+[[tiers.archive.sinks]]
+type = "directory"
+root = "/archive"
+"""
+
+
+@pytest.mark.parametrize(
+    ("tier", "output", "wanted"),
+    [
+        ("sink", "directory", {"edge-1": {"relay"}, "relay-1": {"sink"}, "sink-1": {"directory"}}),
+        ("relay", "copy", {"edge-1": {"relay"}, "relay-1": {"copy"}}),
+        ("archive", "directory", {"edge-1": {"archive"}, "archive-1": {"directory"}}),
+    ],
+)
+def test_only_the_queues_that_lead_to_an_output_count(
+    tier: str, output: str, wanted: dict[str, set[str]]
+) -> None:
+    topology = parse(FAN_OUT, "t.toml", {})
+    holdings = [
+        Holding(
+            agent,
+            name,
+            agent,
+            1,
+            {o: queue([[1, 1]]) for o in (*topology.tiers[name].outputs, "gone")},
+        )
+        for name in topology.order()
+        for agent in topology.tiers[name].agents
+    ]
+    counted = counting(topology, tier, output, holdings)
+    assert {holding.agent: {*holding.outputs} for holding in counted} == wanted
+
+
+def test_a_batch_that_waits_for_one_output_is_missing_at_the_other() -> None:
+    holding = edge(3, relay=queue([[1, 1]]), archive=queue(dead=[[2, 2]]))
+    relay, archive = (
+        only(accounts([], [holding.towards([output])])) for output in ("relay", "archive")
+    )
+    assert (relay.held, relay.dead, relay.gaps) == ({"edge-1": [[1, 1]]}, {}, [[2, 2]])
+    assert (archive.held, archive.dead, archive.gaps) == ({}, {"edge-1": [[2, 2]]}, [[1, 1]])
 
 
 # --- stores ------------------------------------------------------------------------------------
@@ -220,11 +312,14 @@ def answer(name: str, channel_id: bytes, told: dict[str, Any]) -> tuple[Any, Any
 
 
 @asynccontextmanager
-async def agents(tmp_path: Path, held: Runs) -> AsyncIterator[None]:
+async def agents(tmp_path: Path, held: Runs, orphans: Runs | None = None) -> AsyncIterator[None]:
     """An edge that accepted five batches, and a sink that holds some."""
+    nothing: dict[str, Any] = {"held": {}, "dead": {}}
+    holding = {"held": {EDGE.hex(): held} if held else {}, "dead": {}}
+    gone = {"gone": {"held": {EDGE.hex(): orphans}, "dead": {}}} if orphans else {}
     told: dict[str, tuple[bytes, dict[str, Any]]] = {
-        "edge-1": (EDGE, {"origins": {EDGE.hex(): {"next_seq": 6, "held": []}}, "dead": {}}),
-        "sink-1": (OTHER, {"origins": {EDGE.hex(): {"held": held}}, "dead": {}}),
+        "edge-1": (EDGE, {"next_seq": {EDGE.hex(): 6}, "outputs": {"sink": nothing, **gone}}),
+        "sink-1": (OTHER, {"next_seq": {OTHER.hex(): 1}, "outputs": {"directory": holding}}),
     }
     async with AsyncExitStack() as stack:
         for name, (channel_id, origins) in told.items():
@@ -273,6 +368,22 @@ async def test_a_gap_and_a_double_are_failures(file: Path, tmp_path: Path) -> No
     assert "GAP of 2 batches: 3-4" in shown.output
     assert "DOUBLE: batch 2, 10 events, in file-1.log and file-2.log" in shown.output
     assert "flagged double: batch 1" in shown.output
+
+
+async def test_what_waits_for_an_output_that_is_gone_is_listed_and_explains_no_gap(
+    file: Path, tmp_path: Path
+) -> None:
+    publish(tmp_path, a_manifest([1, 2, 3], 1))
+    async with agents(tmp_path, held=[[4, 4]], orphans=[[4, 5]]):
+        told = await run("audit", file, "--json")
+        shown = await run("audit", file)
+    assert told.exit_code == shown.exit_code == 1
+    report = json.loads(told.output)
+    waiting = {"agent": "edge-1", "output": "gone", "held": {EDGE.hex(): [[4, 5]]}, "dead": {}}
+    assert report["orphans"] == [waiting]
+    assert report["outputs"][0]["origins"][0]["gaps"] == [[5, 5]]
+    assert "ORPHANS at edge-1 for output 'gone', which the topology no longer has" in shown.output
+    assert "waiting of 0101010101010101: 4-5" in shown.output
 
 
 async def test_flagged_doubles_alone_do_not_fail_it(file: Path, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ class Agent:
         self._leave = asyncio.Event()  # drain or stop: `_stop_wanted` tells which
         self._stop_wanted = False
         self._draining = False  # was told to, whatever came of it
+        self._leftovers = False  # drained, but not of everything
         self._errors: dict[str, str] = {}  # by part
 
     # -- life --------------------------------------------------------------------------------
@@ -108,7 +109,7 @@ class Agent:
             self._context.destroy(linger=0)
         if self._draining and self.state != "drained":
             return INTERRUPTED
-        return 1 if self.state == "drained" and self.channel.stats().dead else 0
+        return 1 if self._leftovers else 0
 
     async def _serve(self) -> None:
         address = self.topology.status_address(self.name)
@@ -156,6 +157,7 @@ class Agent:
         while not self._stop_wanted:
             if all(task.done() for task in reading) and self._settled() and self._is_empty():
                 self.state = "drained"
+                self._leftovers = self._has_leftovers()
                 log.info("drained")
                 return
             await asyncio.sleep(WATCH_S)
@@ -164,7 +166,14 @@ class Agent:
         return self.receiver is None or self.receiver.settled()
 
     def _is_empty(self) -> bool:
-        return all(queue.batches == 0 for queue in self.channel.stats().queues.values())
+        queues = self.channel.stats().queues
+        return all(queues[name].batches == 0 for name in self.topology.outputs(self.name))
+
+    def _has_leftovers(self) -> bool:
+        """Dead letters, or batches for an output that the topology no longer has. They do not
+        hold up a drain, since they may be here for ever, but somebody should look."""
+        stats = self.channel.stats()
+        return bool(stats.dead) or any(queue.batches for queue in stats.queues.values())
 
     async def _stop(
         self, reading: list["asyncio.Task[None]"], work: list["asyncio.Task[None]"]
@@ -253,8 +262,8 @@ class Agent:
         """Batches that wait for an output that the topology no longer has stay where they are."""
         for name, queue in self.channel.stats().queues.items():
             if name not in outputs:
-                self._trouble("channel")(
-                    f"{queue.batches} batches ({queue.events} events) wait for output {name!r}, "
+                self._trouble(name)(
+                    f"{queue.batches} batches ({queue.events} events) wait for this output, "
                     "which the topology no longer has: put it back until they are delivered"
                 )
 

@@ -1,15 +1,19 @@
 """Proof of delivery: what was accepted, where it is, and whether any of it was published twice.
 
-Each output (a store) has its own account. Agents are asked first, upstream ones before those that
-they send to, and the stores are read last: a batch only ever moves that way, so one that moves
-meanwhile is seen twice rather than never. In a store manifests are listed before tmp, and tmp
-before void: a file with a manifest that is in neither of the two is published for good.
+Each output that is a store has its own account: of its tier's channels only the queue of that
+output counts there, of those upstream only the queues that lead to its tier. A batch that waits
+for one store is no excuse for its absence from another.
+
+Agents are asked first, upstream ones before those that they send to, and the stores are read
+last: a batch only ever moves that way, so one that moves meanwhile is seen twice rather than
+never. In a store manifests are listed before tmp, and tmp before void: a file with a manifest
+that is in neither of the two is published for good.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,15 +44,47 @@ class Shelf:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """What one output of one agent holds, by origin (hex)."""
+
+    held: Mapping[str, Runs] = field(default_factory=dict)
+    dead: Mapping[str, Runs] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Holding:
-    """What one agent's channel holds, by origin (hex)."""
+    """What one agent's channel holds, by output."""
 
     agent: str
     tier: str
     channel_id: str
     next_seq: int  # of its own batches
-    held: Mapping[str, Runs]
-    dead: Mapping[str, Runs]
+    outputs: Mapping[str, Queue]
+
+    def towards(self, outputs: Collection[str]) -> "Holding":
+        """The same agent as if it had these outputs alone."""
+        kept = {name: queue for name, queue in self.outputs.items() if name in outputs}
+        return replace(self, outputs=kept)
+
+    def held(self, origin: str) -> Runs:
+        return runs.union(*(queue.held.get(origin, []) for queue in self.outputs.values()))
+
+    def dead(self, origin: str) -> Runs:
+        return runs.union(*(queue.dead.get(origin, []) for queue in self.outputs.values()))
+
+    def origins(self) -> set[str]:
+        """All that it has batches of."""
+        return {o for queue in self.outputs.values() for o in (*queue.held, *queue.dead)}
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """Batches in one agent's channel that wait for an output that the topology no longer has, or
+    are its dead letters. They count nowhere: nobody will deliver them."""
+
+    agent: str
+    output: str
+    queue: Queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +131,7 @@ class Report:
 
     topology: str
     outputs: list[OutputAccount] = field(default_factory=list)
+    orphans: list[Orphan] = field(default_factory=list)
     unasked: dict[str, str] = field(default_factory=dict)  # agent: why
 
     @property
@@ -107,6 +144,7 @@ class Report:
             "ok": self.ok,
             "unasked": self.unasked,
             "outputs": [_output_json(output) for output in self.outputs],
+            "orphans": [_orphan_json(orphan) for orphan in self.orphans],
         }
 
 
@@ -124,15 +162,39 @@ async def audit(topology: Topology, reach: Reach) -> Report:
                 report.unasked[agent] = holding
             else:
                 holdings.append(holding)
+    report.orphans = [orphan for holding in holdings for orphan in _orphans(topology, holding)]
     for name in topology.order():
-        upstream = {name, *topology.reaching(name)}
-        counted = [holding for holding in holdings if holding.tier in upstream]
         for options in topology.tiers[name].sinks:
             shelf = await asyncio.to_thread(_open_and_read, options)
             account = OutputAccount(f"{name}/{options.name}", shelf)
+            counted = counting(topology, name, options.name, holdings)
             account.origins = accounts(shelf.published, counted)
             report.outputs.append(account)
     return report
+
+
+def counting(
+    topology: Topology, tier: str, output: str, holdings: Iterable[Holding]
+) -> list[Holding]:
+    """What of these belongs in the account of `output`, a sink of `tier`."""
+    reaching = topology.reaching(tier)
+    found = []
+    for holding in holdings:
+        if holding.tier == tier:
+            found.append(holding.towards([output]))
+        elif holding.tier in reaching:
+            # There is one route from tier to tier, so this is one output at most.
+            found.append(holding.towards(reaching.intersection(topology.tiers[holding.tier].next)))
+    return found
+
+
+def _orphans(topology: Topology, holding: Holding) -> list[Orphan]:
+    known = topology.tiers[holding.tier].outputs
+    return [
+        Orphan(holding.agent, output, queue)
+        for output, queue in holding.outputs.items()
+        if output not in known and (queue.held or queue.dead)
+    ]
 
 
 def _open_and_read(options: Any) -> Shelf:
@@ -153,17 +215,29 @@ def holding_of(agent: str, tier: str, answer: Answer) -> Holding | str:
     try:
         channel_id = str(answer["channel"]["id"])
         told = answer["audit"]
-        origins = told["origins"]
-        return Holding(
-            agent=agent,
-            tier=tier,
-            channel_id=channel_id,
-            next_seq=int(origins.get(channel_id, {}).get("next_seq", 1)),
-            held={origin: runs.union(of.get("held", [])) for origin, of in origins.items()},
-            dead={origin: runs.union(of) for origin, of in told["dead"].items()},
-        )
+        outputs = {
+            str(name): Queue(_by_origin(queue["held"]), _by_origin(queue["dead"]))
+            for name, queue in told["outputs"].items()
+        }
+        next_seq = int(told["next_seq"][channel_id])
+        if next_seq < 1:
+            raise ValueError(f"next_seq {next_seq}")
+        return Holding(agent, tier, channel_id, next_seq, outputs)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return f"its answer is malformed: {type(error).__name__} {error}"
+
+
+def _by_origin(told: Any) -> dict[str, Runs]:
+    """Raises ValueError, TypeError or AttributeError for anything but runs by origin."""
+    return {str(origin): _runs(of) for origin, of in told.items()}
+
+
+def _runs(told: Any) -> Runs:
+    for first, last in told:
+        # What another process says is compared and counted with: a text or a hole would not do.
+        if not (type(first) is type(last) is int and 0 < first <= last):
+            raise ValueError(f"{first!r} to {last!r} is no run")
+    return runs.union(told)
 
 
 # --- stores ------------------------------------------------------------------------------------
@@ -235,7 +309,7 @@ def accounts(published: Iterable[Manifest], holdings: Iterable[Holding]) -> list
             seqs = copies.setdefault(item.id.origin.hex(), {})
             seqs.setdefault(item.id.seq, []).append((one.path, item.events, item.flagged))
     owners = {holding.channel_id: holding for holding in holdings}
-    known = {origin for holding in holdings for origin in (*holding.held, *holding.dead)}
+    known = {origin for holding in holdings for origin in holding.origins()}
     # An agent that is no origin (it has only passed batches on) has no account.
     busy = {channel_id for channel_id, holding in owners.items() if holding.next_seq > 1}
     found = [
@@ -259,9 +333,9 @@ def _origin_account(
     account.published = runs.runs_of(copies)
     account.events = sum(events for files in copies.values() for _, events, _ in files)
     for holding in holdings:
-        if held := holding.held.get(origin):
+        if held := holding.held(origin):
             account.held[holding.agent] = held
-        if dead := holding.dead.get(origin):
+        if dead := holding.dead(origin):
             account.dead[holding.agent] = dead
     explained = runs.union(account.published, *account.held.values(), *account.dead.values())
     last = max([owner.next_seq - 1 if owner else 0, *(end for _, end in explained)])
@@ -274,6 +348,11 @@ def _origin_account(
         bare = sum(not flagged for _, _, flagged in files)
         (account.flagged_doubles if bare < 2 else account.doubles).append(double)
     return account
+
+
+def _orphan_json(orphan: Orphan) -> dict[str, Any]:
+    held, dead = orphan.queue.held, orphan.queue.dead
+    return {"agent": orphan.agent, "output": orphan.output, "held": held, "dead": dead}
 
 
 def _output_json(output: OutputAccount) -> dict[str, Any]:

@@ -146,9 +146,14 @@ def test_back_off_grows_to_its_bound_and_never_overflows() -> None:
 # --- a plan's record ---------------------------------------------------------------------------
 
 
-@given(st.sets(st.integers(1, 2**40), max_size=50), st.integers(1, layout.FILE_ID_MAX))
-def test_a_plan_is_read_back(positions: set[int], file_id: int) -> None:
-    one = Plan("s", file_id, DAY, "a/b.log", "gzip", (), sorted(positions))
+@given(
+    st.sets(st.integers(1, 2**40), max_size=50),
+    st.integers(1, layout.FILE_ID_MAX),
+    st.integers(0, 2**40),
+    st.integers(0, 2**40),
+)
+def test_a_plan_is_read_back(positions: set[int], file_id: int, events: int, flagged: int) -> None:
+    one = Plan("s", file_id, DAY, "a/b.log", "gzip", (), sorted(positions), events, flagged)
     assert commit.decode_plan(file_id, commit.encode_plan(one)) == one
 
 
@@ -158,7 +163,7 @@ def test_runs_of_positions_are_short() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\xc1", b"\x01", b"\x96\x02\xa1s\xa1d\xa1p\xa1c\x90", b"\xff"]
+    "data", [b"", b"\xc1", b"\x01", b"\x98\x02\xa1s\xa1d\xa1p\xa1c\x00\x00\x90", b"\xff"]
 )
 def test_a_strange_plan_condemns_the_channel(data: bytes) -> None:
     with pytest.raises(ChannelDamaged, match="file 3"):

@@ -21,6 +21,8 @@ from tests.sinks.parts import (
 from tests.waiting import eventually
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel
+from tiers.core import layout
+from tiers.core.commit import Plan, encode_plan
 from tiers.core.manifest import Manifest, decode
 from tiers.errors import ChannelUnavailable, StoreRefused
 from tiers.sinks import file_sink
@@ -119,6 +121,26 @@ async def test_file_ids_are_never_used_again(channel: Channel) -> None:
         async with running(MemorySink(Said(channel), store)):
             await emptied(channel)
     assert [one.file_id for one in manifests(store)] == [1, 2]
+
+
+async def test_a_file_that_was_published_before_a_restart_counts_with_its_events(
+    channel: Channel,
+) -> None:
+    await fill(channel, [b"a\nb\n"])
+    (entry,) = channel.entries(OUTPUT)
+    plan = Plan("s", 7, "2026-11-23", "a.log", "none", (), [entry.position], 2, 1)
+    records = {f"plan/{OUTPUT}/0000000007".encode(): encode_plan(plan)}
+    await channel.submit(Change(records=records))
+    store = MemoryStore()
+    manifest = layout.manifest_path(plan.day, plan.name)
+    store.make_parents(manifest)
+    store.files[manifest] = b"what it says is not read"
+    sink = MemorySink(Said(channel), store)
+    async with running(sink):
+        await emptied(channel)
+    status = sink.status()
+    assert (status["files"], status["batches"]) == (1, 1)
+    assert (status["events_out"], status["flagged"]) == (2, 1)
 
 
 async def test_a_full_channel_hastens_what_is_not_due(

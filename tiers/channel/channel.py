@@ -73,8 +73,11 @@ class Channel(Reader):
         self, opened: Opened, limits: ChannelLimits, outputs: Sequence[str], lock: int
     ) -> None:
         self.channel_id = opened.identity.channel_id
-        names = {name: opened.state.outputs[name].id for name in outputs}
-        super().__init__(opened.environment, names)
+        # What outputs no longer configured still hold can be read, not put to.
+        super().__init__(
+            opened.environment, {name: one.id for name, one in opened.state.outputs.items()}
+        )
+        self._configured = frozenset(outputs)
         self._path = opened.environment.path
         self._limits = limits
         self._lock = lock
@@ -151,7 +154,7 @@ class Channel(Reader):
     def _check(self, change: Change) -> None:
         for put in change.puts:
             assert put.outputs, "a batch that no output waits for"
-            assert all(output in self._outputs for output in put.outputs), put.outputs
+            assert self._configured.issuperset(put.outputs), put.outputs
         for key in change.records:
             assert 0 < len(key) <= RECORD_KEY_BYTES_MAX, key
         for output, *_ in (*change.flags, *change.dead, *change.releases):
@@ -307,7 +310,7 @@ class Channel(Reader):
                 self.oldest_ms(totals.id) if totals.batches else None,
             )
             for name, totals in state.outputs.items()
-            if name in self._outputs or totals.batches
+            if name in self._configured or totals.batches
         }
 
 

@@ -131,6 +131,18 @@ class Reader:
                     found.add(one)
         return found
 
+    def dead_ids(self) -> list[tuple[str, BatchId]]:
+        """Output and batch of every dead letter, by position. Records are not read."""
+        found: list[tuple[str, BatchId]] = []
+        with self._reading() as txn, txn.cursor(self._environment.db["dead"]) as cursor:
+            more = cursor.first()
+            while more:
+                key, stored = cursor.item()
+                letter = unpack_letter(unguard("dead", key, stored))
+                found.append((letter.output, letter.item.id))
+                more = cursor.next()
+        return found
+
     def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
         """Dead letters by position, from the first position greater than `after`, each with its
         record: mind the memory, and ask for few at a time."""
@@ -138,9 +150,12 @@ class Reader:
         database = self._environment.db
         with self._reading() as txn, txn.cursor(database["dead"]) as cursor:
             more = cursor.set_range(POSITION.pack(after + 1))
-            while more and len(found) < limit:
+            while more:
                 key, stored = cursor.item()
                 position, _ = DEAD_KEY.unpack(key)
+                # Letters of one position stay together, since `after` is a position.
+                if len(found) >= limit and position != found[-1].position:
+                    break
                 letter = unpack_letter(unguard("dead", key, stored))
                 item = letter.item
                 record = txn.get(POSITION.pack(position), b"", db=database["batches"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tiers.audit import Double, OriginAccount, OutputAccount, Report, audit
+from tiers.audit import Double, OriginAccount, Orphan, OutputAccount, Report, audit
 from tiers.cli.status import reach
 from tiers.core import runs
 from tiers.topology import load
@@ -29,7 +29,8 @@ def command(topology: Path, data: Path | None, as_json: bool) -> None:
     what was published, what is under way and where, what is in dead letters, what is missing, and
     what is in two published files. Exit status 1 on a gap that nothing explains, on a double, or
     where a manifest cannot be read. (Doubles of batches flagged as such are told apart and do not
-    count: sinks do not settle them yet.)
+    count: sinks do not settle them yet.) Batches that wait for an output which the topology no
+    longer has are listed, and count nowhere.
     """
     loaded = load(topology)
     report = asyncio.run(audit(loaded, reach(loaded, data)))
@@ -45,6 +46,8 @@ def lines(report: Report) -> list[str]:
     shown = []
     for output in report.outputs:
         shown += _output_lines(output, report.unasked)
+    for orphan in report.orphans:
+        shown += _orphan_lines(orphan)
     for agent, reason in report.unasked.items():
         shown.append(f"{agent} could not be asked: {reason}")
     shown.append("nothing missing, nothing doubled" if report.ok else "NOT ALL IS WELL, see above")
@@ -68,6 +71,16 @@ def _output_lines(output: OutputAccount, unasked: dict[str, str]) -> list[str]:
     for origin in output.origins:
         shown += _origin_lines(origin, unasked)
     return shown
+
+
+def _orphan_lines(orphan: Orphan) -> list[str]:
+    where = f"{orphan.agent} for output {orphan.output!r}, which the topology no longer has"
+    words = (("waiting", orphan.queue.held), ("dead letters", orphan.queue.dead))
+    return [
+        f"ORPHANS at {where}: {what} of {origin[:16]}: {runs.show(found)}"
+        for what, origins in words
+        for origin, found in origins.items()
+    ]
 
 
 def _origin_lines(origin: OriginAccount, unasked: dict[str, str]) -> list[str]:

@@ -91,6 +91,8 @@ class Plan:
     codec: str
     refs: Sequence[Ref] = ()  # by position; empty for a plan found after a restart
     positions: Sequence[int] = ()  # of all its batches in the channel's queue
+    events: int = 0  # in all its batches
+    events_flagged: int = 0  # of these in flagged ones
 
     @property
     def name(self) -> str:
@@ -333,7 +335,7 @@ def backoff_s(failures: int, refused: bool, random: float) -> float:
 
 # --- a plan as it rests in the channel --------------------------------------------------------
 #
-#   msgpack [1, sink, day, path, codec, [first, length, first, length, ...]]
+#   msgpack [1, sink, day, path, codec, events, events flagged, [first, length, ...]]
 #
 # under the key "plan/<output>/<file id, 10 digits>": runs of positions, since a bucket's batches
 # mostly follow each other.
@@ -347,7 +349,8 @@ def encode_plan(plan: Plan) -> bytes:
             runs[-1] += 1
         else:
             runs += (position, 1)
-    packed: bytes = msgpack.packb([1, plan.sink, plan.day, plan.path, plan.codec, runs])
+    words = (plan.sink, plan.day, plan.path, plan.codec)
+    packed: bytes = msgpack.packb([1, *words, plan.events, plan.events_flagged, runs])
     return packed
 
 
@@ -355,11 +358,12 @@ def decode_plan(file_id: int, data: bytes) -> Plan:
     """A plan that `encode_plan` made, without refs. ChannelDamaged for any other bytes: the
     channel compares its own checksum, so this is no accident that could be worked around."""
     try:
-        version, sink, day, path, codec, runs = msgpack.unpackb(data)
+        version, sink, day, path, codec, events, flagged, runs = msgpack.unpackb(data)
         if version != 1:
             raise ValueError(f"version {version!r}; this reads 1")
         pairs = zip(runs[::2], runs[1::2], strict=True)
         positions = [p for first, length in pairs for p in range(first, first + length)]
-        return Plan(str(sink), file_id, str(day), str(path), str(codec), (), positions)
+        words = (str(day), str(path), str(codec))
+        return Plan(str(sink), file_id, *words, (), positions, int(events), int(flagged))
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise ChannelDamaged(f"the plan of file {file_id} cannot be read: {error}") from error

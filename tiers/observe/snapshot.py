@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from tiers import __version__
+from tiers.channel.change import QueueStats
 from tiers.channel.channel import Channel
-from tiers.core.batch import open_envelope
-from tiers.core.runs import runs_of
+from tiers.core.runs import Runs, runs_of
 from tiers.errors import BatchError
 
 if TYPE_CHECKING:
@@ -52,40 +53,45 @@ def snapshot(agent: Agent) -> dict[str, Any]:
 
 
 def audit(channel: Channel) -> dict[str, Any]:
-    """Which batch ids are here, as runs by origin. Reads every envelope: not for every look."""
-    held: dict[bytes, set[int]] = {}
-    for output in channel.stats().queues:
-        position = 0
-        while entries := channel.entries(output, position, _PAGE):
-            for entry in entries:
-                position = entry.position
-                try:
-                    key = channel.envelope(position).id
-                except BatchError:
-                    continue  # released meanwhile, or damaged: then its output buries it
-                held.setdefault(key.origin, set()).add(key.seq)
-    dead: dict[bytes, set[int]] = {}
-    position = 0
-    while letters := channel.dead_letters(position, _PAGE):
-        for letter in letters:
-            position = letter.position
-            try:
-                key = open_envelope(letter.record).id
-            except BatchError:
-                continue
-            dead.setdefault(key.origin, set()).add(key.seq)
-    held.setdefault(channel.channel_id, set())
-    own = channel.channel_id
+    """Which batch ids each output holds and has buried, as runs by origin: also of outputs that
+    the topology no longer has. Reads every envelope: not for every look."""
+    # First: a batch stored after this is none that anybody expects to find here.
+    next_seq = channel.stored_seq() + 1
+    held = {output: _held(channel, output) for output in channel.stats().queues}
+    dead: dict[str, _Ids] = {}
+    for output, one in channel.dead_ids():
+        dead.setdefault(output, {}).setdefault(one.origin, set()).add(one.seq)
     return {
-        "origins": {
-            origin.hex(): {
-                "held": runs_of(seqs),
-                **({"next_seq": channel.stored_seq() + 1} if origin == own else {}),
-            }
-            for origin, seqs in held.items()
+        "next_seq": {channel.channel_id.hex(): next_seq},
+        "outputs": {
+            output: {"held": _runs(held.get(output, {})), "dead": _runs(dead.get(output, {}))}
+            for output in {**held, **dead}
         },
-        "dead": {origin.hex(): runs_of(seqs) for origin, seqs in dead.items()},
     }
+
+
+_Ids = dict[bytes, set[int]]  # sequence numbers by origin
+
+
+def _held(channel: Channel, output: str) -> _Ids:
+    held: _Ids = {}
+    position = 0
+    while entries := channel.entries(output, position, _PAGE):
+        for entry in entries:
+            position = entry.position
+            _note(channel, position, held)
+    return held
+
+
+def _note(channel: Channel, position: int, ids: _Ids) -> None:
+    # Released meanwhile, or damaged so badly that nobody can say which batch this was.
+    with contextlib.suppress(BatchError):
+        key = channel.envelope(position).id
+        ids.setdefault(key.origin, set()).add(key.seq)
+
+
+def _runs(ids: _Ids) -> dict[str, Runs]:
+    return {origin.hex(): runs_of(seqs) for origin, seqs in ids.items()}
 
 
 def _is_healthy(
@@ -149,24 +155,25 @@ def _sources(agent: Agent) -> list[dict[str, Any]]:
 
 
 def _outputs(agent: Agent, now_ms: int) -> list[dict[str, Any]]:
+    """Those of the topology, then those that it no longer has and that still hold batches."""
     queues = agent.channel.stats().queues
-    outputs = []
-    for name in agent.topology.outputs(agent.name):
-        queue = queues[name]
-        group = agent.groups.get(name)
-        detail = group.status() if group is not None else agent.sinks[name].status()
-        outputs.append(
-            {
-                "name": name,
-                "kind": "sink" if group is None else "sender",
-                "batches": queue.batches,
-                "events": queue.events,
-                "bytes": queue.size_bytes,
-                "oldest_s": _age_s(queue.oldest_ms, now_ms),
-                "events_out": group.events_out if group else detail.get("events_out", 0),
-                "bytes_out": group.bytes_out if group else detail.get("bytes_out", 0),
-                "error": agent.error_of(name),
-                "detail": detail,
-            }
-        )
-    return outputs
+    names = agent.topology.outputs(agent.name)
+    orphans = [name for name in queues if name not in names]
+    return [_output(agent, name, queues[name], now_ms) for name in (*names, *orphans)]
+
+
+def _output(agent: Agent, name: str, queue: QueueStats, now_ms: int) -> dict[str, Any]:
+    group, sink = agent.groups.get(name), agent.sinks.get(name)
+    detail = group.status() if group else sink.status() if sink else {}
+    return {
+        "name": name,
+        "kind": "sender" if group else "sink" if sink else "orphan",
+        "batches": queue.batches,
+        "events": queue.events,
+        "bytes": queue.size_bytes,
+        "oldest_s": _age_s(queue.oldest_ms, now_ms),
+        "events_out": group.events_out if group else detail.get("events_out", 0),
+        "bytes_out": group.bytes_out if group else detail.get("bytes_out", 0),
+        "error": agent.error_of(name),
+        "detail": detail,
+    }

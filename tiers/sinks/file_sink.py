@@ -196,6 +196,8 @@ class FileSink:
             codec=codec,
             refs=draft.refs,
             positions=[ref.position for ref in draft.refs],
+            events=sum(ref.events for ref in draft.refs),
+            events_flagged=sum(ref.events for ref in draft.refs if ref.flagged),
         )
 
     async def _load(self) -> None:
@@ -364,8 +366,8 @@ class FileSink:
         plan, counts = publication.plan, self._counts
         counts.files += 1
         counts.batches += len(plan.positions)
-        counts.events += sum(ref.events for ref in plan.refs)
-        counts.flagged += sum(ref.events for ref in plan.refs if ref.flagged)
+        counts.events += plan.events
+        counts.flagged += plan.events_flagged
         counts.size_bytes += publication.size_bytes
         counts.last_file = plan.path
 

@@ -1,0 +1,68 @@
+"""What an agent answers an audit: the batch ids that each output of its channel holds."""
+
+from pathlib import Path
+
+from tests.channel.making import arrived, opened, put
+from tests.channel.test_damage import flip
+from tiers.channel.change import Change
+from tiers.observe.snapshot import audit
+
+PEER = b"P" * 16
+
+
+async def test_each_output_answers_for_itself(tmp_path: Path) -> None:
+    async with opened(tmp_path, outputs=["a", "b"]) as channel:
+        own = channel.channel_id.hex()
+        both = ["a", "b"]
+        for _ in range(3):
+            await channel.submit(Change(puts=[put(channel, outputs=both)]))
+        await channel.submit(Change(puts=[arrived(PEER, 9, outputs=both)]))
+        await channel.submit(Change(releases=[("a", 1), ("b", 4)], dead=[("a", 2, "bad")]))
+        assert audit(channel) == {
+            "next_seq": {own: 4},
+            "outputs": {
+                "a": {"held": {own: [[3, 3]], PEER.hex(): [[9, 9]]}, "dead": {own: [[2, 2]]}},
+                "b": {"held": {own: [[1, 3]]}, "dead": {}},
+            },
+        }
+
+
+async def test_an_output_that_is_gone_answers_too(tmp_path: Path) -> None:
+    async with opened(tmp_path, outputs=["a", "b"]) as channel:
+        own = channel.channel_id.hex()
+        await channel.submit(Change(puts=[put(channel, outputs=["a", "b"])]))
+        await channel.submit(Change(puts=[put(channel, outputs=["a", "b"])]))
+        await channel.submit(Change(dead=[("b", 2, "bad")]))
+    async with opened(tmp_path, outputs=["a"]) as channel:
+        told = audit(channel)["outputs"]
+        assert told["b"] == {"held": {own: [[1, 1]]}, "dead": {own: [[2, 2]]}}
+        assert told["a"] == {"held": {own: [[1, 2]]}, "dead": {}}
+        await channel.submit(Change(releases=[("a", 1), ("a", 2)]))
+    async with opened(tmp_path, outputs=["b"]) as channel:
+        assert set(audit(channel)["outputs"]) == {"b"}
+
+
+async def test_a_dead_letter_with_a_damaged_body_is_known_by_its_id(tmp_path: Path) -> None:
+    async with opened(tmp_path) as channel:
+        own = channel.channel_id.hex()
+        await channel.submit(Change(puts=[put(channel, b"BODY-ONE" * 500)]))
+    flip(tmp_path / "channel" / "data.mdb", b"BODY-ONE")
+    async with opened(tmp_path) as channel:
+        await channel.submit(Change(dead=[("out", 1, "body damaged")]))
+        assert audit(channel)["outputs"] == {"out": {"held": {}, "dead": {own: [[1, 1]]}}}
+
+
+async def test_letters_of_one_batch_are_never_split_over_two_looks(tmp_path: Path) -> None:
+    outputs = ["a", "b", "c"]
+    async with opened(tmp_path, outputs=outputs) as channel:
+        for _ in range(2):
+            await channel.submit(Change(puts=[put(channel, outputs=outputs)]))
+        await channel.submit(Change(dead=[(o, n, "bad") for n in (1, 2) for o in outputs]))
+        looks = [channel.dead_letters(after, limit=2) for after in (0, 1, 2)]
+        assert [[(one.position, one.output) for one in look] for look in looks] == [
+            [(1, "a"), (1, "b"), (1, "c")],
+            [(2, "a"), (2, "b"), (2, "c")],
+            [],
+        ]
+        told = [(output, one.seq) for output, one in channel.dead_ids()]
+        assert told == [(output, n) for n in (1, 2) for output in outputs]
