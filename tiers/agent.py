@@ -9,6 +9,7 @@ disk) or `draining` (takes nothing new, leaves when its channel is empty).
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 import time
@@ -37,6 +38,7 @@ from tiers.transport.sending import SenderGroup
 
 log = logging.getLogger("tiers")
 INTERRUPTED: Final = 3  # exit status of an agent that was stopped before it had drained
+LAST_LOOK_S: Final = 0.5
 WATCH_S: Final = 0.05  # how often the way to an empty channel is looked at
 
 
@@ -82,6 +84,7 @@ class Agent:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._leave = asyncio.Event()  # drain or stop: `_stop_wanted` tells which
         self._stop_wanted = False
+        self._looked = asyncio.Event()  # somebody saw the status after it had drained
         self._draining = False  # was told to, whatever came of it
         self._leftovers = False  # drained, but not of everything
         self._errors: dict[str, str] = {}  # by part
@@ -114,7 +117,7 @@ class Agent:
     async def _serve(self) -> None:
         address = self.topology.status_address(self.name)
         server = StatusServer(
-            lambda: snapshot(self),
+            self._look,
             lambda: audit(self.channel),
             self.drain,
             self.directory,
@@ -135,6 +138,7 @@ class Agent:
                 await self._leave.wait()
                 if not self._stop_wanted:
                     await self._drained(reading)
+                    await self._last_look()
                 await self._stop(reading, work)
         finally:
             await server.stop()
@@ -161,6 +165,17 @@ class Agent:
                 log.info("drained")
                 return
             await asyncio.sleep(WATCH_S)
+
+    def _look(self) -> dict[str, Any]:
+        if self.state == "drained":
+            self._looked.set()
+        return snapshot(self)
+
+    async def _last_look(self) -> None:
+        """A supervisor that asks often sees the final counts before the agent is gone."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_LOOK_S):
+                await self._looked.wait()
 
     def _settled(self) -> bool:
         return self.receiver is None or self.receiver.settled()
