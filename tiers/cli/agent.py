@@ -70,3 +70,4 @@ def _log_to_stderr(agent: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("hdfs").setLevel(logging.WARNING)  # it tells of each client it makes

@@ -212,7 +212,8 @@ class HdfsStore:
         if name == "FileNotFoundException":
             if self._status(old) is None:
                 return Moved.SOURCE_GONE
-            return Moved.NO_PARENT if self._status(posixpath.dirname(new)) is None else None
+            # The parent may be there by now, made by another sink; making it again does no harm.
+            return Moved.NO_PARENT
         if name in ("IOException", "ParentNotDirectoryException") or (
             name and is_below_file(error)
         ):
