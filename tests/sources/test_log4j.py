@@ -28,8 +28,10 @@ def jars() -> Path:
     return ROOT / ".jars" / "log4j"
 
 
-@pytest.mark.parametrize("protocol", ["tcp", "udp"])
-async def test_log4j(jars: Path, protocol: str) -> None:
+@pytest.mark.parametrize(
+    ("protocol", "given"), [("tcp", []), ("tcp", ["-Dprotocol=TCP"]), ("udp", ["-Dprotocol=UDP"])]
+)
+async def test_log4j(jars: Path, protocol: str, given: list[str]) -> None:
     intake = RecordingIntake()
     async with listening(intake) as source:
         command = [
@@ -38,7 +40,7 @@ async def test_log4j(jars: Path, protocol: str) -> None:
             *("-cp", f"{jars}/*"),
             f"-Dlog4j2.configurationFile={HERE / 'log4j2.xml'}",
             f"-Dport={ports(source)[protocol]}",
-            f"-Dprotocol={protocol.upper()}",
+            *given,
             *(str(HERE / "LogSome.java"), str(COUNT)),
         ]
         run = await asyncio.to_thread(subprocess.run, command, capture_output=True, timeout=120)

@@ -29,9 +29,9 @@ _WATCH_DEBOUNCE_MS: Final = 5
 class TailOptions(SourceOptions):
     """Keys of a `tail` source in the topology file."""
 
-    paths: tuple[str, ...] = Field(min_length=1)  # globs; ** for any directories
+    paths: tuple[str, ...] = Field(min_length=1)  # globs; `**` for any directories
     start: Literal["beginning", "end"] = "beginning"  # of files there when the source is new
-    rescan: Duration = 1.0  # seconds between looks at all files, beside the watch
+    rescan: Duration = 1.0  # time between looks at all files, beside the watch
     rotate_wait: Duration = 5.0  # a renamed or deleted file is done when quiet for so long
     open_files_max: int = Field(default=1000, ge=1)
     file_header: str = ""  # name of a header that carries the file's path

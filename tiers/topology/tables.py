@@ -1,6 +1,7 @@
 """Every key of a topology file as Markdown tables, made from the models that check the file."""
 
 import inspect
+import json
 import re
 from collections.abc import Iterator
 
@@ -66,6 +67,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None or (not value and isinstance(value, str | tuple | list | dict)):
         return "none"
+    if isinstance(value, tuple):
+        return f"`{json.dumps(value)}`"
     text = write(field, value)
     quoted = isinstance(value, str) or (text[-1:].isalpha() and not isinstance(value, bool))
     return f'`"{text}"`' if quoted else f"`{text}`"

@@ -1,0 +1,138 @@
+"""The README is honest: what it shows is what there is. Figures are measured, not tested here."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from tiers.cli import main
+from tiers.topology import parse, settings_table
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """Its fenced blocks in that language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def code() -> list[str]:
+    """What stands between backticks in its text, tables left out, joined where lines break."""
+    text = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
+    return [" ".join(found.split()) for found in re.findall(r"`([^`]+)`", text)]
+
+
+def shell() -> list[str]:
+    """Every line of a shell block, without its comment and without variables before it."""
+    lines = [
+        line.partition("#")[0].strip() for block in blocks("sh") for line in block.splitlines()
+    ]
+    return [re.sub(r"^([A-Z]+=\S+ )+", "", line) for line in lines if line]
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+def commands() -> list[str]:
+    shown = [line for line in [*shell(), *code()] if re.match(r"tiers [a-z]", line)]
+    return sorted(set(shown))
+
+
+def find(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that these words name, and what is left of them."""
+    found: click.Command = main
+    context = click.Context(main)
+    while isinstance(found, click.Group) and words:
+        inner = found.get_command(context, words[0])
+        assert inner is not None, f"no command {words[0]!r}"
+        found, words = inner, words[1:]
+    return found, words
+
+
+def test_there_are_commands() -> None:
+    names = {line.split()[1] for line in commands()}
+    assert names >= {"agent", "audit", "channel", "check", "demo", "status", "up"}
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_that_is_shown_takes_what_is_shown(line: str) -> None:
+    command, words = find(shlex.split(line)[1:])
+    assert not isinstance(command, click.Group), f"{line}: which of its commands?"
+    if words:
+        # Parsing alone: nothing is run, and its files need not be there.
+        values, left, _ = command.make_parser(click.Context(command)).parse_args(words)
+        assert left == []
+        required = [str(one.name) for one in command.params if one.required]
+        assert all(isinstance(values.get(name), str) for name in required), line
+
+
+def test_every_option_that_is_named_is_some_commands() -> None:
+    known = {"--help", "--dir"}  # the latter of scripts/hdfs
+    for name in main.list_commands(click.Context(main)):
+        command, _ = find([name])
+        inner = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+        known |= {option for one in inner for parameter in one.params for option in parameter.opts}
+    named = {word for piece in code() for word in re.findall(r"--[a-z][a-z-]*", piece)}
+    assert named, "none is named at all"
+    assert named <= known
+    assert "--dir" in (ROOT / "scripts" / "hdfs").read_text()
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def paths() -> list[str]:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    words = [word for piece in [*shell(), *code()] for word in piece.split()]
+    ours = re.compile(r"(scripts|tests|tiers|topologies|\.ci)/[\w./-]*")
+    return sorted({*links, *(word for word in words if ours.fullmatch(word))})
+
+
+def test_every_file_that_is_named_is_there() -> None:
+    found = paths()
+    assert {"scripts/demo", "scripts/test", "topologies/hdfs.toml"} <= {*found}
+    assert [path for path in found if not (ROOT / path).exists()] == []
+
+
+def test_scripts_that_are_shown_can_be_run() -> None:
+    scripts = {line.split()[0] for line in shell() if line.startswith("scripts/")}
+    assert scripts >= {"scripts/demo", "scripts/test", "scripts/hdfs"}
+    assert all((ROOT / script).stat().st_mode & 0o111 for script in scripts)
+
+
+# --- what it quotes ------------------------------------------------------------------------------
+
+
+def test_its_topology_is_right() -> None:
+    whole = [block for block in blocks("toml") if block.startswith("name =")]
+    assert whole
+    for text in whole:
+        topology = parse(text, "README.md", {})
+        assert topology.order() == ("edge", "aggregator", "sink")
+        assert [len(topology.tiers[tier].agents) for tier in topology.order()] == [2, 2, 2]
+
+
+def test_entry_points_are_those_that_are_looked_up() -> None:
+    from tiers import sinks, sources
+
+    groups = re.findall(r'^\[project\.entry-points\."([^"]+)"\]$', README, re.MULTILINE)
+    assert groups
+    assert {*groups} <= {sources.GROUP, sinks.GROUP}
+
+
+def test_its_tables_of_settings_are_those_of_the_models() -> None:
+    assert settings_table().strip() in README, "print(tiers.topology.settings_table()) has changed"
+
+
+def test_its_log4j2_xml_is_the_one_that_is_tested_with_a_real_log4j() -> None:
+    (shown,) = blocks("xml")
+    assert shown == (ROOT / "tests" / "sources" / "log4j" / "log4j2.xml").read_text()
+    assert 'port="${sys:port:-5514}"' in shown
+
+
+def test_no_place_was_left_to_be_filled() -> None:
+    assert re.findall(r"^(SETTINGS|LOG4J)$", README, re.MULTILINE) == []
