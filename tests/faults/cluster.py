@@ -45,6 +45,7 @@ class Cluster:
         sinks: int = 2,
         sink: str = "",
         extra: str = "",
+        roll_after: str = "1s",
     ) -> None:
         self.directory = directory
         self.data = directory / "data"
@@ -55,6 +56,7 @@ class Cluster:
         self.ports |= {f"sink-{n + 1}": free_port_pair() for n in range(sinks)}
         self.sink = sink or f'type = "directory"\nroot = "{self.out}"'
         self.extra = extra
+        self.roll_after = roll_after
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.written: Counter[bytes] = Counter()
         for edge in self.edges:
@@ -84,7 +86,7 @@ next = "sink"
 agents = {{ {addresses("sink")} }}
 [[tiers.sink.sinks]]
 path = "{{service}}/%Y/%m/%d/%H"
-roll_after = "1s"
+roll_after = "{self.roll_after}"
 {self.sink}
 """
         for edge in self.edges:

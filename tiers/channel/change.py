@@ -29,6 +29,7 @@ class Entry:
     """One batch in the queue of one output."""
 
     position: int  # ever growing within a channel, from 1
+    id: BatchId  # under a checksum of its own: true even where the record is damaged
     flagged: bool
     hops: tuple[Hop, ...]
     stored_ms: int  # when this channel took it

@@ -77,7 +77,7 @@ class Item:
 
     def entry(self, position: int) -> Entry:
         hops = unpack_hops(self.hops)
-        return Entry(position, self.flagged, hops, self.stored_ms, self.count, self.size)
+        return Entry(position, self.id, self.flagged, hops, self.stored_ms, self.count, self.size)
 
 
 def unpack_item(value: bytes) -> Item:

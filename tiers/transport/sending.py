@@ -167,14 +167,11 @@ class SenderGroup:
                 batches = []
                 for entry in entries:
                     self._read_upto = entry.position
-                    try:
-                        key = self._channel.envelope(entry.position).id
-                    except BatchError as error:
-                        self._bury(entry.position, str(error))
-                        continue
                     flagged = entry.flagged or entry.position <= self._flagged_upto
                     batches.append(
-                        Pending(key, entry.position, entry.size, entry.count, entry.hops, flagged)
+                        Pending(
+                            entry.id, entry.position, entry.size, entry.count, entry.hops, flagged
+                        )
                     )
                 self._perform(self.sender.offer(batches, time.monotonic()))
         finally:
