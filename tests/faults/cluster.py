@@ -123,6 +123,11 @@ headers = {{ service = "web" }}
         del self.children[name]
         return child.returncode
 
+    def stop(self, name: str, deadline_s: float = 20) -> int:
+        """SIGTERM; its exit status."""
+        self.children[name].terminate()
+        return self.wait_exit(name, deadline_s)
+
     def close(self) -> None:
         for child in self.children.values():
             child.send_signal(signal.SIGKILL)
@@ -168,8 +173,12 @@ headers = {{ service = "web" }}
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`tiers COMMAND topology --data ... `."""
         name, *rest = arguments
+        return self.tiers(name, str(self.file), "--data", str(self.data), *rest)
+
+    @staticmethod
+    def tiers(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "tiers", name, str(self.file), "--data", str(self.data), *rest],
+            [sys.executable, "-m", "tiers", *arguments],
             capture_output=True,
             text=True,
             check=False,
