@@ -42,12 +42,13 @@ async def test_an_output_that_is_gone_answers_too(tmp_path: Path) -> None:
         assert set(audit(channel)["outputs"]) == {"b"}
 
 
-async def test_a_dead_letter_with_a_damaged_body_is_known_by_its_id(tmp_path: Path) -> None:
+async def test_a_batch_with_a_damaged_body_is_known_by_its_id(tmp_path: Path) -> None:
     async with opened(tmp_path) as channel:
         own = channel.channel_id.hex()
         await channel.submit(Change(puts=[put(channel, b"BODY-ONE" * 500)]))
     flip(tmp_path / "channel" / "data.mdb", b"BODY-ONE")
     async with opened(tmp_path) as channel:
+        assert audit(channel)["outputs"] == {"out": {"held": {own: [[1, 1]]}, "dead": {}}}
         await channel.submit(Change(dead=[("out", 1, "body damaged")]))
         assert audit(channel)["outputs"] == {"out": {"held": {}, "dead": {own: [[1, 1]]}}}
 

@@ -26,7 +26,8 @@ def command(topology: Path, name: str, data: Path | None, drain: bool) -> None:
 
     \b
     Exit status of an agent that drains: 0 drained, 1 drained but for dead
-    letters, 3 stopped before it had drained.
+    letters or for batches of an output that is no longer in TOPOLOGY, 3
+    stopped before it had drained.
 
     \b
     Example:

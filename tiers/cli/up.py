@@ -40,7 +40,8 @@ def command(topology: Path, data: Path | None, drain: bool, as_json: bool) -> No
     agent prints is in DATA/NAME/agent.log.
 
     With --drain: sources that have an end are read to it, others close, and each tier ends once
-    its channels are empty. Exit status 0 when all is published, 1 when dead letters are left.
+    its channels are empty. Exit status 0 when all is published, 1 when dead letters are left,
+    or batches of an output that is no longer in TOPOLOGY.
     """
     screen = _Json() if as_json else _Terminal() if sys.stdout.isatty() else _Lines()
     supervisor = Supervisor(topology, data, drain=drain, report=screen.report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -11,12 +10,12 @@ from tiers import __version__
 from tiers.channel.change import QueueStats
 from tiers.channel.channel import Channel
 from tiers.core.runs import Runs, runs_of
-from tiers.errors import BatchError
 
 if TYPE_CHECKING:
     from tiers.agent import Agent
 
 _PAGE: Final = 1000
+_Ids = dict[bytes, set[int]]  # sequence numbers by origin
 
 
 def snapshot(agent: Agent) -> dict[str, Any]:
@@ -54,7 +53,7 @@ def snapshot(agent: Agent) -> dict[str, Any]:
 
 def audit(channel: Channel) -> dict[str, Any]:
     """Which batch ids each output holds and has buried, as runs by origin: also of outputs that
-    the topology no longer has. Reads every envelope: not for every look."""
+    the topology no longer has. Walks all queues: not for every look."""
     # First: a batch stored after this is none that anybody expects to find here.
     next_seq = channel.stored_seq() + 1
     held = {output: _held(channel, output) for output in channel.stats().queues}
@@ -70,24 +69,14 @@ def audit(channel: Channel) -> dict[str, Any]:
     }
 
 
-_Ids = dict[bytes, set[int]]  # sequence numbers by origin
-
-
 def _held(channel: Channel, output: str) -> _Ids:
     held: _Ids = {}
     position = 0
     while entries := channel.entries(output, position, _PAGE):
         for entry in entries:
-            position = entry.position
-            _note(channel, position, held)
+            held.setdefault(entry.id.origin, set()).add(entry.id.seq)
+        position = entries[-1].position
     return held
-
-
-def _note(channel: Channel, position: int, ids: _Ids) -> None:
-    # Released meanwhile, or damaged so badly that nobody can say which batch this was.
-    with contextlib.suppress(BatchError):
-        key = channel.envelope(position).id
-        ids.setdefault(key.origin, set()).add(key.seq)
 
 
 def _runs(ids: _Ids) -> dict[str, Runs]:
