@@ -66,6 +66,13 @@ def test_a_file_of_ones_own_with_lines_of_every_kind(tmp_path: Path) -> None:
     assert b"".join(f.read_bytes() for f in (place / "logs").iterdir()) != b""
 
 
+def test_an_empty_file_is_delivered_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "empty.log").touch()
+    told = as_json(demo("--input", str(tmp_path / "empty.log"), "--json"))
+    assert told["ok"], told
+    assert (told["accepted"], told["published"], told["killed"]) == (0, 0, "")
+
+
 def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
     (tmp_path / "something").touch()
     result = demo("--data", str(tmp_path))

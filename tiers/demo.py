@@ -137,8 +137,11 @@ class Demo:
         """Writes the topology, and the lines unless there is an input. UsageError where it
         cannot."""
         place = self.place
-        if self._source is not None and not self._source.is_file():
-            raise UsageError(f"{self._source}: no such file")
+        if self._source is not None:
+            if not self._source.is_file():
+                raise UsageError(f"{self._source}: no such file")
+            if not self._source.stat().st_size:
+                self._kill = False  # nothing will come by for an aggregator to lose
         place.make()
         with disk_errors(place.root):
             self._write_files()

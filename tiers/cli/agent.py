@@ -70,5 +70,7 @@ def _log_to_stderr(agent: str) -> None:
     formatter.converter = time.gmtime
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("hdfs").setLevel(logging.WARNING)  # it tells of each client it makes
+    # Of libraries only warnings: one tells of each client it makes, another of each change of a
+    # tailed file, a few lines a second for as long as the agent lives.
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("tiers").setLevel(logging.INFO)

@@ -1,0 +1,58 @@
+"""`tiers agent`, as a process of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.waiting import wait_for
+from tiers.demo import published_files
+
+TOPOLOGY = """
+name = "one"
+[tiers.all]
+agents = ["node"]
+[[tiers.all.sources]]
+type = "tail"
+paths = ["{root}/*.log"]
+[[tiers.all.sinks]]
+type = "directory"
+root = "{root}/out"
+roll_after = "10ms"
+"""
+LINE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [A-Z]+ node .+")
+
+
+def published_lines(root: Path) -> int:
+    return sum(file.read_bytes().count(b"\n") for file in published_files(root))
+
+
+def append_and_wait(root: Path, lines: int) -> None:
+    """Appends a line to the log; returns once `lines` are published."""
+    with (root / "a.log").open("ab") as log:
+        log.write(b"line\n")
+    wait_for(lambda: published_lines(root / "out") >= lines, f"{lines} lines are published")
+
+
+def test_its_log_tells_of_itself_and_not_of_each_change_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text(TOPOLOGY.format(root=tmp_path))
+    with (tmp_path / "stderr").open("wb") as stderr:
+        agent = subprocess.Popen(
+            [sys.executable, "-m", "tiers", "agent", "one.toml", "node", "--data", "data"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+            stderr=stderr,
+        )
+        try:
+            for number in range(5):
+                append_and_wait(tmp_path, number + 1)
+        finally:
+            agent.send_signal(signal.SIGTERM)
+            status = agent.wait()
+    assert status == 0
+    lines = (tmp_path / "stderr").read_bytes().splitlines()
+    assert all(LINE.fullmatch(line) for line in lines), lines
+    assert not [line for line in lines if b"change" in line]
+    assert [line.split(b" node ")[1].split(b",")[0] for line in lines] == [b"running", b"stopping"]
