@@ -22,9 +22,9 @@ import zmq
 from tiers import sinks, sources
 from tiers.channel.channel import Channel, ChannelLimits
 from tiers.core.cutting import CuttingRules
+from tiers.core.messages import Identity
 from tiers.core.peers import PeerLimits
 from tiers.core.receiver import ReceiverLimits
-from tiers.core.sender import Identity
 from tiers.intake import Press, SourceIntake
 from tiers.observe.snapshot import audit, snapshot
 from tiers.observe.status import StatusServer
@@ -40,6 +40,7 @@ log = logging.getLogger("tiers")
 INTERRUPTED: Final = 3  # exit status of an agent that was stopped before it had drained
 LAST_LOOK_S: Final = 0.5
 WATCH_S: Final = 0.05  # how often the way to an empty channel is looked at
+PARTING_S: Final = 1.0  # how long an agent that stops waits for its senders to let go
 
 
 class Running:
@@ -200,22 +201,30 @@ class Agent:
         for task in reading:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
-        wait = self.topology.delivery.shutdown_timeout_s
-        await self._within(wait, [running.intake.flush() for running in self.sources], "sources")
+        until = asyncio.get_running_loop().time() + self.topology.delivery.shutdown_timeout_s
+        await self._within(until, [running.intake.flush() for running in self.sources], "sources")
         if self.receiver is not None:
             self.receiver.drain()
         for group in self.groups.values():
             group.set_peers({})
-        await self._within(wait, [group.settled() for group in self.groups.values()], "acks")
+        acks = [group.settled() for group in self.groups.values()]
+        await self._within(until, [*acks, self._parted()], "acks")
         for task in work:
             task.cancel()
 
-    async def _within(self, wait_s: float, parts: list[Awaitable[None]], what: str) -> None:
+    async def _parted(self) -> None:
+        """Until senders have had the acks of what they sent: what they are left to wonder about
+        they give to others, flagged. One that has died cannot say goodbye."""
+        receiver = self.receiver
+        while receiver and not receiver.settled(PARTING_S):  # noqa: ASYNC110 nothing tells
+            await asyncio.sleep(WATCH_S)
+
+    async def _within(self, until: float, parts: list[Awaitable[None]], what: str) -> None:
         try:
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout_at(until):
                 await asyncio.gather(*parts)
         except TimeoutError:
-            log.warning("%s not settled within %g s; what is open stays on disk", what, wait_s)
+            log.warning("%s not settled in time; what is open stays on disk", what)
 
     def drain(self) -> None:
         """Begin to drain. Fine to be called again."""

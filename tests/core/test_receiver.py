@@ -20,6 +20,7 @@ from tiers.core.messages import (
     Carried,
     Goodbye,
     Hello,
+    Identity,
     Message,
     Ping,
     Pong,
@@ -37,7 +38,6 @@ from tiers.core.receiver import (
     Receiver,
     ReceiverLimits,
 )
-from tiers.core.sender import Identity
 
 ME = Identity("web-logs", "agg-1", b"r" * 16)
 EDGE = b"e" * 16

@@ -19,6 +19,7 @@ from tiers.core.messages import (
     Carried,
     Goodbye,
     Hello,
+    Identity,
     Message,
     Ping,
     Pong,
@@ -29,7 +30,7 @@ from tiers.core.messages import (
     encode_bundle,
 )
 from tiers.core.peers import PeerLimits, PeerState, Pending
-from tiers.core.sender import MARK_AHEAD, QUEUE_BATCHES_MAX, Effects, Identity, Sender
+from tiers.core.sender import MARK_AHEAD, QUEUE_BATCHES_MAX, Effects, Sender
 
 ME = Identity("web-logs", "edge-1", b"e" * 16)
 LIMITS = PeerLimits(window_bytes_max=100_000, window_start_bytes=100_000)

@@ -19,6 +19,7 @@ from tiers.core.messages import (
     Bundle,
     Carried,
     Hello,
+    Identity,
     Message,
     decode,
     decode_bundle,
@@ -29,7 +30,7 @@ from tiers.core.peers import PeerLimits, Pending
 from tiers.core.receiver import Effects as ReceiverEffects
 from tiers.core.receiver import Receiver, ReceiverLimits
 from tiers.core.sender import Effects as SenderEffects
-from tiers.core.sender import Identity, Sender
+from tiers.core.sender import Sender
 
 LIMITS = PeerLimits(window_bytes_max=4000, window_start_bytes=1000, ack_timeout_s=3.0)
 

@@ -14,10 +14,18 @@ from tests.waiting import eventually
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel, ChannelLimits
 from tiers.core.batch import BatchId, verify
-from tiers.core.messages import Bundle, Hello, Message, Welcome, decode, decode_bundle, encode
+from tiers.core.messages import (
+    Bundle,
+    Hello,
+    Identity,
+    Message,
+    Welcome,
+    decode,
+    decode_bundle,
+    encode,
+)
 from tiers.core.peers import PeerLimits
 from tiers.core.receiver import ReceiverLimits
-from tiers.core.sender import Identity
 from tiers.topology import Address
 from tiers.transport.receiving import ReceiverEnd
 from tiers.transport.sending import SenderGroup

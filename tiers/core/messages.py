@@ -43,6 +43,15 @@ HELD, PUBLISHED, DEAD, UNKNOWN = "held", "published", "dead", "unknown"
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Who an agent is, as HELLO and WELCOME say it."""
+
+    topology: str
+    agent: str
+    channel: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Hello:
     """A sender begins a session. Everything of its earlier sessions is void from now on."""
 

@@ -24,6 +24,7 @@ from tiers.core.messages import (
     Bundle,
     Goodbye,
     Hello,
+    Identity,
     Message,
     Ping,
     Pong,
@@ -32,7 +33,6 @@ from tiers.core.messages import (
     Welcome,
     in_pieces,
 )
-from tiers.core.sender import Identity
 from tiers.errors import BatchError
 
 SENDERS_MAX: Final = 10_000

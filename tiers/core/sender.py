@@ -26,6 +26,7 @@ from tiers.core.messages import (
     Ask,
     Goodbye,
     Hello,
+    Identity,
     Message,
     Ping,
     Pong,
@@ -64,15 +65,6 @@ class Effects:
     dead: list[tuple[int, str]] = field(default_factory=list)  # position, reason
     release: list[int] = field(default_factory=list)  # positions
     gone: list[str] = field(default_factory=list)  # peers that can be disconnected for good
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who we are, as HELLO says it."""
-
-    topology: str
-    agent: str
-    channel: bytes
 
 
 class Sender:

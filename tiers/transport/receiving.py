@@ -14,9 +14,8 @@ import zmq
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
 from tiers.core.batch import BatchId, Hop
-from tiers.core.messages import PROTOCOL, Refuse, decode, decode_bundle, encode
+from tiers.core.messages import PROTOCOL, Identity, Refuse, decode, decode_bundle, encode
 from tiers.core.receiver import Arrived, Effects, Receiver, ReceiverLimits
-from tiers.core.sender import Identity
 from tiers.errors import PeerError
 from tiers.topology import Address
 from tiers.transport.sockets import Socket
@@ -153,12 +152,12 @@ class ReceiverEnd:
         self._parting_s = time.monotonic()
         self._perform(self.receiver.drain())
 
-    def settled(self) -> bool:
+    def settled(self, patience_s: float = PARTING_S) -> bool:
         """After `drain`: every sender has had its acks and left, or was waited for long enough,
         and nothing is on its way to disk."""
         assert self._parting_s is not None
         waited_s = time.monotonic() - self._parting_s
-        gone = not self.receiver.senders or waited_s > PARTING_S
+        gone = not self.receiver.senders or waited_s > patience_s
         return gone and not self.receiver.pending()
 
     def close(self) -> None:

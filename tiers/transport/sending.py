@@ -17,9 +17,18 @@ import zmq
 
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel
-from tiers.core.messages import Bundle, Carried, Hello, Message, decode, encode, encode_bundle
+from tiers.core.messages import (
+    Bundle,
+    Carried,
+    Hello,
+    Identity,
+    Message,
+    decode,
+    encode,
+    encode_bundle,
+)
 from tiers.core.peers import PeerLimits, Pending
-from tiers.core.sender import Effects, Identity, Sender, Sending
+from tiers.core.sender import Effects, Sender, Sending
 from tiers.errors import BatchError, PeerError
 from tiers.topology import Address
 from tiers.transport.sockets import Link, Socket
