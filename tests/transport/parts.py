@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -152,14 +152,14 @@ class SenderSide:
         return cls(channel, group, troubles)
 
     def put(self, seqs: Iterable[int], *, size: int = 100) -> "asyncio.Future[tuple[int, ...]]":
-        return self.put_records(
-            [a_record(seq, b"x" * size, origin=self.channel.channel_id) for seq in seqs]
-        )
+        origin = self.channel.channel_id
+        return self.put_records({n: a_record(n, b"x" * size, origin=origin) for n in seqs})
 
-    def put_records(self, records: Sequence[bytes]) -> "asyncio.Future[tuple[int, ...]]":
+    def put_records(self, records: Mapping[int, bytes]) -> "asyncio.Future[tuple[int, ...]]":
+        """Records by their seq, as an intake would have given it; some are damaged on purpose."""
+        origin = self.channel.channel_id
         puts = [
-            Put(BatchId(self.channel.channel_id, n), record, 3, ("aggregator",))
-            for n, record in enumerate(records)
+            Put(BatchId(origin, n), record, 3, ("aggregator",)) for n, record in records.items()
         ]
         return self.channel.submit(Change(puts=puts))
 

@@ -432,7 +432,7 @@ async def test_a_damaged_record_goes_to_the_dead_letters_and_the_rest_flows(hop:
     records = [bytearray(a_record(seq, b"x" * 100, origin=origin)) for seq in range(1, 11)]
     records[3][-1] ^= 1  # its body: found when it is read to be sent
     records[6][10] ^= 1  # its envelope: found when it is queued
-    await sender.put_records([bytes(record) for record in records])
+    await sender.put_records({n: bytes(one) for n, one in enumerate(records, 1)})
     await sender.empty()
     assert receiver.seqs() == [1, 2, 3, 5, 6, 8, 9, 10]
     letters = sender.channel.dead_letters()
@@ -446,7 +446,7 @@ async def test_nothing_but_damaged_records(hop: Hop) -> None:
     receiver, sender = await hop.receiver(), await hop.sender()
     damaged = bytearray(a_record(1, origin=sender.channel.channel_id))
     damaged[-1] ^= 1
-    await sender.put_records([bytes(damaged)])
+    await sender.put_records({1: bytes(damaged)})
     await sender.empty()
     assert len(sender.channel.dead_letters()) == 1
     await flows(sender, receiver)
