@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.waiting import wait_for
@@ -36,23 +38,41 @@ def append_and_wait(root: Path, lines: int) -> None:
     wait_for(lambda: published_lines(root / "out") >= lines, f"{lines} lines are published")
 
 
-def test_its_log_tells_of_itself_and_not_of_each_change_of_a_file(tmp_path: Path) -> None:
-    (tmp_path / "one.toml").write_text(TOPOLOGY.format(root=tmp_path))
-    with (tmp_path / "stderr").open("wb") as stderr:
-        agent = subprocess.Popen(
+@contextmanager
+def agent(root: Path) -> Iterator[None]:
+    """One that runs meanwhile and is stopped at the end. Its stderr is appended to a file."""
+    (root / "one.toml").write_text(TOPOLOGY.format(root=root))
+    with (root / "stderr").open("ab") as stderr:
+        process = subprocess.Popen(
             [sys.executable, "-m", "tiers", "agent", "one.toml", "node", "--data", "data"],
-            cwd=tmp_path,
+            cwd=root,
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
             stderr=stderr,
         )
         try:
-            for number in range(5):
-                append_and_wait(tmp_path, number + 1)
+            yield
         finally:
-            agent.send_signal(signal.SIGTERM)
-            status = agent.wait()
+            process.send_signal(signal.SIGTERM)
+            status = process.wait()
     assert status == 0
+
+
+def test_its_log_tells_of_itself_and_not_of_each_change_of_a_file(tmp_path: Path) -> None:
+    with agent(tmp_path):
+        for number in range(5):
+            append_and_wait(tmp_path, number + 1)
     lines = (tmp_path / "stderr").read_bytes().splitlines()
     assert all(LINE.fullmatch(line) for line in lines), lines
-    assert not [line for line in lines if b"change" in line]
     assert [line.split(b" node ")[1].split(b",")[0] for line in lines] == [b"running", b"stopping"]
+
+
+def test_its_log_tells_of_a_channel_that_was_set_aside(tmp_path: Path) -> None:
+    with agent(tmp_path):
+        append_and_wait(tmp_path, 1)
+    os.truncate(tmp_path / "data" / "node" / "channel" / "data.mdb", 5000)
+    with agent(tmp_path):
+        append_and_wait(tmp_path, 2)
+    (line,) = (
+        line for line in (tmp_path / "stderr").read_text().splitlines() if "set aside as" in line
+    )
+    assert " WARNING node the channel was damaged" in line

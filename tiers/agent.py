@@ -99,6 +99,8 @@ class Agent:
         self.channel = await Channel.open(self.directory, self._limits(), outputs)
         press = Press(self.topology.batch.codec, self.topology.batch.level)
         try:
+            if set_aside := self.channel.stats().set_aside:
+                log.warning(set_aside)
             self.reloading.accept()
             self._note_orphans(outputs)
             self._compose(press)

@@ -1,6 +1,7 @@
 """Damaged bytes: a body costs its batch, anything else the channel; nothing wrong is believed."""
 
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,10 @@ async def test_any_other_flipped_bit_condemns_the_channel(tmp_path: Path, databa
         await channel.submit(Change(puts=[put(channel)]))
     async with opened(tmp_path) as channel:
         assert channel.stats().set_aside == text, "told after a restart as well"
+        assert len(channel.entries("out")) == 1
+    shutil.rmtree(kept)
+    async with opened(tmp_path) as channel:
+        assert channel.stats().set_aside == "", "somebody has looked and taken it away"
         assert len(channel.entries("out")) == 1
 
 

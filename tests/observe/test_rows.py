@@ -49,6 +49,18 @@ def test_every_trouble_is_told_and_the_last_error_where_there_is_none() -> None:
     assert row("edge-1", "edge", told).error == "disk full; tail: no such file; agg-1: timed out"
 
 
+def test_what_a_person_has_to_act_on_is_told() -> None:
+    told = plain_status("edge-1")
+    told["channel"]["dead"] = 1
+    assert row("edge-1", "edge", told).error == "1 batch in the dead letters"
+    told["channel"]["dead"] = 2000
+    told["restart_needed"] = ["tiers.edge.sources", "batch.size"]
+    assert row("edge-1", "edge", told).error == (
+        "2,000 batches in the dead letters; "
+        "changed, in force after a restart: tiers.edge.sources, batch.size"
+    )
+
+
 def test_a_receiver_shows_who_sends() -> None:
     told = plain_status("agg-1") | {
         "outputs": [],

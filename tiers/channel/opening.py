@@ -4,13 +4,14 @@ DIR/lock                      held by flock while an agent lives; holds its pid
 DIR/channel/data.mdb          the LMDB file (and lock.mdb)
 DIR/channel/clean             there only after a clean stop: length and mtime of data.mdb
 DIR/channel/damaged           why a running agent found that the channel is damaged
-DIR/channel.damaged-<UTC>     a channel that was set aside
+DIR/channel.damaged-<UTC>     a channel that was set aside; told of for as long as it is there
 """
 
 import fcntl
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -22,6 +23,7 @@ from tiers.channel.mounts import MOUNT_TABLE, refuse_network
 from tiers.errors import ChannelDamaged, ChannelUnavailable, UsageError
 
 HEADROOM_BYTES_MIN: Final = 64 << 20
+SET_ASIDE_STEM: Final = "channel.damaged-"
 
 
 class Opened(NamedTuple):
@@ -44,7 +46,7 @@ def lock_directory(directory: Path) -> int:
         error = UsageError(why_locked(lock, directory))
         os.close(lock)
         raise error from None
-    with translated("lock"):
+    with suppress(OSError):  # for people only: on a full disk it may not be said
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
@@ -139,7 +141,8 @@ def _open(
             head = read_head(environment, txn)
             if head is not None:
                 stored = txn.get(SET_ASIDE, db=environment.db["records"])
-                if stored is not None:
+                # Once nothing that was set aside is left, somebody has looked.
+                if stored is not None and any(path.parent.glob(f"{SET_ASIDE_STEM}*")):
                     set_aside = unguard("records", SET_ASIDE, stored).decode()
         identity = head.identity if head else Identity(os.urandom(16), _now_ms())
         state = head.state if head else State()
@@ -165,7 +168,7 @@ def _write_head(environment: Environment, identity: Identity, state: State, set_
 
 def _set_aside(directory: Path, path: Path) -> str:
     """Moves the damaged channel out of the way; its new name."""
-    stem = f"channel.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    stem = f"{SET_ASIDE_STEM}{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     with translated("set the damaged channel aside"):
         for number in range(1, 1000):
             name = stem if number == 1 else f"{stem}-{number}"

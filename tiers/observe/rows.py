@@ -133,6 +133,10 @@ def _error(
             if error := _text(peer, "error"):
                 wrong.append(f"{_text(peer, 'agent')}: {error}")
     wrong.append(_text(channel, "set_aside"))
+    if dead := _number(channel, "dead"):
+        wrong.append(f"{dead:,} batch{'' if dead == 1 else 'es'} in the dead letters")
+    if waiting := _texts(answer, "restart_needed"):
+        wrong.append(f"changed, in force after a restart: {', '.join(waiting)}")
     if found := [text for text in wrong if text]:
         return "; ".join(found)
     last = _map(answer, "last_error")
@@ -150,6 +154,11 @@ def _map(answer: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _maps(answer: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     value = answer.get(key)
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _texts(answer: Mapping[str, Any], key: str) -> list[str]:
+    value = answer.get(key)
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
 def _text(answer: Mapping[str, Any], key: str) -> str:
