@@ -38,19 +38,27 @@ class Reloading:
         self._topology = topology
         self._seen = self._look()
         self._wake = asyncio.Event()
+        self._kept = True  # the text in force is on disk, or was not yet to be
 
     def accept(self) -> None:
         """Keep the text of the topology in force, durably, for a start after this agent was taken
-        out of the file."""
+        out of the file. On a full disk that is tried again with every look at the file."""
         if self.left:
             return
         kept = self._directory / KEPT
         fresh = kept.with_suffix(".new")
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(self._topology.text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(kept)
+        try:
+            with fresh.open("w", encoding="utf-8") as file:
+                file.write(self._topology.text)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(kept)
+        except OSError as error:
+            if self._kept:
+                log.warning("cannot keep the topology in %s: %s", kept, error)
+            self._kept = False
+        else:
+            self._kept = True
 
     def wake(self) -> None:
         """SIGHUP: read the file now."""
@@ -70,6 +78,8 @@ class Reloading:
             if looked != self._seen:
                 self._seen = looked
                 self._reload(agent)
+            elif not self._kept:
+                self.accept()
 
     def _look(self) -> tuple[int, int, int] | None:
         try:

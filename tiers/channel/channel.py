@@ -272,7 +272,9 @@ class Channel(Reader):
             if isinstance(self._failed, ChannelUnavailable):
                 raise self._failed
             if self._failed is None:
-                mark_clean(self._path)
+                # Without the mark (the disk may be full) the next start looks at everything.
+                with suppress(ChannelUnavailable):
+                    mark_clean(self._path)
             self._failed = self._failed or ChannelUnavailable("the channel is closed")
         finally:
             if not self._writer.is_alive():
