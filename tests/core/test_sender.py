@@ -620,6 +620,15 @@ def test_places_move_up_where_a_record_could_not_leave() -> None:
     assert group.sender.outstanding() == 1
 
 
+def test_what_is_unreadable_is_dead_also_where_its_bundle_could_not_leave() -> None:
+    group = up("a")
+    group.offer(1, 2)
+    group.do(group.sender.lost("a", group.now))
+    group.do(group.sender.unreadable(batches(2)[0], "damaged"))
+    assert group.dead == [(2, "damaged")]
+    assert group.sender.outstanding() == 1
+
+
 def test_a_peer_that_takes_no_message_of_ours_is_refused() -> None:
     group = Group("a")
     group.welcome("a", most=1000)
