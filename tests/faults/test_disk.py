@@ -122,11 +122,11 @@ def test_a_root_whose_disk_is_full_for_a_while(
         all_published(cluster)
         fill(disk / "filler")
         cluster.write("edge-1", 20_000)
-        wait_for(lambda: "No space" in error(cluster), f"it says so: {cluster.log('sink-1')}")
+        wait_for(lambda: "no space" in error(cluster), f"it says so: {cluster.log('sink-1')}")
         assert not cluster.is_healthy("sink-1")
         cluster.kill("sink-1")
         cluster.start("sink-1")
-        wait_for(lambda: "No space" in error(cluster), f"it says so: {cluster.log('sink-1')}")
+        wait_for(lambda: "no space" in error(cluster), f"it says so: {cluster.log('sink-1')}")
         (disk / "filler").unlink()
         settle(cluster)
         assert error(cluster) == ""
