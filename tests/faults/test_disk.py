@@ -10,7 +10,7 @@ import pytest
 
 from tests.channel.making import fill, tmpfs
 from tests.faults.cluster import Cluster
-from tests.faults.settling import PATIENCE_S, all_published, settle
+from tests.faults.settling import all_published, settle
 from tests.waiting import wait_for
 
 MIB = 1 << 20
