@@ -1,11 +1,22 @@
-"""Every example that is shipped loads, and is found in a checkout and in a wheel."""
+"""Every example that is shipped loads, and is found in a checkout and in a wheel. Those that no
+other suite runs are run here."""
 
+import gzip
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import zstandard
 
+from tests.waiting import wait_for
+from tiers.demo import free_loopback, published_files
 from tiers.errors import UsageError
+from tiers.observe.client import ask_now
 from tiers.topology import example_names, examples, find_topology, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,3 +76,62 @@ def test_examples_of_an_installed_package_are_beside_its_code(
     shutil.copytree(ROOT / "topologies", package / "topologies")
     monkeypatch.setattr(examples, "_PACKAGE", package)
     assert find_topology("quickstart") == package / "topologies" / "quickstart.toml"
+
+
+def tiers(*arguments: str, **variables: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "tiers", *arguments],
+        cwd=ROOT,
+        env=os.environ | variables,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def test_the_single_agent_example_delivers(tmp_path: Path) -> None:
+    (tmp_path / "app.log").write_bytes(b"one\ntwo\n")
+    up = tiers(
+        *("up", "topologies/single.toml", "--drain", "--data", str(tmp_path / "data")),
+        LOG=str(tmp_path / "*.log"),
+        OUT=str(tmp_path / "out"),
+    )
+    assert up.wait() == 0
+    (file,) = published_files(tmp_path / "out")
+    assert file.name.endswith(".log.zst")
+    assert zstandard.ZstdDecompressor().decompressobj().decompress(file.read_bytes()) == (
+        b"one\ntwo\n"
+    )
+
+
+def test_the_syslog_example_delivers_through_its_relays(tmp_path: Path) -> None:
+    # On a loopback address of its own, as several runs of the tests may go on side by side.
+    host = free_loopback([5514, 7600, 7602])
+    text = (ROOT / "topologies" / "syslog.toml").read_text()
+    file = tmp_path / "syslog.toml"
+    file.write_text(text.replace("127.0.0.1:76", f"{host}:76"))
+    variables = {"LISTEN": f"{host}:5514", "OUT": str(tmp_path / "out")}
+    data = ("--data", str(tmp_path / "data"))
+    up = tiers("up", str(file), *data, **variables)
+    try:
+        wait_for(lambda: _accepts(host, b"<13>a line\n"), "it listens")
+        wait_for(lambda: _events_in(tmp_path / "data" / "edge-1") == 1, "it has the message")
+    finally:
+        up.send_signal(signal.SIGTERM)
+        assert up.wait() == 0
+    assert tiers("up", str(file), *data, "--drain", **variables).wait() == 0
+    (published,) = published_files(tmp_path / "out")
+    assert published.parent.parent.name == "syslog"
+    assert gzip.decompress(published.read_bytes()) == b"<13>a line\n"
+
+
+def _events_in(directory: Path) -> object:
+    answer = ask_now(directory)
+    return answer["events_in"] if isinstance(answer, dict) else answer
+
+
+def _accepts(host: str, message: bytes) -> bool:
+    try:
+        with socket.create_connection((host, 5514), timeout=5) as connection:
+            connection.sendall(message)
+    except OSError:
+        return False
+    return True

@@ -177,7 +177,8 @@ class Demo:
             await self._until_up(self.supervisor)
             began = time.monotonic()
             tally = await self._feed_and_kill(self.supervisor)
-            self._report(f"all {tally.written:,} lines are written; draining")
+            if not self._stopped:
+                self._report(f"all {tally.written:,} lines are written; draining")
             self.supervisor.drain()
             await self._until_over(self.supervisor, supervising)
             seconds = time.monotonic() - began

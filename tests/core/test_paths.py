@@ -75,6 +75,8 @@ def test_fits(template: str, bucket_s: float, answer: bool) -> None:
     [
         ("%Q", "unknown time code '%Q'"),
         ("a%", "unknown time code '%'"),
+        ("%Y/%Q", "unknown time code '%Q'"),
+        ("%Q/%Y", "unknown time code '%Q'"),
         ("{a", "'{' without"),
         ("a}", "'}' without"),
         ("{}", "without a header's name"),

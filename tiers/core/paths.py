@@ -59,6 +59,7 @@ def problems(template: str) -> list[str]:
             literals.append("0" * 10)  # as long as the longest of them
         elif piece.startswith("%"):
             found.append(f"unknown time code {piece!r} (there are {' '.join(CODES)} and %%)")
+            literals.append("0")
         elif piece in ("{", "}"):
             found.append(f"a {piece!r} without its other half")
         elif piece.startswith("{"):
