@@ -25,6 +25,7 @@ from tiers.core.cutting import CuttingRules
 from tiers.core.messages import Identity
 from tiers.core.peers import PeerLimits
 from tiers.core.receiver import ReceiverLimits
+from tiers.errors import ChannelUnavailable
 from tiers.intake import Press, SourceIntake
 from tiers.observe.snapshot import audit, snapshot
 from tiers.observe.status import StatusServer
@@ -40,6 +41,7 @@ log = logging.getLogger("tiers")
 INTERRUPTED: Final = 3  # exit status of an agent that was stopped before it had drained
 LAST_LOOK_S: Final = 0.5
 WATCH_S: Final = 0.05  # how often the way to an empty channel is looked at
+CLOSE_S_MIN: Final = 1.0  # what commits still get when the time for a stop is over
 PARTING_S: Final = 1.0  # how long an agent that stops waits for its senders to let go
 
 
@@ -85,6 +87,7 @@ class Agent:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._leave = asyncio.Event()  # drain or stop: `_stop_wanted` tells which
         self._stop_wanted = False
+        self._stop_until = 0.0  # loop time; 0.0: no stop has begun
         self._looked = asyncio.Event()  # somebody saw the status after it had drained
         self._draining = False  # was told to, whatever came of it
         self._leftovers = False  # drained, but not of everything
@@ -111,11 +114,19 @@ class Agent:
                 group.close()
             if self.receiver is not None:
                 self.receiver.close()
-            await self.channel.close()
+            await self._close_channel()
             self._context.destroy(linger=0)
         if self._draining and self.state != "drained":
             return INTERRUPTED
         return 1 if self._leftovers else 0
+
+    async def _close_channel(self) -> None:
+        left_s = self._stop_until - asyncio.get_running_loop().time()
+        try:
+            await self.channel.close(max(left_s, CLOSE_S_MIN) if self._stop_until else None)
+        except ChannelUnavailable as error:
+            # On a full disk a stop is still a stop. Who brought it keeps what was not acked.
+            log.warning("what was under way is not on disk: %s", error)
 
     async def _serve(self) -> None:
         address = self.topology.status_address(self.name)
@@ -204,6 +215,7 @@ class Agent:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
         until = asyncio.get_running_loop().time() + self.topology.delivery.shutdown_timeout_s
+        self._stop_until = until
         await self._within(until, [running.intake.flush() for running in self.sources], "sources")
         if self.receiver is not None:
             self.receiver.drain()

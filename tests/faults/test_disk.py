@@ -15,6 +15,7 @@ from tests.waiting import wait_for
 
 MIB = 1 << 20
 SMALL_DISK = '[channel]\nsize = "1GiB"\nfree_floor = "4MiB"\n[batch]\nsize = "64KiB"\n'
+SMALL_DISK += '[delivery]\nshutdown_timeout = "1s"\n'
 
 
 @pytest.fixture
@@ -49,11 +50,14 @@ def test_an_agent_whose_disk_is_filled_by_another(make: Callable[..., Cluster], 
         shown = cluster.command("status")
         assert (shown.returncode, "disk" in shown.stdout) == (1, True), shown.stdout
         # A full disk is no reason to end, nor, after a kill, not to begin.
+        assert cluster.stop(name) == 0, cluster.log(name)
+        cluster.start(name)
+        wait_for(lambda: cluster.status(name), f"it runs: {cluster.log(name)}")
         cluster.kill(name)
         cluster.start(name)
         wait_for(lambda: trouble(cluster, name), f"it runs: {cluster.log(name)}")
         # A changed topology is not to be kept on a full disk either.
-        cluster.extra += "[delivery]\nheartbeat = 0.4\n"
+        cluster.extra += "heartbeat = 0.4\n"
         cluster.write_topology()
         wait_for(lambda: generation(cluster, name) == 2, "it sees the changed file")
 

@@ -247,17 +247,18 @@ class Channel(Reader):
         """`callback` is called on the loop after every group commit."""
         self._subscribers.append(callback)
 
-    async def close(self) -> None:
+    async def close(self, within_s: float | None = None) -> None:
         """Commits all that was submitted, then notes a clean stop. ChannelUnavailable when
-        commits did not succeed within 10 s: what was not committed is not on disk, and its
-        futures say so. A second call waits for the first."""
+        commits did not succeed within that time (10 s): what was not committed is not on disk,
+        and its futures say so. A second call waits for the first."""
         if self._closing is None:
-            self._closing = asyncio.ensure_future(self._close())
+            within_s = CLOSE_WITHIN_S if within_s is None else within_s
+            self._closing = asyncio.ensure_future(self._close(within_s))
         await asyncio.shield(self._closing)
 
-    async def _close(self) -> None:
+    async def _close(self, within_s: float) -> None:
         self._writer.stop()
-        await asyncio.to_thread(self._writer.join, CLOSE_WITHIN_S)
+        await asyncio.to_thread(self._writer.join, within_s)
         if self._writer.is_alive():
             self._writer.give_up()
             await asyncio.to_thread(self._writer.join, CLOSE_WITHIN_S)

@@ -21,6 +21,7 @@ from tiers.topology import Address
 from tiers.transport.sockets import Socket
 
 TICK_S = 0.05
+COMPLAIN_EVERY_S = 1.0
 PARTING_S = 10.0  # how long a draining agent waits for its senders to leave
 _BUNDLES_WAITING_MAX = 8  # in ZeroMQ's pipe of one sender; the rest waits in TCP
 
@@ -43,6 +44,7 @@ class ReceiverEnd:
         self.address = address
         self.receiver = Receiver(me, limits)
         self.malformed = 0  # messages that could not be read
+        self._complain_s = 0.0  # when the next of them may be told
         self.events_in = 0
         self.bytes_in = 0  # of records
         self._channel = channel
@@ -107,7 +109,11 @@ class ReceiverEnd:
 
     def _malformed(self, what: str) -> None:
         self.malformed += 1
-        self._trouble(f"a message that cannot be read was dropped: {what}")
+        # Who sends garbage must not fill the log's disk with it.
+        now = time.monotonic()
+        if now >= self._complain_s:
+            self._complain_s = now + COMPLAIN_EVERY_S
+            self._trouble(f"a message that cannot be read was dropped: {what}")
 
     def _perform(self, effects: Effects) -> None:
         if effects.append:
