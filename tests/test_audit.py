@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.channel.making import opened, put
 from tests.sinks.parts import MemoryStore, unavailable
 from tiers.audit import (
     Holding,
@@ -21,6 +22,7 @@ from tiers.audit import (
     holding_of,
     read_store,
 )
+from tiers.channel.change import Change
 from tiers.cli import main
 from tiers.core import layout
 from tiers.core.batch import BatchId
@@ -403,6 +405,25 @@ async def test_agents_that_cannot_be_asked_are_named(file: Path, tmp_path: Path)
     shown = await run("audit", file)
     assert shown.exit_code == 0
     assert "as far as could be asked" in shown.output
+
+
+async def test_the_channel_of_a_stopped_agent_explains_what_is_not_published(
+    file: Path, tmp_path: Path
+) -> None:
+    async with opened(tmp_path / "edge-1", outputs=["sink"]) as channel:
+        for _ in range(4):
+            await channel.submit(Change(puts=[put(channel, outputs=["sink"])]))
+        await channel.submit(Change(releases=[("sink", 1), ("sink", 2)], dead=[("sink", 3, "bad")]))
+        origin = channel.channel_id
+    publish(tmp_path, a_manifest([1], 1, origin=origin))
+    shown = await run("audit", file)
+    assert shown.exit_code == 1
+    for wanted in ("4 batches accepted", "dead letters of edge-1: 3", "GAP of 1 batches (agents"):
+        assert wanted in shown.output
+    publish(tmp_path, a_manifest([2], 2, origin=origin))
+    shown = await run("audit", file)
+    assert shown.exit_code == 0, shown.output
+    assert "edge-1 could not be asked" not in shown.output
 
 
 async def test_a_manifest_that_cannot_be_read_fails_it(file: Path, tmp_path: Path) -> None:

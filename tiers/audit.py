@@ -4,10 +4,10 @@ Each output that is a store has its own account: of its tier's channels only the
 output counts there, of those upstream only the queues that lead to its tier. A batch that waits
 for one store is no excuse for its absence from another.
 
-Agents are asked first, upstream ones before those that they send to, and the stores are read
-last: a batch only ever moves that way, so one that moves meanwhile is seen twice rather than
-never. In a store manifests are listed before tmp, and tmp before void: a file with a manifest
-that is in neither of the two is published for good.
+Agents are asked first, upstream ones before those that they send to (the channel of a stopped one
+is read in its turn), and the stores are read last: a batch only ever moves that way, so one that
+moves meanwhile is seen twice rather than never. In a store manifests are listed before tmp, and
+tmp before void: a file with a manifest that is in neither of the two is published for good.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from tiers.core.manifest import Manifest
 from tiers.core.runs import Runs
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.observe.client import Answer, ask_all
+from tiers.observe.stopped import audit_of_stopped
 from tiers.registry import load
 from tiers.sinks.stores.store import Listed, Store
 from tiers.topology.model import Topology
@@ -149,14 +150,18 @@ class Report:
 
 
 async def audit(topology: Topology, reach: Reach) -> Report:
-    """The audit of a topology. `reach` has directory and address of each agent. A store that
-    cannot be read is a problem in its account, not an error."""
+    """The audit of a topology. `reach` has directory and address of each agent; the channel of one
+    that is stopped is read where it is on this machine. A store that cannot be read is a problem
+    in its account, not an error."""
     report = Report(topology.name)
     holdings: list[Holding] = []
     for name in topology.order():
         tier = topology.tiers[name]
         asked = {agent: reach[agent] for agent in tier.agents if agent in reach}
         for agent, answer in (await ask_all(asked, audit=True)).items():
+            directory = reach[agent][0]
+            if isinstance(answer, str) and directory is not None:
+                answer = await asyncio.to_thread(audit_of_stopped, directory, answer)
             holding = holding_of(agent, tier.name, answer)
             if isinstance(holding, str):
                 report.unasked[agent] = holding

@@ -291,8 +291,9 @@ class Demo:
 
     async def _outcome(self, tally: Tally, seconds: float) -> Outcome:
         topology = load(self.place.topology)
-        nowhere = dict.fromkeys(topology.agent_names(), (None, None))
-        report = await audit(topology, nowhere)
+        # The agents are over; what is left in their channels says what they had accepted.
+        places = {name: (topology.data_of(name), None) for name in topology.agent_names()}
+        report = await audit(topology, places)
         flagged = sum(
             double.events
             for output in report.outputs

@@ -1,11 +1,13 @@
 """What an agent answers an audit: the batch ids that each output of its channel holds."""
 
+import os
 from pathlib import Path
 
 from tests.channel.making import arrived, opened, put
 from tests.channel.test_damage import flip
 from tiers.channel.change import Change
 from tiers.observe.snapshot import audit
+from tiers.observe.stopped import audit_of_stopped
 
 PEER = b"P" * 16
 
@@ -67,3 +69,23 @@ async def test_letters_of_one_batch_are_never_split_over_two_looks(tmp_path: Pat
         ]
         told = [(output, one.seq) for output, one in channel.dead_ids()]
         assert told == [(output, n) for n in (1, 2) for output in outputs]
+
+
+async def test_of_a_stopped_agent_its_channel_says_the_same(tmp_path: Path) -> None:
+    async with opened(tmp_path, outputs=["a", "b"]) as channel:
+        for _ in range(3):
+            await channel.submit(Change(puts=[put(channel, outputs=["a", "b"])]))
+        await channel.submit(Change(releases=[("a", 1)], dead=[("b", 2, "bad")]))
+        told = {"channel": {"id": channel.channel_id.hex()}, "audit": audit(channel)}
+        # One that runs and does not answer is left alone.
+        reason = audit_of_stopped(tmp_path, "no answer")
+        assert isinstance(reason, str)
+        assert reason.startswith("no answer, and its channel could not be read: another agent runs")
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "channel").iterdir()}
+    assert audit_of_stopped(tmp_path, "not running") == told
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "channel").iterdir()} == before
+    assert audit_of_stopped(tmp_path / "nobody", "not running") == "not running"
+    os.truncate(tmp_path / "channel" / "data.mdb", 5000)
+    reason = audit_of_stopped(tmp_path, "not running")
+    assert isinstance(reason, str)
+    assert "is damaged" in reason

@@ -70,8 +70,10 @@ def problems(path: Path) -> list[str]:
         environment.close()
 
 
-def look(path: Path) -> Look:
-    """What the channel holds. ChannelDamaged when that cannot be told."""
+@contextmanager
+def reading(path: Path) -> Iterator[tuple[Environment, Head, Reader]]:
+    """The channel at `path`, its structure checked. ChannelDamaged when it cannot be read,
+    UsageError when nothing is there yet."""
     found = structure_problems(path)
     if found:
         raise ChannelDamaged(f"{path} is damaged: {found[0]} (see `tiers channel check`)")
@@ -79,22 +81,28 @@ def look(path: Path) -> Look:
     try:
         with environment.reading() as txn:
             head = read_head(environment, txn)
-            used_bytes = environment.used_bytes(txn)
-            windows = txn.stat(environment.db["seen"])["entries"]
-            note = txn.get(SET_ASIDE, db=environment.db["records"])
         if head is None:
             raise UsageError(f"{path}: no agent has begun a channel here yet")
         outputs = {name: totals.id for name, totals in head.state.outputs.items()}
-        reader = Reader(environment, outputs)
+        yield environment, head, Reader(environment, outputs)
+    finally:
+        environment.close()
+
+
+def look(path: Path) -> Look:
+    """What the channel holds. ChannelDamaged when that cannot be told."""
+    with reading(path) as (environment, head, reader):
+        with environment.reading() as txn:
+            used_bytes = environment.used_bytes(txn)
+            windows = txn.stat(environment.db["seen"])["entries"]
+            note = txn.get(SET_ASIDE, db=environment.db["records"])
         return Look(
             path,
             head,
             used_bytes,
             environment.file_bytes(),
-            {name: reader.oldest_ms(number) for name, number in outputs.items()},
+            {name: reader.oldest_ms(each.id) for name, each in head.state.outputs.items()},
             windows,
             reader.records(b""),
             unguard("records", SET_ASIDE, note).decode() if note is not None else "",
         )
-    finally:
-        environment.close()

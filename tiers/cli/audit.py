@@ -25,7 +25,8 @@ _SHOWN_MAX = 10  # doubles and problems listed one by one
 def command(topology: Path, data: Path | None, as_json: bool) -> None:
     """Say of every batch that TOPOLOGY accepted where it is.
 
-    Reads the manifests of every store and asks the agents what their channels hold: per origin
+    Reads the manifests of every store and asks the agents what their channels hold (the channel of
+    a stopped agent is read where it is on this machine): per origin
     what was published, what is under way and where, what is in dead letters, what is missing, and
     what is in two published files. Exit status 1 on a gap that nothing explains, on a double, or
     where a manifest cannot be read. (Doubles of batches flagged as such are told apart and do not

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from tiers import __version__
 from tiers.channel.change import QueueStats
 from tiers.channel.channel import Channel
+from tiers.channel.reader import Reader
 from tiers.core.runs import Runs, runs_of
 
 if TYPE_CHECKING:
@@ -56,12 +58,19 @@ def audit(channel: Channel) -> dict[str, Any]:
     the topology no longer has. Walks all queues: not for every look."""
     # First: a batch stored after this is none that anybody expects to find here.
     next_seq = channel.stored_seq() + 1
-    held = {output: _held(channel, output) for output in channel.stats().queues}
+    return audit_of(channel, channel.channel_id, next_seq, channel.stats().queues)
+
+
+def audit_of(
+    reader: Reader, channel_id: bytes, next_seq: int, outputs: Iterable[str]
+) -> dict[str, Any]:
+    """The same of any channel that can be read, its agent running or not."""
+    held = {output: _held(reader, output) for output in outputs}
     dead: dict[str, _Ids] = {}
-    for output, one in channel.dead_ids():
+    for output, one in reader.dead_ids():
         dead.setdefault(output, {}).setdefault(one.origin, set()).add(one.seq)
     return {
-        "next_seq": {channel.channel_id.hex(): next_seq},
+        "next_seq": {channel_id.hex(): next_seq},
         "outputs": {
             output: {"held": _runs(held.get(output, {})), "dead": _runs(dead.get(output, {}))}
             for output in {**held, **dead}
@@ -69,10 +78,10 @@ def audit(channel: Channel) -> dict[str, Any]:
     }
 
 
-def _held(channel: Channel, output: str) -> _Ids:
+def _held(reader: Reader, output: str) -> _Ids:
     held: _Ids = {}
     position = 0
-    while entries := channel.entries(output, position, _PAGE):
+    while entries := reader.entries(output, position, _PAGE):
         for entry in entries:
             held.setdefault(entry.id.origin, set()).add(entry.id.seq)
         position = entries[-1].position
