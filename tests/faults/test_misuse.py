@@ -96,8 +96,8 @@ def test_the_file_replaced_by_garbage_and_deleted_while_all_run(cluster: Cluster
         for name in cluster.agents:
             wait_for(lambda n=name: topology_error(cluster, n), f"{name} says so")  # type: ignore[misc]
         wait_for(lambda: cluster.wanted() <= cluster.published().keys(), "lines flow on")
-        cluster.file.write_bytes(right)
-        cluster.wait_running()
+    cluster.file.write_bytes(right)
+    cluster.wait_running()
     settle(cluster)
     assert "Traceback" not in "".join(map(cluster.log, cluster.agents))
 

@@ -27,9 +27,9 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def test_sigterm_in_mid_stream_costs_nothing(cluster: Cluster) -> None:
     cluster.start()
     cluster.wait_running()
-    with Writer(cluster, lines_per_step=400):
+    with Writer(cluster, lines_per_step=200):
         flows_on(cluster)
-        for name in ("agg-1", "sink-1", "edge-1", "sink-2", "agg-2"):
+        for name in ("agg-1", "sink-1", "edge-1"):
             begun = time.monotonic()
             assert cluster.stop(name) == 0, cluster.log(name)
             took_s = time.monotonic() - begun
@@ -47,7 +47,7 @@ def test_sigterm_in_mid_stream_costs_nothing(cluster: Cluster) -> None:
 def test_a_frozen_aggregator_comes_back_a_zombie(cluster: Cluster) -> None:
     cluster.start()
     cluster.wait_running()
-    with Writer(cluster, lines_per_step=400):
+    with Writer(cluster, lines_per_step=100):
         flows_on(cluster)
         frozen = cluster.children["agg-1"]
         frozen.send_signal(signal.SIGSTOP)
@@ -76,7 +76,7 @@ def test_killed_at_full_speed(cluster: Cluster) -> None:
     cluster.wait_running()
     for name in ("agg-1", "sink-2", "sink-1", "agg-1"):
         before = cluster.events_in("sink")
-        cluster.write("edge-1", 80_000)
+        cluster.write("edge-1", 50_000)
         wait_for(lambda b=before: cluster.events_in("sink") != b, "it flows")  # type: ignore[misc]
         cluster.kill(name)
         # Longer than `failover_after`, so that others take over what it may hold.
@@ -100,7 +100,7 @@ def test_an_edge_killed_while_its_files_are_rotated(cluster: Cluster) -> None:
     cluster.start()
     cluster.wait_running()
     log = cluster.directory / "edge-1" / "access.log"
-    for turn in range(60):
+    for turn in range(36):
         for _ in range(3):
             cluster.write("edge-1", 97)
         if turn % 3 == 2:
