@@ -188,6 +188,21 @@ asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys
 """
 
 
+@pytest.mark.parametrize("page", [0, 1])
+@pytest.mark.parametrize("bit", [2, 27, 63])
+async def test_a_flip_that_would_undo_the_last_commit_is_seen(
+    tmp_path: Path, page: int, bit: int
+) -> None:
+    old_id = await make(tmp_path)
+    data = tmp_path / "channel" / "data.mdb"
+    damaged = bytearray(data.read_bytes())
+    damaged[page * 4096 + 144 + bit // 8] ^= 1 << bit % 8  # the number of its transaction
+    data.write_bytes(damaged)
+    async with opened(tmp_path) as channel:
+        assert channel.channel_id != old_id
+        assert "no neighbours" in channel.stats().set_aside
+
+
 async def test_random_flips_are_never_believed(tmp_path: Path) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
