@@ -61,8 +61,7 @@ class Reloading:
             self._kept = True
 
     def wake(self) -> None:
-        """SIGHUP: read the file now."""
-        self._seen = None
+        """SIGHUP: read the file now, changed or not."""
         self._wake.set()
 
     async def run(self, agent: Agent) -> None:
@@ -73,9 +72,10 @@ class Reloading:
                     await self._wake.wait()
             except TimeoutError:
                 pass
+            told = self._wake.is_set()
             self._wake.clear()
             looked = await asyncio.to_thread(self._look)
-            if looked != self._seen:
+            if told or looked != self._seen:
                 self._seen = looked
                 self._reload(agent)
             elif not self._kept:

@@ -136,4 +136,4 @@ def show(result: Result) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="scripts/bench")

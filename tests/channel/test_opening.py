@@ -1,5 +1,6 @@
 """Who may open a channel, and what an open does with what it finds."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -218,3 +219,12 @@ def test_the_lock_is_dropped_with_its_holder(tmp_path: Path) -> None:
     )
     assert python(code, tmp_path).returncode == 0
     os.close(lock_directory(tmp_path))
+
+
+async def test_who_only_looks_in_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    held = lock_directory(tmp_path)
+    begun = asyncio.create_task(Channel.open(tmp_path, LIMITS, ("out",)))
+    done, _ = await asyncio.wait({begun}, timeout=0.2)
+    assert not done
+    os.close(held)
+    await (await begun).close()

@@ -74,3 +74,12 @@ def test_no_answer_breaks_a_row(strange: dict[str, object]) -> None:
     each = row("edge-1", "edge", plain_status("edge-1") | strange)
     agents_lines([each])
     row_line(each)
+
+
+def test_what_sources_had_to_drop_is_told() -> None:
+    told = plain_status("edge-1")
+    counters = {"dropped_kernel": 1200, "dropped_channel_full": 0, "lines_split": 3}
+    told["sources"] = [{"name": "syslog", "counters": counters}]
+    each = row("edge-1", "edge", told)
+    assert each.dropped == (("syslog: dropped_kernel", 1200),)
+    assert "    syslog: dropped_kernel 1,200" in agents_lines([each])

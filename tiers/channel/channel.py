@@ -27,9 +27,10 @@ from tiers.channel.opening import (
 from tiers.channel.reader import Reader
 from tiers.channel.room import Room, Sizes
 from tiers.channel.writer import Report, Submitted, Writer, WriterLimits
-from tiers.errors import ChannelDamaged, ChannelUnavailable
+from tiers.errors import ChannelDamaged, ChannelUnavailable, UsageError
 from tiers.units import show_size
 
+LOCK_WITHIN_S: Final = 1.0  # how long `open` waits for whoever holds the directory
 CLOSE_WITHIN_S: Final = 10.0  # how long `close` waits for commits that do not succeed
 _ITEM_BYTES: Final = 128  # what an item or a small value costs, roughly
 
@@ -59,7 +60,7 @@ class Channel(Reader):
         """The channel in `directory`/channel, a fresh one where there is none. UsageError when
         another process has it or its file system is a network's; ChannelUnavailable when the
         disk does not do its part. A damaged file is set aside (see `stats().set_aside`)."""
-        lock = lock_directory(directory)
+        lock = await _lock(directory)
         try:
             opened = await asyncio.to_thread(
                 open_directory, directory, limits.size_bytes_max, outputs
@@ -315,6 +316,18 @@ class Channel(Reader):
             for name, totals in state.outputs.items()
             if name in self._configured or totals.batches
         }
+
+
+async def _lock(directory: Path) -> int:
+    """`lock_directory`, for which an audit or `tiers channel` that looks in is waited for."""
+    end = asyncio.get_running_loop().time() + LOCK_WITHIN_S
+    while True:
+        try:
+            return lock_directory(directory)
+        except UsageError:
+            if asyncio.get_running_loop().time() > end:
+                raise
+        await asyncio.sleep(0.05)
 
 
 def _pending_bytes(puts: Sequence[Put]) -> int:

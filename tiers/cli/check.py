@@ -130,10 +130,15 @@ def _notes(topology: "Topology") -> list[str]:
     return notes
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def _lines(topology: "Topology", data: Path | None) -> Iterator[str]:
     facts = _facts(topology, data)
     agents = sum(len(tier["agents"]) for tier in facts["tiers"])
-    yield f"{topology.file}: {topology.name} is right: {len(facts['tiers'])} tiers, {agents} agents"
+    counts = f"{_counted(len(facts['tiers']), 'tier')}, {_counted(agents, 'agent')}"
+    yield f"{topology.file}: {topology.name} is right: {counts}"
     for tier in facts["tiers"]:
         origin = f", from {', '.join(tier['from'])}" if tier["from"] else ""
         yield f"\ntier {tier['name']}{origin}"

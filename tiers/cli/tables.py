@@ -7,6 +7,7 @@ from tiers.observe.rows import HEADINGS, Row, cells, show_peer
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 _LEFT = 3  # columns of words; those after them are numbers
 
@@ -21,14 +22,22 @@ def agents_table(rows: Sequence[Row], title: str = "") -> "Table":
         table.add_column(heading, justify="left" if number < _LEFT else "right", no_wrap=True)
     table.add_column("peers; last error", overflow="fold")
     for row in rows:
-        last = Text("\n".join(show_peer(peer) for peer in row.peers))
-        if row.error:
-            last.append(("\n" if row.peers else "") + row.error, "yellow" if row.healthy else "red")
+        last = Text("\n").join(_notes(row))
         # Text and not str: what an agent says must not be read as rich's markup.
         words = [Text(cell) for cell in cells(row)]
         words[2].stylize("green" if row.healthy else "red")
         table.add_row(*words, last)
     return table
+
+
+def _notes(row: Row) -> "list[Text]":
+    from rich.text import Text
+
+    notes = [Text(show_peer(peer)) for peer in row.peers]
+    notes += [Text(f"{name} {count:,}", "yellow") for name, count in row.dropped]
+    if row.error:
+        notes.append(Text(row.error, "yellow" if row.healthy else "red"))
+    return notes
 
 
 def agents_lines(rows: Iterable[Row]) -> list[str]:
@@ -40,6 +49,7 @@ def agents_lines(rows: Iterable[Row]) -> list[str]:
     for row in rows:
         lines.append(_aligned(cells(row), widths))
         lines += [f"    {show_peer(peer)}" for peer in row.peers]
+        lines += [f"    {name} {count:,}" for name, count in row.dropped]
         lines += [f"    ! {part}" for part in row.error.splitlines()]
     return lines
 

@@ -40,6 +40,7 @@ class Row:
     queued_events: int = 0  # in its outputs' queues; an event with two outputs counts twice
     oldest_s: float = 0.0
     dead: int = 0  # batches in the dead letters
+    dropped: tuple[tuple[str, int], ...] = ()  # what sources had to drop, by their counters
     peers: tuple[Peer, ...] = ()
     error: str = ""  # the reason where it is unreachable
 
@@ -64,6 +65,7 @@ def row(agent: str, tier: str, answer: Answer) -> Row:
         queued_events=sum(_number(output, "events") for output in outputs),
         oldest_s=_seconds(channel, "oldest_s"),
         dead=_number(channel, "dead"),
+        dropped=tuple(_dropped(answer)),
         peers=tuple(_peers(answer, outputs)),
         error=_error(answer, channel, outputs),
     )
@@ -118,6 +120,14 @@ def _peers(answer: Mapping[str, Any], outputs: list[Mapping[str, Any]]) -> Itera
 def _peer(peer: Mapping[str, Any], state: str) -> Peer:
     credit, in_flight = _number(peer, "credit_bytes"), _number(peer, "in_flight_bytes")
     return Peer(_text(peer, "agent") or "?", state, credit, in_flight)
+
+
+def _dropped(answer: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
+    for source in _maps(answer, "sources"):
+        counters = _map(source, "counters")
+        for name in counters:
+            if name.startswith("dropped_") and (count := _number(counters, name)):
+                yield f"{_text(source, 'name')}: {name}", count
 
 
 def _error(
