@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -242,4 +241,4 @@ class Writer:
                 self._cluster.write(edge, self._lines)
                 if steps % 200 == 0:
                     log = self._cluster.directory / edge / "access.log"
-                    os.rename(log, log.with_suffix(f".{steps}"))  # noqa: PTH104
+                    log.rename(f"{log}.{steps}")
