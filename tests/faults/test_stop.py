@@ -122,6 +122,7 @@ def test_an_edge_killed_while_its_files_are_rotated(cluster: Cluster) -> None:
 def test_up_killed_takes_its_agents_along_and_a_new_one_goes_on(cluster: Cluster) -> None:
     up = start_up(cluster)
     try:
+        cluster.wait_running()  # before its first look, a rotated file would be none of the edge's
         with Writer(cluster, lines_per_step=400):
             wait_for(lambda: cluster.events_in("sink") > 4000, "it flows")
             pids = [status["pid"] for n in cluster.agents if (status := cluster.status(n))]
