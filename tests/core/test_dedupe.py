@@ -1,5 +1,7 @@
 """The dedupe window against a plain set."""
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,3 +72,11 @@ def test_any_bytes_decode_or_are_refused(data: bytes) -> None:
 def test_what_is_no_window_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="window"):
         decode(data)
+
+
+def test_a_window_that_holds_more_than_it_has_seen_is_refused() -> None:
+    claims_two = encode(Window(0b101, 2))
+    claims_nine = claims_two.replace(struct.pack(">H", 2), struct.pack(">H", 9), 1)
+    assert claims_nine != claims_two
+    with pytest.raises(ValueError, match="holds 9 of 2 seen"):
+        decode(claims_nine)
