@@ -48,10 +48,6 @@ class BatchError(TiersError):
     """A batch that can never be taken (damaged, too large, malformed). It goes to dead letters."""
 
 
-class ChannelFull(TiersError):
-    """Back-pressure: no room in the channel, or too little free space on its disk. Try later."""
-
-
 class ChannelDamaged(TiersError):
     """The channel file cannot be trusted. It is set aside and a fresh one is begun."""
 

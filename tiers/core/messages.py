@@ -39,8 +39,6 @@ HOPS_MAX: Final = 64  # told of a batch: the latest
 NAME_CHARS_MAX: Final = 64  # of an agent
 _LENGTH: Final = struct.Struct(">I")
 
-HELD, PUBLISHED, DEAD, UNKNOWN = "held", "published", "dead", "unknown"
-
 
 @dataclass(frozen=True, slots=True)
 class Identity:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from tiers import __version__
-from tiers.channel.change import QueueStats
+from tiers.channel.change import ChannelStats, QueueStats
 from tiers.channel.channel import Channel
 from tiers.channel.reader import Reader
 from tiers.core.runs import Runs, runs_of
@@ -23,9 +23,10 @@ _Ids = dict[bytes, set[int]]  # sequence numbers by origin
 def snapshot(agent: Agent) -> dict[str, Any]:
     """The whole status. Times are ms since the epoch, ages seconds, sizes bytes."""
     now_ms = time.time_ns() // 1_000_000
-    outputs = _outputs(agent, now_ms)
+    stats = agent.channel.stats()  # once: what is shown is of one moment
+    outputs = _outputs(agent, stats, now_ms)
     sources = _sources(agent)
-    channel = _channel(agent, now_ms)
+    channel = _channel(stats, now_ms)
     receiver = agent.receiver
     at_ms, text = agent.last_error
     return {
@@ -111,8 +112,7 @@ def _is_healthy(
     return all(any(p.in_session for p in g.sender.peers.values()) for g in groups)
 
 
-def _channel(agent: Agent, now_ms: int) -> dict[str, Any]:
-    stats = agent.channel.stats()
+def _channel(stats: ChannelStats, now_ms: int) -> dict[str, Any]:
     oldest = [q.oldest_ms for q in stats.queues.values() if q.oldest_ms is not None]
     return {
         "id": stats.channel_id.hex(),
@@ -152,9 +152,9 @@ def _sources(agent: Agent) -> list[dict[str, Any]]:
     ]
 
 
-def _outputs(agent: Agent, now_ms: int) -> list[dict[str, Any]]:
+def _outputs(agent: Agent, stats: ChannelStats, now_ms: int) -> list[dict[str, Any]]:
     """Those of the topology, then those that it no longer has and that still hold batches."""
-    queues = agent.channel.stats().queues
+    queues = stats.queues
     names = agent.topology.outputs(agent.name)
     orphans = [name for name in queues if name not in names]
     return [_output(agent, name, queues[name], now_ms) for name in (*names, *orphans)]

@@ -86,9 +86,7 @@ class LocalStore:
                     if (answer := self._missing(old, new)) is None:
                         continue
                     return answer
-                _sync(new.parent)
-                if old.parent != new.parent:
-                    _sync(old.parent)
+                _sync_both(old, new)
                 return Moved.DONE
         raise StoreUnavailable(f"move {old} to {new}: names come and go under it")
 
@@ -102,9 +100,7 @@ class LocalStore:
                     if (answer := self._missing(old, new)) is None:
                         continue
                     return answer
-                _sync(new.parent)
-                if old.parent != new.parent:
-                    _sync(old.parent)
+                _sync_both(old, new)
                 return Moved.DONE
         raise StoreUnavailable(f"replace {new} by {old}: names come and go under it")
 
@@ -311,6 +307,13 @@ def _sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync_both(old: Path, new: Path) -> None:
+    """After a rename: the directory that has the name now, then the one that had it."""
+    _sync(new.parent)
+    if old.parent != new.parent:
+        _sync(old.parent)
 
 
 def _not_a_directory(path: Path) -> NotADirectoryError:
