@@ -31,6 +31,7 @@ from tiers.observe.snapshot import audit, snapshot
 from tiers.observe.status import StatusServer
 from tiers.registry import load as load_class
 from tiers.reloading import Reloading
+from tiers.salvaging import Salvage
 from tiers.sinks.sink import Sink, SinkContext
 from tiers.sources.source import Source
 from tiers.topology import Topology
@@ -84,6 +85,7 @@ class Agent:
         self.sinks: dict[str, Sink] = {}
         self.receiver: ReceiverEnd | None = None
         self.channel: Channel
+        self.salvage: Salvage
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._leave = asyncio.Event()  # drain or stop: `_stop_wanted` tells which
         self._stop_wanted = False
@@ -104,6 +106,8 @@ class Agent:
         try:
             if set_aside := self.channel.stats().set_aside:
                 log.warning(set_aside)
+            self.salvage = self._salvage(outputs)
+            await self.salvage.begin()
             self.reloading.accept()
             self._note_orphans(outputs)
             self._compose(press)
@@ -160,6 +164,7 @@ class Agent:
     def _parts(self) -> list[tuple[str, Any]]:
         """Everything that works until the agent stops."""
         parts: list[tuple[str, Any]] = [*self.groups.items(), *self.sinks.items()]
+        parts.append(("salvage", self.salvage))
         if self.receiver is not None:
             parts.append(("receiver", self.receiver))
         return parts
@@ -192,7 +197,7 @@ class Agent:
                 await self._looked.wait()
 
     def _settled(self) -> bool:
-        return self.receiver is None or self.receiver.settled()
+        return self.salvage.settled() and (self.receiver is None or self.receiver.settled())
 
     def _is_empty(self) -> bool:
         queues = self.channel.stats().queues
@@ -271,6 +276,11 @@ class Agent:
             commit_bytes_max=channel.commit_bytes_max,
             dedupe_retention_s=delivery.dedupe_retention_s,
         )
+
+    def _salvage(self, outputs: tuple[str, ...]) -> Salvage:
+        sources, delivery = self.topology.sources(self.name), self.topology.delivery
+        retention_s = delivery.dedupe_retention_s
+        return Salvage(self.directory, self.channel, outputs, sources, retention_s)
 
     def _compose(self, press: Press) -> None:
         topology = self.topology

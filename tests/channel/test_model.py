@@ -146,11 +146,9 @@ class ChannelMachine(RuleBasedStateMachine):
 
         assert self.loop.run_until_complete(gather()) == wanted
 
-    @rule(clean=st.booleans())
-    def reopen(self, clean: bool) -> None:
+    @rule()
+    def reopen(self) -> None:
         self.loop.run_until_complete(self.channel.close())
-        if not clean:
-            (self.directory / "channel" / "clean").unlink()
         self.open()
 
     @precondition(lambda self: len(self.model.outputs) == 2)

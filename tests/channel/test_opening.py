@@ -107,38 +107,28 @@ def count_checks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return verified
 
 
-async def test_what_was_stored_is_there_after_a_clean_stop(
+async def test_every_open_checks_whatever_the_stop_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verified = count_checks(monkeypatch)
     async with opened(tmp_path) as channel:
         channel_id = channel.channel_id
         (position,) = await channel.submit(Change(puts=[put(channel)]))
-        assert not (tmp_path / "channel" / "clean").exists()
-    assert (tmp_path / "channel" / "clean").exists()
+        assert verified == [], "nothing was there"
     async with opened(tmp_path) as channel:
         assert channel.channel_id == channel_id
         assert channel.entries("out")[0].position == position
-        assert verified == [], "a clean stop makes the check needless"
-    (tmp_path / "channel" / "clean").unlink()
-    async with opened(tmp_path) as channel:
         assert len(verified) == 1
-        assert channel.channel_id == channel_id
-        assert channel.next_seq() == 2
-
-
-async def test_a_crash_means_a_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "import asyncio, os, sys; from pathlib import Path\n"
         "from tests.channel.making import LIMITS; from tiers.channel.channel import Channel\n"
         "asyncio.run(Channel.open(Path(sys.argv[1]), LIMITS, ['out'])); os._exit(0)\n"
     )
-    async with opened(tmp_path):
-        pass
     assert python(code, tmp_path).returncode == 0
-    verified = count_checks(monkeypatch)
-    async with opened(tmp_path):
-        assert len(verified) == 1
+    async with opened(tmp_path) as channel:
+        assert len(verified) == 2
+        assert channel.channel_id == channel_id
+        assert channel.next_seq() == 2
 
 
 async def test_outputs_may_be_added_and_taken_away(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from tiers.channel.layout import RECORD_KEY_BYTES_MAX, State, pages
 from tiers.channel.opening import (
     Opened,
     lock_directory,
-    mark_clean,
     mark_damaged,
     open_directory,
 )
@@ -199,7 +198,7 @@ class Channel(Reader):
         self._pending_bytes = 0
 
     def _found_damage(self, error: ChannelDamaged) -> None:
-        # Should the mark fail, the next open still checks every value: this is no clean stop.
+        # Should the mark fail, the next open still checks every value.
         with suppress(ChannelUnavailable):
             mark_damaged(self._path, str(error))
         self._failed = self._failed or error
@@ -249,7 +248,7 @@ class Channel(Reader):
         self._subscribers.append(callback)
 
     async def close(self, within_s: float | None = None) -> None:
-        """Commits all that was submitted, then notes a clean stop. ChannelUnavailable when
+        """Commits all that was submitted. ChannelUnavailable when
         commits did not succeed within that time (10 s): what was not committed is not on disk,
         and its futures say so. A second call waits for the first."""
         if self._closing is None:
@@ -273,10 +272,6 @@ class Channel(Reader):
             self._environment.close()
             if isinstance(self._failed, ChannelUnavailable):
                 raise self._failed
-            if self._failed is None:
-                # Without the mark (the disk may be full) the next start looks at everything.
-                with suppress(ChannelUnavailable):
-                    mark_clean(self._path)
             self._failed = self._failed or ChannelUnavailable("the channel is closed")
         finally:
             if not self._writer.is_alive():

@@ -1,5 +1,4 @@
-"""Looking at every value of a channel: at each open that follows no clean stop, and for
-`tiers channel check`."""
+"""Looking at every value of a channel: at each open, and for `tiers channel check`."""
 
 import struct
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from tiers.channel.layout import (
     unpack_letter,
     unpack_state,
 )
+from tiers.channel.salvage_index import committed_groups
 from tiers.core import batch, dedupe
 from tiers.errors import BatchError, ChannelDamaged
 
@@ -47,7 +47,7 @@ def structure_problems(path: Path) -> list[str]:
     database."""
     try:
         found = [str(problem) for problem in verify(str(path))]  # type: ignore[no-untyped-call]
-        return found or _meta_problems(path / "data.mdb")
+        return found or _meta_problems(path / "data.mdb") or _order_problems(path / "data.mdb")
     except (
         VerifyError,
         struct.error,
@@ -64,7 +64,7 @@ def _meta_problems(file: Path) -> list[str]:
     """The two meta pages are written in turns, so their transactions follow one another, but in a
     file that is quite new. A flipped bit in one of the numbers makes LMDB take the older page:
     whole, and without the last commit, so that acked batches were gone and the numbers of those
-    after them were given again. (A flip by two of the newer one remains unseen.)"""
+    after them were given again. (By two: see `_order_problems`.)"""
     with file.open("rb") as stream:
         head = stream.read(_META.size)
         stream.seek(_PAGE_SIZE.unpack_from(head)[0])
@@ -72,6 +72,15 @@ def _meta_problems(file: Path) -> list[str]:
     if abs(numbers[0] - numbers[1]) == 1 or numbers == [0, 0]:
         return []
     return [f"meta pages of transactions {numbers[0]} and {numbers[1]}, which are no neighbours"]
+
+
+def _order_problems(file: Path) -> list[str]:
+    """The state that the newer meta page leads to must not be the older one, which it is when the
+    number in the newest page became lower by two. LMDB keeps the tree before the last whole."""
+    newer, older = [*committed_groups(file), None, None][:2]
+    if newer is None or older is None or newer >= older:
+        return []
+    return [f"the newer meta page leads to group {newer}, the older one to {older}"]
 
 
 def read_head(environment: Environment, txn: AnyTransaction) -> Head | None:

@@ -2,9 +2,11 @@
 
 DIR/lock                      held by flock while an agent lives; holds its pid
 DIR/channel/data.mdb          the LMDB file (and lock.mdb)
-DIR/channel/clean             there only after a clean stop: length and mtime of data.mdb
 DIR/channel/damaged           why a running agent found that the channel is damaged
 DIR/channel.damaged-<UTC>     a channel that was set aside; told of for as long as it is there
+
+Every open looks at the whole structure and at every value but bodies, after a clean stop as after
+a crash: bits turn at rest too, and LMDB dies of some. That takes 0.9 s for 100,000 batches.
 """
 
 import fcntl
@@ -68,7 +70,7 @@ def open_directory(directory: Path, size_bytes_max: int, outputs: Sequence[str])
     reason = _damage_before_open(path)
     if not reason:
         try:
-            return _open(path, map_bytes, outputs, "", check=not _take_clean_mark(path))
+            return _open(path, map_bytes, outputs, "", check=True)
         except ChannelDamaged as error:
             reason = str(error)
     kept = _set_aside(directory, path)
@@ -82,13 +84,7 @@ def open_directory(directory: Path, size_bytes_max: int, outputs: Sequence[str])
 def mark_damaged(path: Path, reason: str) -> None:
     """Notes that the channel at `path` must be set aside at the next open."""
     with translated("mark as damaged"):
-        _write_durably(path / "damaged", reason)
-
-
-def mark_clean(path: Path) -> None:
-    """Notes a clean stop; the environment is closed."""
-    with translated("note the clean stop"):
-        _write_durably(path / "clean", _fingerprint(path))
+        write_durably(path / "damaged", reason.encode())
 
 
 def _damage_before_open(path: Path) -> str:
@@ -98,33 +94,11 @@ def _damage_before_open(path: Path) -> str:
         if damaged.exists():
             return damaged.read_text(errors="replace") or "found while it ran"
         data = path / "data.mdb"
-        if not data.exists() or data.stat().st_size == 0 or _is_clean(path):
+        if not data.exists() or data.stat().st_size == 0:
             return ""
     problems = structure_problems(path)
     more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
     return problems[0] + more if problems else ""
-
-
-def _fingerprint(path: Path) -> str:
-    status = (path / "data.mdb").stat()
-    return f"{status.st_size} {status.st_mtime_ns}\n"
-
-
-def _is_clean(path: Path) -> bool:
-    try:
-        return (path / "clean").read_text() == _fingerprint(path)
-    except FileNotFoundError:
-        return False
-
-
-def _take_clean_mark(path: Path) -> bool:
-    """Whether the last stop was clean; from now on it is not."""
-    with translated("take the mark of the clean stop"):
-        clean = _is_clean(path)
-        (path / "clean").unlink(missing_ok=True)
-        if path.exists():
-            _sync_directory(path)
-        return clean
 
 
 def _open(
@@ -179,10 +153,11 @@ def _set_aside(directory: Path, path: Path) -> str:
     raise ChannelUnavailable(f"no free name beside {path}")
 
 
-def _write_durably(file: Path, text: str) -> None:
+def write_durably(file: Path, data: bytes) -> None:
+    """The file with this content, or as it was before. Raises OSError."""
     temporary = file.with_suffix(".new")
-    with temporary.open("w") as stream:
-        stream.write(text)
+    with temporary.open("wb") as stream:
+        stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(file)

@@ -27,6 +27,9 @@ def snapshot(agent: Agent) -> dict[str, Any]:
     outputs = _outputs(agent, stats, now_ms)
     sources = _sources(agent)
     channel = _channel(stats, now_ms)
+    channel["salvage"] = agent.salvage.status()
+    if salvaged := agent.salvage.text():
+        channel["set_aside"] = f"{channel['set_aside']}; {salvaged}".removeprefix("; ")
     receiver = agent.receiver
     at_ms, text = agent.last_error
     return {
@@ -102,7 +105,9 @@ def _is_healthy(
     """Working, with nothing that a person should act on."""
     if agent.state not in ("running", "draining", "drained"):
         return False
-    if channel["trouble"] or channel["set_aside"] or channel["dead"] or agent.reloading.error:
+    if channel["trouble"] or channel["dead"] or agent.reloading.error:
+        return False
+    if channel["set_aside"] and not agent.salvage.whole():
         return False
     if agent.error_of("channel"):
         return False

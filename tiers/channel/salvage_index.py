@@ -1,0 +1,304 @@
+"""What a damaged channel still holds: its trees as far as they can be walked, and what a scan of
+every page finds where they cannot.
+
+Nothing is believed for where it lies: a small value counts when its checksum is right, a record
+when its own is. The trees tell what is live. Where a tree has not all the entries that it should
+have, and only then, pages are scanned, among them free ones with what has long left the channel.
+So what a scan finds may have been passed on: that it enters the new channel flagged settles it.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgpack
+from isal.isal_zlib import crc32
+
+from tiers.channel.layout import (
+    DEAD_KEY,
+    IDENTITY,
+    POSITION,
+    QUEUE_KEY,
+    STATE,
+    Identity,
+    Item,
+    Letter,
+    State,
+    unguard,
+    unpack_identity,
+    unpack_item,
+    unpack_letter,
+    unpack_state,
+)
+from tiers.channel.salvage_pages import HEADER_BYTES, Meta, Node, PageFile, Tree
+from tiers.core import batch
+from tiers.core.batch import BatchId
+from tiers.errors import BatchError, ChannelDamaged
+
+SOURCE_POSITIONS: Final = b"position/"
+_LENGTH_BYTES: Final = 4
+_ORIGIN: Final = b"\xa6origin"  # an envelope's first key
+_CRC_ENTRY_BYTES: Final = 9  # the last entry of an envelope (core/batch.py)
+
+
+class Place(NamedTuple):
+    """Where a record may lie; size 0 where nothing tells it."""
+
+    offset: int
+    size: int
+
+
+@dataclass(slots=True)
+class Index:
+    """Live values by position in the channel, and what a scan found by batch."""
+
+    identity: Identity | None = None
+    state: State | None = None
+    walked: bool = False  # the state is that of the last commit
+    items: dict[int, dict[int, Item]] = field(default_factory=dict)  # by output id
+    letters: dict[int, list[Letter]] = field(default_factory=dict)
+    notes: dict[int, Node] = field(default_factory=dict)
+    places: dict[int, Place] = field(default_factory=dict)
+    positions: dict[bytes, bytes] = field(default_factory=dict)  # of sources
+    whole: set[str] = field(default_factory=set)  # trees that had all their entries
+    scanned: bool = False
+    strays: dict[BatchId, list[Place]] = field(default_factory=dict)
+    stray_items: dict[BatchId, tuple[int, dict[int, Item]]] = field(default_factory=dict)
+    sizes: dict[int, set[int]] = field(default_factory=dict)  # of what begins at that offset
+
+    def live(self) -> list[int] | None:
+        """Positions of all batches that the channel held; None when that cannot be told."""
+        if "batches" in self.whole:
+            return sorted(self.places)
+        if {"queue", "dead"} <= self.whole:
+            return sorted({*self.items, *self.letters})
+        return None
+
+
+def read_index(file: PageFile, *, trees: bool = True) -> Index:
+    """The index of a file. Pages are scanned where positions of sources might be missing."""
+    index = Index()
+    last, before = _commits(file, trees=trees)
+    for name, tree in last.items():
+        if _walk(file, index, name, tree) == tree.entries:
+            index.whole.add(name)
+    index.walked = index.state is not None
+    for name in before:
+        # Older by one commit: nearly what is missing, and known not to be all.
+        if name not in last or (name == "meta" and not index.walked):
+            _walk(file, index, name, before[name])
+    if "records" not in index.whole or index.state is None:
+        scan(file, index)
+    return index
+
+
+def committed_groups(file: Path) -> list[int | None]:
+    """`State.groups` of the trees that the two meta pages show, of the newer one first; None
+    where it cannot be read. LMDB keeps the tree before the last whole."""
+    pages = PageFile(file)
+    try:
+        return [_groups(pages, meta) for meta in pages.metas()]
+    finally:
+        pages.close()
+
+
+def _commits(file: PageFile, *, trees: bool) -> tuple[dict[str, Tree], dict[str, Tree]]:
+    """The trees of the last commit, and of the one before; none without `trees`. The numbers in
+    the meta pages have no checksum: where the states inside say otherwise, they are right."""
+    metas = file.metas() if trees else []
+    groups = [_groups(file, meta) for meta in metas]
+    if len(metas) == 2 and None not in groups and (groups[0] or 0) < (groups[1] or 0):
+        metas.reverse()
+    found: list[dict[str, Tree]] = [*(_trees(file, meta) for meta in metas), {}, {}]
+    return found[0], found[1]
+
+
+def _trees(file: PageFile, meta: Meta) -> dict[str, Tree]:
+    found = {}
+    for node in file.walk(meta.main):
+        if (tree := file.tree(node)) is not None:
+            found[node.key.decode(errors="replace")] = tree
+    return found
+
+
+def _groups(file: PageFile, meta: Meta) -> int | None:
+    index = Index()
+    tree = _trees(file, meta).get("meta")
+    if tree is not None:
+        _walk(file, index, "meta", tree)
+    return index.state.groups if index.state else None
+
+
+def _walk(file: PageFile, index: Index, name: str, tree: Tree) -> int:
+    """Takes what a tree has; how many of its entries were sound."""
+    good = 0
+    for node in file.walk(tree):
+        try:
+            good += _take(file, index, name, node)
+        except (ChannelDamaged, ValueError):
+            continue
+    return good
+
+
+def _take(file: PageFile, index: Index, name: str, node: Node) -> bool:
+    """Whether the node is one of that database, and sound."""
+    key = node.key
+    if name == "batches":
+        if len(key) != POSITION.size:
+            return False
+        index.places[POSITION.unpack(key)[0]] = Place(node.offset, node.size)
+        return True
+    if name == "seen":
+        return True  # who sent them may send again, flagged
+    value = unguard(name, key, file.read(node.offset, node.size))
+    if name == "queue":
+        output_id, position = QUEUE_KEY.unpack(_sized(key, QUEUE_KEY.size))
+        index.items.setdefault(position, {})[output_id] = unpack_item(value)
+    elif name == "dead":
+        position, _ = DEAD_KEY.unpack(_sized(key, DEAD_KEY.size))
+        index.letters.setdefault(position, []).append(unpack_letter(value))
+    elif name == "notes":
+        index.notes[POSITION.unpack(_sized(key, POSITION.size))[0]] = node
+    elif name == "records" and key.startswith(SOURCE_POSITIONS):
+        index.positions[key] = value
+    elif key == IDENTITY:
+        index.identity = unpack_identity(value)
+    elif key == STATE:
+        index.state = unpack_state(value)
+    return True
+
+
+def _sized(key: bytes, size: int) -> bytes:
+    if len(key) != size:
+        raise ChannelDamaged(f"key {key!r} has a wrong length")
+    return key
+
+
+def scan(file: PageFile, index: Index) -> None:
+    """Looks at every page for what the trees did not show. A second call does nothing."""
+    if index.scanned:
+        return
+    index.scanned = True
+    found: dict[bytes, bytes] = {}  # positions of sources, as far as ever seen
+    for number in range(2, file.pages):
+        page = file.read(number * file.page_bytes, file.page_bytes)
+        if _begins_record(page):
+            _stray(file, index, number * file.page_bytes + HEADER_BYTES)
+        elif len(page) == file.page_bytes:
+            for node in file.leaf(number, page):
+                _take_stray(file, index, found, node)
+    for key, value in found.items():
+        index.positions.setdefault(key, value)
+
+
+def _begins_record(page: bytes) -> bool:
+    at = HEADER_BYTES + _LENGTH_BYTES
+    return page[at + 1 : at + 8] == _ORIGIN or page[at + 3 : at + 10] == _ORIGIN
+
+
+def _take_stray(file: PageFile, index: Index, found: dict[bytes, bytes], node: Node) -> None:
+    """A node of a page that may be a leaf, of whatever database it fits."""
+    key = node.key
+    if len(key) not in (POSITION.size, QUEUE_KEY.size) and not key.startswith(
+        (SOURCE_POSITIONS, IDENTITY, STATE)
+    ):
+        return
+    data = file.read(node.offset, min(node.size, 1 << 20))
+    try:
+        if len(key) == POSITION.size and _begins_record(bytes(HEADER_BYTES) + data[:64]):
+            index.sizes.setdefault(node.offset, set()).add(node.size)
+            _stray(file, index, node.offset)
+            return
+        value = unguard("a stray page", key, data)
+        if len(key) == QUEUE_KEY.size:
+            _take_stray_item(index, key, value)
+        elif key == IDENTITY:
+            index.identity = index.identity or unpack_identity(value)
+        elif key == STATE:
+            _take_stray_state(index, unpack_state(value))
+        else:
+            for name, position in _positions(key, value):
+                # msgpack's whole numbers sort as their bytes do: the furthest wins.
+                found[name] = max(position, found.get(name, b""))
+    except (ChannelDamaged, ValueError, msgpack.UnpackException):
+        return
+
+
+def _take_stray_item(index: Index, key: bytes, value: bytes) -> None:
+    try:
+        unpack_letter(value)
+    except ChannelDamaged:
+        output_id, position = QUEUE_KEY.unpack(key)
+        item = unpack_item(value)
+        index.stray_items.setdefault(item.id, (position, {}))[1][output_id] = item
+
+
+def _take_stray_state(index: Index, state: State) -> None:
+    if not index.walked and (index.state is None or index.state.groups < state.groups):
+        index.state = state
+
+
+def _positions(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Positions of sources in a record, or in the note beside a batch (see intake.py)."""
+    if key.startswith(SOURCE_POSITIONS):
+        yield key, value
+    elif len(key) == POSITION.size:
+        prefix, positions = msgpack.unpackb(value)
+        for name, position in positions.items():
+            if position is not None:
+                yield prefix + name, position
+
+
+def _stray(file: PageFile, index: Index, offset: int) -> None:
+    """A record seems to begin here."""
+    head = file.read(offset, _LENGTH_BYTES + batch.ENVELOPE_BYTES_MAX)
+    try:
+        envelope = batch.open_envelope(head[: _LENGTH_BYTES + int.from_bytes(head[:4], "big")])
+    except BatchError:
+        return
+    sizes = index.sizes.get(offset, set())
+    places = index.strays.setdefault(envelope.id, [])
+    places.extend(place for size in sizes or {0} if (place := Place(offset, size)) not in places)
+
+
+def read_record(file: PageFile, place: Place, sizes: set[int]) -> bytes | None:
+    """The record at that place, its checksum compared; None when there is none. Where nothing
+    tells its size, one of `sizes`, or else the one at which its checksum is right."""
+    for size in {place.size} if place.size else sizes:
+        record = file.read(place.offset, size)
+        if len(record) == size and _is_sound(record):
+            return record
+    return None if place.size else _measured(file, place.offset)
+
+
+def _is_sound(record: bytes) -> bool:
+    try:
+        batch.verify(record)
+    except BatchError:
+        return False
+    return True
+
+
+def _measured(file: PageFile, offset: int) -> bytes | None:
+    """A record of which only the beginning is known. A compressed body ends where the checksum is
+    right, somewhere on the last of the pages whose number the first one's header has."""
+    head = file.read(offset, _LENGTH_BYTES + batch.ENVELOPE_BYTES_MAX)
+    length = _LENGTH_BYTES + int.from_bytes(head[:_LENGTH_BYTES], "big")
+    envelope = batch.open_envelope(head[:length])
+    if envelope.codec == "none":
+        record = file.read(offset, length + envelope.size)
+        return record if _is_sound(record) else None
+    header = file.read(offset - HEADER_BYTES, HEADER_BYTES)
+    pages = int.from_bytes(header[12:16], sys.byteorder)
+    size_max = length + envelope.size + envelope.size // 64 + 4096  # what no codec outgrows
+    data = file.read(offset, min(pages * file.page_bytes - HEADER_BYTES, size_max))
+    covered = data[_LENGTH_BYTES : length - _CRC_ENTRY_BYTES]
+    end = max(length, len(data) - file.page_bytes)
+    crc = crc32(memoryview(data)[length:end])
+    for size in range(end, len(data) + 1):
+        if crc32(covered, crc) == envelope.crc:
+            return data[:size] if _is_sound(data[:size]) else None
+        crc = crc32(data[size : size + 1], crc)
+    return None

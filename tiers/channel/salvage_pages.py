@@ -1,0 +1,176 @@
+"""The pages of a channel's file, read without LMDB: nothing in a damaged file can crash this.
+
+    page      pgno u64 | pad u16 | flags u16 | lower u16 | upper u16 | offset u16 ... nodes
+    overflow  pgno u64 | pad u16 | flags u16 | pages u32 | data, on through all its pages
+    node      low u16 | high u16 | flags u16 | key size u16 | key | data
+              in a leaf data has low + (high << 16) bytes; with flag 1 it is the number of the
+              overflow page that has them, with flag 2 it is a tree
+              in a branch the child is page low + (high << 16) + (flags << 32)
+    tree      pad u32 | flags u16 | depth u16 | pages of 3 kinds u64 | entries u64 | root u64
+    meta      page header | magic u32 | version u32 | address, map size u64 | free tree, main
+              tree | last page u64 | transaction u64
+
+Integers are in the machine's order (lmdb.h, mdb.c of LMDB 0.9, 64 bits).
+"""
+
+import os
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+PAGE_BYTES: Final = 4096  # where neither meta page tells
+HEADER_BYTES: Final = 16
+_HEADER: Final = struct.Struct("=QHHHH")
+_NODE: Final = struct.Struct("=HHHH")
+_TREE: Final = struct.Struct("=4xHH24xQQ")
+_META: Final = struct.Struct("=16xII16xI44x48sQQ")
+_PAGE: Final = struct.Struct("=Q")
+_BRANCH, _LEAF = 1, 2
+_BIG, _SUB = 1, 2
+_MAGIC: Final = 0xBEEFC0DE
+_DEPTH_MAX: Final = 32  # of a tree; LMDB's own limit
+
+
+class Tree(NamedTuple):
+    """A tree as its parent describes it."""
+
+    depth: int
+    entries: int
+    root: int
+
+
+class Meta(NamedTuple):
+    """What one of the two meta pages says."""
+
+    txn: int
+    main: Tree
+
+
+class Node(NamedTuple):
+    """A key of a leaf, and where its data lie in the file."""
+
+    key: bytes
+    offset: int
+    size: int
+    is_tree: bool
+
+
+class PageFile:
+    """Open until `close`. A page that is beyond the end or cannot be read is None."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        self.size = os.fstat(self._file).st_size
+        self.page_bytes = self._find_page_bytes()
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    @property
+    def pages(self) -> int:
+        return -(-self.size // self.page_bytes)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """These bytes, as many as there are and the disk gives."""
+        if not 0 <= offset < self.size:
+            return b""
+        try:
+            return os.pread(self._file, min(size, self.size - offset), offset)
+        except OSError:
+            return b""
+
+    def page(self, number: int) -> bytes | None:
+        data = self.read(number * self.page_bytes, self.page_bytes)
+        return data if len(data) == self.page_bytes else None
+
+    def metas(self) -> list[Meta]:
+        """Those of the two meta pages that can be read, the newer first."""
+        found = []
+        for number in (0, 1):
+            data = self.read(number * self.page_bytes, _META.size)
+            if len(data) == _META.size:
+                magic, _, _, tree, _, txn = _META.unpack(data)
+                if magic == _MAGIC:
+                    found.append(Meta(txn, _tree(tree)))
+        return sorted(found, key=lambda meta: -meta.txn)
+
+    def walk(self, tree: Tree) -> Iterator[Node]:
+        """The nodes of a tree's leaves, in order. What does not look like a page of it is left
+        out: `tree.entries` tells whether all were there."""
+        seen: set[int] = set()
+        todo = [(tree.root, 1)]
+        while todo:
+            number, depth = todo.pop()
+            page = self.page(number) if number not in seen and depth <= _DEPTH_MAX else None
+            if page is None:
+                continue
+            seen.add(number)
+            own, _, flags, lower, _ = _HEADER.unpack_from(page)
+            if own != number:
+                continue
+            if depth == tree.depth and flags == _LEAF:
+                yield from self.leaf(number, page, lower)
+            elif depth < tree.depth and flags == _BRANCH:
+                children = [(child, depth + 1) for child in _children(page, lower)]
+                todo.extend(reversed(children))
+
+    def leaf(self, number: int, page: bytes, lower: int = 0) -> Iterator[Node]:
+        """The nodes of a page taken for a leaf, each within the page. Without `lower`, where the
+        header may be damaged, as many as there seem to be."""
+        base = number * self.page_bytes
+        for at in _offsets(page, lower):
+            low, high, flags, key_size = _NODE.unpack_from(page, at)
+            begin = at + _NODE.size + key_size
+            key, size = page[at + _NODE.size : begin], low | high << 16
+            if begin > len(page) or not key:
+                continue
+            if flags & _BIG:
+                if begin + _PAGE.size <= len(page):
+                    first = _PAGE.unpack_from(page, begin)[0]
+                    yield Node(key, first * self.page_bytes + HEADER_BYTES, size, is_tree=False)
+            elif begin + size <= len(page):
+                yield Node(key, base + begin, size, is_tree=bool(flags & _SUB))
+
+    def tree(self, node: Node) -> Tree | None:
+        """The tree that a node of the main tree describes."""
+        data = self.read(node.offset, node.size)
+        return _tree(data) if node.is_tree and len(data) == _TREE.size else None
+
+    def _find_page_bytes(self) -> int:
+        size: int = _META.unpack(self.read(0, _META.size).ljust(_META.size, b"\0"))[2]
+        plausible = 512 <= size <= 65536 and size & (size - 1) == 0
+        # The second page begins with its number and has the magic: so a size that is no more
+        # than plausible is not believed.
+        second = self.read(size, _META.size) if plausible else b""
+        if len(second) == _META.size and _META.unpack(second)[0] == _MAGIC:
+            return size
+        return PAGE_BYTES
+
+
+def _tree(data: bytes) -> Tree:
+    _, depth, entries, root = _TREE.unpack(data)
+    return Tree(depth, entries, root)
+
+
+def _offsets(page: bytes, lower: int) -> Iterator[int]:
+    """Where nodes begin. Their offsets stand at the beginning, the nodes at the end."""
+    end = min(lower, len(page)) if lower else len(page)
+    for at in range(HEADER_BYTES, end - 1, 2):
+        if not lower and at >= end:
+            return
+        begin = int.from_bytes(page[at : at + 2], sys.byteorder)
+        if not HEADER_BYTES < begin <= len(page) - _NODE.size:
+            if lower:
+                continue
+            return
+        if not lower:
+            end = min(end, begin)
+        yield begin
+
+
+def _children(page: bytes, lower: int) -> Iterator[int]:
+    for at in _offsets(page, lower):
+        low, high, flags, _ = _NODE.unpack_from(page, at)
+        yield low | high << 16 | flags << 32

@@ -1,0 +1,371 @@
+"""What was set aside comes back: the agent's side of `tiers.channel.salvage`.
+
+    channel.damaged-* --reader, a child--> head, batches, end --> Channel.submit, flagged
+
+Positions of sources are in the new channel before a source begins; batches follow while the agent
+works, in groups, as there is room. Each counts as arrived, so its id is known from then on: what
+comes again, from a sender or from a reading that began anew after a restart, is not put twice. A
+mark in the old directory says that all is done; a person may then take it away.
+
+A reader that dies, by a signal or otherwise, costs the batch that it had come to and is followed
+by another, a few times. Then this is given up until the next start, and said.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgpack
+
+from tiers.channel.change import Change, Put
+from tiers.channel.channel import Channel
+from tiers.channel.layout import unpack_hops
+from tiers.channel.opening import SET_ASIDE_STEM, write_durably
+from tiers.channel.salvage import FRAME_LENGTH_BYTES, MARK, Batch, End, Head, read_mark, unpack
+from tiers.channel.salvage_index import SOURCE_POSITIONS
+from tiers.core.batch import BatchId
+from tiers.errors import ChannelDamaged
+from tiers.sources.files import pack_key
+from tiers.sources.places import match
+from tiers.units import show_size
+
+log = logging.getLogger("tiers.salvage")
+
+TRIES_MAX: Final = 6  # readers of one directory that may die
+GROUP_BATCHES_MAX: Final = 500
+GROUP_BYTES_MAX: Final = 4 << 20
+_NAMED_MAX: Final = 20  # lost batches that the log names
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one channel that was set aside. Batches, but for `lost_events`, `events`."""
+
+    state: str = "reading"  # "done": its mark says so; "failed": tried again at the next start
+    salvaged: int = 0
+    events: int = 0
+    known: int = 0  # that were here already
+    dead: int = 0  # dead letters
+    lost: int = 0
+    lost_events: int = 0
+    old: int = 0  # sealed too long ago, and perhaps passed on long ago
+    stranded: int = 0  # that wait only for outputs which the topology no longer has
+    missing: int = 0  # beyond the lost: known by number only
+    exact: bool = True  # what it held is known
+    again: str = ""  # what sources read from the beginning
+    trouble: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Everything is back, and nobody need look."""
+        left = self.lost or self.old or self.stranded or self.missing or self.again
+        return self.state == "done" and self.exact and not left
+
+    def text(self) -> str:
+        """For a person."""
+        parts = [f"{self.salvaged + self.known} batches ({self.events} events) salvaged"]
+        if self.state == "reading":
+            parts[0] += " so far"
+        for count, what in (
+            (self.dead, "dead letters salvaged"),
+            (self.lost, f"batches lost ({self.lost_events} events)"),
+            (self.missing, "batches missing"),
+            (self.old, "batches sealed too long ago to tell whether they were delivered"),
+            (self.stranded, "batches left for outputs that the topology no longer has"),
+        ):
+            if count:
+                parts.append(f"{count} {what}")
+        if not self.exact:
+            parts.append("what else it held cannot be told")
+        return ", ".join(part for part in (*parts, self.again, self.trouble) if part)
+
+
+@dataclass(slots=True)
+class _Old:
+    """A channel that was set aside."""
+
+    directory: Path
+    outcome: Outcome = field(default_factory=Outcome)
+    head: Head | None = None
+    reader: Process | None = None
+    told: int = 0  # batches that readers have told of, or died over
+    tries: int = 0
+
+
+class Salvage:
+    """`begin`, then `run`. `directory` is the agent's, `sources` the options of its sources."""
+
+    def __init__(
+        self,
+        directory: Path,
+        channel: Channel,
+        outputs: Sequence[str],
+        sources: Iterable[Any],
+        retention_s: float,
+    ) -> None:
+        self._channel = channel
+        self._outputs = tuple(outputs)
+        self._sources = list(sources)
+        self._retention_s = retention_s
+        # The newest first: where there are several, its positions are those that hold.
+        found = sorted(directory.glob(f"{SET_ASIDE_STEM}*"), reverse=True)
+        self._all = [_Old(old) for old in found if (old / "data.mdb").exists()]
+        for old in self._all:
+            if (mark := read_mark(old.directory)) is not None:
+                old.outcome = _outcome(mark)
+        self._dead: set[tuple[str, BatchId]] = set()
+
+    @property
+    def _open(self) -> list[_Old]:
+        return [old for old in self._all if old.outcome.state == "reading"]
+
+    def settled(self) -> bool:
+        """Nothing more will come."""
+        return not self._open
+
+    def whole(self) -> bool:
+        """Everything that was set aside is back."""
+        return all(old.outcome.whole for old in self._all)
+
+    def text(self) -> str:
+        return "; ".join(f"{old.directory.name}: {old.outcome.text()}" for old in self._all)
+
+    def status(self) -> list[dict[str, object]]:
+        return [
+            {"directory": old.directory.name, "whole": old.outcome.whole, **asdict(old.outcome)}
+            for old in self._all
+        ]
+
+    async def begin(self) -> None:
+        """Returning means that positions of sources are in the new channel, as far as they can
+        be read: sources may begin."""
+        for old in self._open:
+            log.info("reading what %s still holds", old.directory.name)
+            if await self._read_head(old):
+                await self._restore_positions(old)
+
+    async def run(self) -> None:
+        """Until everything that can be read is in the new channel."""
+        self._dead = set(await asyncio.to_thread(self._channel.dead_ids)) if self._open else set()
+        for old in self._open:
+            try:
+                await self._carry(old)
+            finally:
+                await _end(old)
+
+    # -- readers -----------------------------------------------------------------------------
+
+    async def _read_head(self, old: _Old) -> bool:
+        """Whether there is a reader that has told its head."""
+        while old.tries < TRIES_MAX:
+            try:
+                await self._start(old)
+                told = await _next(old)
+            except (OSError, EOFError) as error:
+                await self._died(old, error)
+                continue
+            assert isinstance(told, Head)
+            old.head = told
+            return True
+        old.outcome.state = "failed"
+        old.outcome.trouble = f"reading it failed {TRIES_MAX} times"
+        self._note_positions(old, whole=False)
+        log.error("%s: %s", old.directory.name, old.outcome.text())
+        return False
+
+    async def _start(self, old: _Old) -> None:
+        # A walk that has killed two readers before their first word is not tried a third time.
+        scan = ["--scan"] if old.tries >= 2 and old.head is None else []
+        module = [sys.executable, "-m", "tiers.channel.salvage"]
+        arguments = [str(old.directory), str(self._retention_s), "--after", str(old.told), *scan]
+        old.reader = await asyncio.create_subprocess_exec(
+            *module, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, limit=1 << 20
+        )
+
+    async def _died(self, old: _Old, error: Exception) -> None:
+        old.tries += 1
+        await _end(old)
+        how = old.reader.returncode if old.reader else error
+        log.warning("the reader of %s ended before its time (%s)", old.directory.name, how)
+
+    async def _carry(self, old: _Old) -> None:
+        group: list[Batch] = []
+        size = 0
+        while True:
+            try:
+                told = await _next(old)
+            except (OSError, EOFError) as error:
+                await self._put(old, group)
+                group, size = [], 0
+                await self._died(old, error)
+                old.told += 1  # the one that it had come to
+                old.outcome.missing += 1
+                if not await self._read_head(old):
+                    return
+                continue
+            if isinstance(told, End):
+                await self._put(old, group)
+                await self._finish(old, told)
+                return
+            assert isinstance(told, Batch)
+            old.told += 1
+            group.append(told)
+            size += len(told.record)
+            if len(group) >= GROUP_BATCHES_MAX or size >= GROUP_BYTES_MAX:
+                await self._put(old, group)
+                group, size = [], 0
+
+    # -- the new channel ---------------------------------------------------------------------
+
+    async def _put(self, old: _Old, group: list[Batch]) -> None:
+        """One group, on disk when this returns."""
+        if not group:
+            return
+        await self._channel.wait_room()
+        puts: list[Put] = []
+        told: list[Batch] = []
+        dead: list[tuple[str, int, str]] = []
+        first = self._channel.last_position() + 1
+        for one in group:
+            put, letters = self._put_of(old, one)
+            if put is not None:
+                dead += [(output, first + len(puts), why) for output, why in letters]
+                puts.append(put)
+                told.append(one)
+        positions = await self._channel.submit(Change(puts=puts, dead=dead))
+        for one, position in zip(told, positions, strict=True):
+            if not one.record:
+                continue
+            old.outcome.salvaged += bool(position)
+            old.outcome.known += not position
+            old.outcome.events += one.events
+            old.outcome.dead += bool(one.letters)
+
+    def _put_of(self, old: _Old, one: Batch) -> tuple[Put | None, list[tuple[str, str]]]:
+        """What is put for a batch, and its dead letters."""
+        key = BatchId(one.origin, one.seq)
+        letters = [(output, why) for output, why in one.letters if output in self._outputs]
+        waiting = self._outputs if one.outputs is None else one.outputs
+        outputs = [output for output in waiting if output in self._outputs]
+        if not one.record:
+            if outputs:
+                self._lose(old, one, key)
+            letters += [(output, f"{old.directory.name}: {one.reason}") for output in outputs]
+            letters = [(output, why) for output, why in letters if (output, key) not in self._dead]
+            outputs = []
+        outputs += [output for output, _ in letters if output not in outputs]
+        if not outputs or not key.origin:
+            old.outcome.stranded += bool(one.record)
+            return None, []
+        return Put(
+            key,
+            one.record,
+            one.events,
+            outputs,
+            flagged=True,
+            hops=_hops(one.hops),
+            arrived=bool(one.record),  # what is lost here may come from elsewhere
+            note=one.note,
+        ), letters
+
+    def _lose(self, old: _Old, one: Batch, key: BatchId) -> None:
+        old.outcome.lost += 1
+        old.outcome.lost_events += one.events
+        if old.outcome.lost <= _NAMED_MAX:
+            name = str(key) if key.origin else "a batch"
+            log.error(
+                "%s: %s (%d events) is lost: %s", old.directory.name, name, one.events, one.reason
+            )
+
+    async def _restore_positions(self, old: _Old) -> None:
+        assert old.head is not None
+        there = {_source(key) for key in self._channel.records(SOURCE_POSITIONS)}
+        wanted = {k: v for k, v in old.head.positions.items() if _source(k) not in there}
+        if wanted:
+            await self._channel.submit(Change(records=wanted))
+        if not there:
+            self._note_positions(old, whole=old.head.positions_whole)
+
+    def _note_positions(self, old: _Old, *, whole: bool) -> None:
+        """Says which sources read their files from the beginning, and how much that is."""
+        if whole:
+            return
+        known = self._channel.records(SOURCE_POSITIONS)
+        parts = []
+        for options in self._sources:
+            prefix = SOURCE_POSITIONS + options.name.encode() + b"/"
+            size = _unknown_bytes(getattr(options, "paths", ()), known, prefix)
+            if size:
+                parts.append(f"source {options.name} reads {show_size(size)} from the beginning")
+        old.outcome.again = ", ".join(parts)
+        if parts:
+            log.warning("%s: %s", old.directory.name, old.outcome.again)
+
+    async def _finish(self, old: _Old, end: End) -> None:
+        assert old.head is not None
+        outcome = old.outcome
+        outcome.exact, outcome.old = end.exact, end.old
+        if end.exact and old.head.batches >= 0:
+            outcome.missing = max(outcome.missing, old.head.batches - old.told)
+        outcome.state = "failed" if outcome.stranded else "done"
+        if outcome.state == "done":
+            data = bytes(msgpack.packb({"at_ms": time.time_ns() // 1_000_000, **asdict(outcome)}))
+            try:
+                await asyncio.to_thread(write_durably, old.directory / MARK, data)
+            except OSError as error:
+                outcome.trouble = f"cannot be noted as salvaged: {error}"
+        log.log(
+            logging.INFO if outcome.whole else logging.ERROR,
+            "%s: %s",
+            old.directory.name,
+            outcome.text(),
+        )
+
+
+async def _next(old: _Old) -> Head | Batch | End:
+    """What the reader tells next; the head of a further reader is passed over. EOFError (also as
+    IncompleteReadError) when it has ended."""
+    assert old.reader is not None
+    assert old.reader.stdout is not None
+    stream = old.reader.stdout
+    length = int.from_bytes(await stream.readexactly(FRAME_LENGTH_BYTES), "big")
+    return unpack(await stream.readexactly(length))
+
+
+async def _end(old: _Old) -> None:
+    if old.reader is not None and old.reader.returncode is None:
+        old.reader.kill()
+        await old.reader.wait()
+
+
+def _hops(data: bytes) -> tuple[Any, ...]:
+    try:
+        return unpack_hops(data)
+    except ChannelDamaged:
+        return ()
+
+
+def _source(key: bytes) -> bytes:
+    """The name of the source that a position belongs to (see intake.py)."""
+    return key.removeprefix(SOURCE_POSITIONS).partition(b"/")[0]
+
+
+def _unknown_bytes(patterns: Sequence[str], known: Iterable[bytes], prefix: bytes) -> int:
+    """Sizes of the files at these globs of which no position is known."""
+    names = {key.removeprefix(prefix) for key in known}
+    absolute = [os.path.abspath(pattern) for pattern in patterns]  # noqa: PTH100 as the tail does
+    found = match(absolute, lambda path, error: None)
+    return sum(at.status.st_size for key, at in found.items() if pack_key(key) not in names)
+
+
+def _outcome(mark: dict[str, Any]) -> Outcome:
+    """What a mark says, as far as this version knows its words."""
+    known = {name: mark[name] for name in asdict(Outcome()) if name in mark}
+    return Outcome(**{**known, "state": "done"})
