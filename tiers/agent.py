@@ -345,6 +345,7 @@ class Agent:
             now_ms=lambda: time.time_ns() // 1_000_000,
             level=self.topology.batch.level,
             trouble=self._trouble(options.name),
+            retention_s=self.topology.delivery.dedupe_retention_s,
         )
         sink: Sink = load_class(sinks.BUILTIN, sinks.GROUP, options.type)(options, context)
         return sink

@@ -6,15 +6,18 @@ after their caller believed them lost, and another sink that fences any file tha
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiers.core import commit, layout
+from tiers.core import calls, claims, commit, layout
 from tiers.core.batch import BatchId
-from tiers.core.commit import TABLE, Answer, Plan, Publication, State
+from tiers.core.calls import Answer
+from tiers.core.claims import Claim
+from tiers.core.commit import TABLE, Plan, Publication, State
 from tiers.core.filing import Ref
 from tiers.core.manifest import decode
 from tiers.errors import ChannelDamaged
@@ -29,7 +32,21 @@ REFS = (
 
 def plan(file_id: int = 1) -> Plan:
     name = layout.file_name("s.o.1", file_id)
-    return Plan("s.o.1", file_id, DAY, f"web/{name}.log", "none", REFS, (4, 5))
+    numbers = {REFS[1].id: 77}
+    return Plan("s.o.1", file_id, DAY, f"web/{name}.log", "none", REFS, (4, 5), numbers=numbers)
+
+
+def check(publication: Publication, *found: tuple[Ref, bytes | None]) -> None:
+    """Lets the check find these claims."""
+    assert publication.call(1) == calls.List(f".tiers/{DAY}/claims")
+    publication.listed([(layout.claim_name(ref.id), 0) for ref, _ in found])
+    for ref, content in found:
+        assert publication.call(1) == calls.Read(layout.claim_path(DAY, ref.id))
+        publication.content(content)
+
+
+def claim(ref: Ref, sink: str = "s.o.1", number: int = 77) -> bytes:
+    return claims.encode(Claim(sink, ref.id, number))
 
 
 # --- the straight way, and each call -----------------------------------------------------------
@@ -44,12 +61,15 @@ def test_the_straight_way() -> None:
     assert publication.call(2) == commit.Write(plan(), tmp)
     publication.written(1234)
     staged = publication.call(0xABC)
-    assert isinstance(staged, commit.WriteSmall)
+    assert isinstance(staged, calls.WriteSmall)
     assert staged.path == f".tiers/{DAY}/tmp/s.o.1-0000000000000abc.small"
     publication.answer(Answer.DONE)
-    assert publication.call(4) == commit.Move(staged.path, manifest)
+    assert publication.call(4) == calls.Move(staged.path, manifest)
     publication.answer(Answer.DONE)
-    assert publication.call(5) == commit.Move(tmp, "web/s.o.1-0000000001.log")
+    check(publication, (REFS[1], claim(REFS[1])))
+    assert publication.call(5) == calls.Ask(f".tiers/closed/{DAY}")
+    publication.answer(Answer.ABSENT)
+    assert publication.call(5) == calls.Move(tmp, "web/s.o.1-0000000001.log")
     publication.answer(Answer.DONE)
     assert publication.call(6) == commit.Release(plan())
     publication.answer(Answer.DONE)
@@ -66,9 +86,9 @@ def test_the_straight_way() -> None:
 def test_a_missing_directory_is_made_and_the_move_made_again(state: State) -> None:
     publication = Publication(plan(), state)
     move = publication.call(1)
-    assert isinstance(move, commit.Move)
+    assert isinstance(move, calls.Move)
     publication.answer(Answer.NO_PARENT)
-    assert publication.call(1) == commit.MakeParents(move.target)
+    assert publication.call(1) == calls.MakeParents(move.target)
     publication.answer(Answer.LOST)
     publication.answer(Answer.DONE)
     assert publication.call(1) == move
@@ -79,7 +99,7 @@ def test_what_became_is_asked_tmp_first_then_void_then_manifest() -> None:
     asked = []
     for _ in range(3):
         call = publication.call(1)
-        assert isinstance(call, commit.Ask)
+        assert isinstance(call, calls.Ask)
         asked.append(call.path.split("/")[2])
         publication.answer(Answer.ABSENT)
     assert asked == ["tmp", "void", "manifests"]
@@ -93,17 +113,17 @@ def test_a_voided_file_is_emptied() -> None:
     publication.answer(Answer.THERE)
     void = f".tiers/{DAY}/void/s.o.1-0000000001"
     tmp = f".tiers/{DAY}/tmp/s.o.1-0000000001"
-    assert publication.call(1) == commit.Move(tmp, void)
+    assert publication.call(1) == calls.Move(tmp, void)
     publication.answer(Answer.NO_PARENT)
-    assert publication.call(1) == commit.MakeParents(void)
+    assert publication.call(1) == calls.MakeParents(void)
     publication.answer(Answer.DONE)
     publication.answer(Answer.TARGET_THERE)
-    assert publication.call(1) == commit.Replace(tmp, void)
+    assert publication.call(1) == calls.Replace(tmp, void)
     publication.answer(Answer.DONE)
     staged = publication.call(9)
-    assert isinstance(staged, commit.WriteSmall) and staged.content == b""
+    assert isinstance(staged, calls.WriteSmall) and staged.content == b""
     publication.answer(Answer.DONE)
-    assert publication.call(10) == commit.Replace(staged.path, void)
+    assert publication.call(10) == calls.Replace(staged.path, void)
     publication.answer(Answer.LOST)
     assert isinstance(publication.call(1), commit.Abandon)
 
@@ -122,6 +142,42 @@ def test_an_answer_that_cannot_be_is_our_own_mistake() -> None:
     assert Publication(plan(), State.AGAIN).ended
     with pytest.raises(AssertionError, match="has no call"):
         Publication(plan(), State.AGAIN).call(1)
+
+
+@pytest.mark.parametrize(
+    ("found", "yielded"),
+    [
+        ((), {5}),  # a flagged batch without my claim
+        (((REFS[1], None),), {5}),
+        (((REFS[1], claim(REFS[1], number=78)),), {5}),  # one of mine, but an older one
+        (((REFS[1], claim(REFS[1], sink="t.o.1")),), {5}),
+        (((REFS[0], claim(REFS[0])), (REFS[1], claim(REFS[1]))), {4}),  # claimed and not flagged
+    ],
+)
+def test_a_file_yields_to_claims_that_are_not_its_own(
+    found: tuple[tuple[Ref, bytes | None], ...], yielded: set[int]
+) -> None:
+    publication = Publication(plan(), State.CHECK_CLAIMS)
+    check(publication, *found)
+    assert publication.state is State.VOID
+    assert set(publication.yielded) == yielded
+    publication.state = State.ABANDON
+    assert publication.call(1) == commit.Abandon(plan(), (), tuple(yielded))
+
+
+@pytest.mark.parametrize("content", [b"", claim(REFS[0]), claim(REFS[1])[:-3]])
+def test_a_claim_that_cannot_be_read_stops_its_batch(content: bytes) -> None:
+    publication = Publication(plan(), State.CHECK_CLAIMS)
+    check(publication, (REFS[1], content))
+    assert publication.state is State.VOID
+    assert set(publication.stopped) == {5} and not publication.yielded
+    assert "claims/" in publication.stopped[5]
+
+
+def test_a_file_yields_to_the_end_of_its_day() -> None:
+    publication = Publication(plan(), State.CHECK_CLOSED)
+    publication.answer(Answer.THERE)
+    assert publication.closed and publication.state is State.VOID
 
 
 STORE_STATES = [
@@ -238,6 +294,8 @@ def truth(world: World, state: State) -> Answer:
     here = world.places[world.file_id]
     if state in ASKED:
         return Answer.THERE if here & set(ASKED[state]) else Answer.ABSENT
+    if state is State.CHECK_CLOSED:
+        return Answer.ABSENT
     if state in (State.PUBLISH, State.VOID, State.VOID_OVER):
         if not here & {"t", "p"}:
             return Answer.SOURCE_GONE
@@ -251,9 +309,12 @@ def truth(world: World, state: State) -> Answer:
 def told(world: World, answer: Answer) -> World:
     """The publication is told; what it then holds is the world's new state."""
     assert world.state is not None
-    publication = Publication(plan(world.file_id), world.state)
+    publication = Publication(replace(plan(world.file_id), refs=REFS[:1]), world.state)
     publication.call(1)
-    publication.answer(answer)
+    if world.state is State.CHECK_CLAIMS and answer is Answer.DONE:
+        publication.listed(())
+    else:
+        publication.answer(answer)
     if publication.state in commit.ENDS:
         return world._replace(state=None)
     return world._replace(state=publication.state)

@@ -185,6 +185,7 @@ class MemoryStore:
     def list(self, path: str) -> "list[Listed] | None":
         number = self._begin(f"list {path}")
         if path not in self.directories:
+            self.after(number, f"list {path}")
             return None
         prefix = f"{path}/" if path else ""
         found = {}

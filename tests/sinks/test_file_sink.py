@@ -108,7 +108,7 @@ async def test_a_file_is_due_by_size_then_by_age_then_by_draining(channel: Chann
 async def test_later_batches_wake_it(channel: Channel) -> None:
     store = MemoryStore()
     async with running(MemorySink(Said(channel), store)):
-        await eventually(lambda: "read .tiers/store-id" in store.seen[-1:])
+        await eventually(lambda: "list .tiers/closed" in store.seen[-1:])
         await fill(channel, [b"a\n"])
         await emptied(channel)
     assert list(published(store.files).values()) == [b"a\n"]

@@ -3,15 +3,17 @@
 A `Publication` is one planned file on its way. It says what to do now (`call`), is told what came
 of that (`answer`), and moves along one table:
 
-    PLAN -> WRITE -> STAGE -> INTEND -> PUBLISH -> RELEASE -> published
-              |                  |         |
-              +------------------+---------+--> ASK_TMP -> ASK_VOID -> ASK_MANIFEST -> again
-                                                  |           |              |
-                                                  v           v              v
-                                                 VOID ----> EMPTY        RELEASE
-                                                             |
-                                                             v
-                                                          ABANDON -> again
+    PLAN -> WRITE -> STAGE -> INTEND -> CHECK -> PUBLISH -> RELEASE -> published
+              |                  |        |         |
+              |                  |        v         |
+              |                  |  (VOID) yield    |
+              +------------------+------------------+--> ASK_TMP -> ASK_VOID -> ASK_MANIFEST
+                                                           |           |              |
+                                                           v           v              v
+                                                          VOID ----> EMPTY     RELEASE, or none:
+                                                                      |               |
+                                                                      v               |
+                                                            again <- ABANDON <--------+
 
 Three things carry it. Whatever another agent may read arrives by a move. After a lost answer, as
 after a restart, nothing is believed: it is asked what became of the file, tmp before void before
@@ -19,22 +21,37 @@ manifest, since a file only ever moves that way. And a tmp is never removed, onl
 that is carried out late then finds nothing to move. *Again* means: its batches are as they were,
 and go into another file under a new id.
 
-Places kept for the rest of commit.md: claims and looks (step 1) are states before WRITE, the
-check of claims and of the closed mark (step 3) is a state between INTEND and PUBLISH whose bad
-answer leads to VOID; parked batches leave with ABANDON, as damaged ones do now.
+Flagged batches come here claimed (core/claims.py). The check, after the intent and never before,
+reads the claims on the file's batches anew: *write the intent, then read the claims* against
+*write the claim, then read the intents* makes one of two sinks see the other, as in Dekker's
+algorithm. Where another sink has claimed one, or the day was closed, the file yields: it is
+voided, what others claim is parked as flagged, and the rest is planned again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
 import msgpack
 
-from tiers.core import layout
+from tiers.core import claims, layout
+from tiers.core.batch import BatchId
+from tiers.core.calls import (
+    Answer,
+    Ask,
+    List,
+    Listing,
+    MakeParents,
+    Move,
+    Read,
+    Replace,
+    StoreCall,
+    WriteSmall,
+)
 from tiers.core.filing import Ref
 from tiers.core.manifest import Item, Manifest, encode
-from tiers.errors import ChannelDamaged
+from tiers.errors import ChannelDamaged, StoreRefused
 
 BACKOFF_MIN_S: Final = 0.2
 BACKOFF_MAX_S: Final = 10.0
@@ -50,6 +67,9 @@ class State(Enum):
     STAGE = auto()
     INTEND = auto()
     INTEND_PARENT = auto()
+    CHECK_CLAIMS = auto()
+    CHECK_CLAIM = auto()
+    CHECK_CLOSED = auto()
     PUBLISH = auto()
     PUBLISH_PARENT = auto()
     RELEASE = auto()
@@ -66,20 +86,6 @@ class State(Enum):
     AGAIN = auto()  # an end: the batches are to be planned anew
 
 
-class Answer(Enum):
-    """What came of a call."""
-
-    DONE = auto()
-    SOURCE_GONE = auto()
-    TARGET_THERE = auto()
-    NO_PARENT = auto()
-    THERE = auto()
-    ABSENT = auto()
-    LOST = auto()  # unclear: the deed may have been done, or may yet be
-    REFUSED = auto()  # a clear no, and nothing was changed
-    DAMAGED = auto()  # of WRITE: a batch's body cannot be read
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a file is to be, before a byte of it is written."""
@@ -93,6 +99,8 @@ class Plan:
     positions: Sequence[int] = ()  # of all its batches in the channel's queue
     events: int = 0  # in all its batches
     events_flagged: int = 0  # of these in flagged ones
+    # Of flagged batches: the claims' numbers. Not kept: after a restart no claim is mine.
+    numbers: Mapping[BatchId, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -118,10 +126,12 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """To the channel, in one change: forget the plan, `dead` ones go to the dead letters."""
+    """To the channel, in one change: forget the plan, `dead` ones go to the dead letters, those
+    that others claim are flagged."""
 
     plan: Plan
     dead: Sequence[tuple[int, str]] = ()  # (position, reason)
+    flagged: Sequence[int] = ()  # positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,39 +142,7 @@ class Write:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class WriteSmall:
-    """To the store: `content` into `path`."""
-
-    path: str
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    source: str
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class Replace:
-    source: str
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class MakeParents:
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """To the store: is there such a file? THERE or ABSENT."""
-
-    path: str
-
-
-Call = KeepPlan | Release | Abandon | Write | WriteSmall | Move | Replace | MakeParents | Ask
+Call = KeepPlan | Release | Abandon | Write | StoreCall
 
 _S, _A = State, Answer
 # Every transition. A clear refusal, and a lost answer of a call that says nothing about the file
@@ -179,13 +157,19 @@ TABLE: Final[dict[tuple[State, Answer], State]] = {
     # A staged name is drawn anew each time and nobody reads it, so staging again is harmless.
     (_S.STAGE, _A.DONE): _S.INTEND,
     (_S.STAGE, _A.LOST): _S.STAGE,
-    (_S.INTEND, _A.DONE): _S.PUBLISH,
+    (_S.INTEND, _A.DONE): _S.CHECK_CLAIMS,
     (_S.INTEND, _A.NO_PARENT): _S.INTEND_PARENT,
     (_S.INTEND, _A.SOURCE_GONE): _S.ASK_TMP,
     (_S.INTEND, _A.TARGET_THERE): _S.ASK_TMP,
     (_S.INTEND, _A.LOST): _S.ASK_TMP,
     (_S.INTEND_PARENT, _A.DONE): _S.INTEND,
     (_S.INTEND_PARENT, _A.LOST): _S.INTEND_PARENT,
+    # Looking again is harmless, as long as it is after the intent. See `listed` and `content`.
+    (_S.CHECK_CLAIMS, _A.LOST): _S.CHECK_CLAIMS,
+    (_S.CHECK_CLAIM, _A.LOST): _S.CHECK_CLAIM,
+    (_S.CHECK_CLOSED, _A.ABSENT): _S.PUBLISH,
+    (_S.CHECK_CLOSED, _A.THERE): _S.VOID,
+    (_S.CHECK_CLOSED, _A.LOST): _S.CHECK_CLOSED,
     (_S.PUBLISH, _A.DONE): _S.RELEASE,
     (_S.PUBLISH, _A.NO_PARENT): _S.PUBLISH_PARENT,
     (_S.PUBLISH, _A.SOURCE_GONE): _S.ASK_TMP,  # fenced, or published by a call thought lost
@@ -245,7 +229,11 @@ class Publication:
     state: State = State.PLAN
     size_bytes: int = 0  # of the file, once it is written
     dead: list[tuple[int, str]] = field(default_factory=list)
+    yielded: dict[int, str] = field(default_factory=dict)  # position -> who claims it
+    stopped: dict[int, str] = field(default_factory=dict)  # position -> why it must wait
+    closed: bool = False  # the day was closed meanwhile
     _small: str = ""
+    _claims: list[Ref] = field(default_factory=list)  # batches whose claims are to be read
 
     @classmethod
     def found(cls, plan: Plan) -> "Publication":
@@ -273,6 +261,12 @@ class Publication:
                 return Move(self._small, manifest)
             case State.INTEND_PARENT:
                 return MakeParents(manifest)
+            case State.CHECK_CLAIMS:
+                return List(layout.claims_path(day))
+            case State.CHECK_CLAIM:
+                return Read(layout.claim_path(day, self._claims[0].id))
+            case State.CHECK_CLOSED:
+                return Ask(layout.closed_path(day))
             case State.PUBLISH:
                 return Move(tmp, plan.path)
             case State.PUBLISH_PARENT:
@@ -295,12 +289,48 @@ class Publication:
                 return Replace(self._small, void)
             case _:
                 assert self.state is State.ABANDON, f"{self.state} has no call"
-                return Abandon(plan, tuple(self.dead))
+                return Abandon(plan, tuple(self.dead), tuple(self.yielded))
 
     def answer(self, answer: Answer) -> None:
         """Take what came of the call."""
         assert (self.state, answer) in TABLE, f"{answer} is no answer in {self.state}"
+        if self.state is State.CHECK_CLOSED and answer is Answer.THERE:
+            self.closed = True
         self.state = TABLE[self.state, answer]
+
+    def listed(self, entries: Listing) -> None:
+        """CHECK_CLAIMS: these claims are there; empty where there is no such directory."""
+        assert self.state is State.CHECK_CLAIMS, self.state
+        names = {name for name, _ in entries}
+        for ref in self.plan.refs:
+            if layout.claim_name(ref.id) in names:
+                self._claims.append(ref)
+            elif ref.flagged:
+                self.yielded[ref.position] = "its claim is gone"
+        self._checked()
+
+    def content(self, data: bytes | None) -> None:
+        """CHECK_CLAIM: what the claim says; None where it is gone."""
+        assert self.state is State.CHECK_CLAIM, self.state
+        ref = self._claims.pop(0)
+        try:
+            claim = claims.decode(data, ref.id) if data is not None else None
+        except StoreRefused as error:
+            self.stopped[ref.position] = f"{layout.claim_path(self.plan.day, ref.id)}: {error}"
+        else:
+            mine = (self.plan.sink, self.plan.numbers.get(ref.id))
+            if claim is None or (claim.sink, claim.number) != mine:
+                holder = claim.sink if claim is not None else "nobody any more"
+                self.yielded[ref.position] = f"claimed by {holder}"
+        self._checked()
+
+    def _checked(self) -> None:
+        if self._claims:
+            self.state = State.CHECK_CLAIM
+        elif self.yielded or self.stopped:
+            self.state = State.VOID
+        else:
+            self.state = State.CHECK_CLOSED
 
     def written(self, size_bytes: int) -> None:
         """WRITE is DONE: tmp is there, whole, of this length."""

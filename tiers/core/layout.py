@@ -6,17 +6,27 @@
     <root>/.tiers/<day>/tmp/<sink>-<number>.small     being staged: never counts as a file's tmp
     <root>/.tiers/<day>/manifests/<sink>-<file id>    its intent, then its record
     <root>/.tiers/<day>/void/<sink>-<file id>         this file will never be published
+    <root>/.tiers/<day>/claims/<origin>-<seq>         a sink's claim on a flagged batch
+    <root>/.tiers/closed/<day>                        this day takes no more claims and files
+    <root>/.tiers/trash/<day>-<number>                a day that is being removed
+
+`<day>` is a UTC day, "2026-11-23", or a later *generation* of it, "2026-11-23.1": what still comes
+for a day that was closed.
 
 All paths are relative to the store's root.
 """
 
 import re
+from collections.abc import Container
 from typing import Final
 
+from tiers.core.batch import BatchId
 from tiers.core.paths import safe
 
 OWN: Final = ".tiers"
 STORE_ID: Final = f"{OWN}/store-id"
+CLOSED: Final = f"{OWN}/closed"
+TRASH: Final = f"{OWN}/trash"
 FILE_ID_MAX: Final = 10**10 - 1
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d(\.\d+)?")
 _FILE: Final = re.compile(r"(.+)-(\d{10})")
@@ -59,6 +69,53 @@ def manifest_path(day: str, name: str) -> str:
 
 def void_path(day: str, name: str) -> str:
     return f"{OWN}/{day}/void/{name}"
+
+
+def claims_path(day: str) -> str:
+    return f"{OWN}/{day}/claims"
+
+
+def manifests_path(day: str) -> str:
+    return f"{OWN}/{day}/manifests"
+
+
+def claim_name(batch: BatchId) -> str:
+    return f"{batch.origin.hex()}-{batch.seq}"
+
+
+def claim_path(day: str, batch: BatchId) -> str:
+    return f"{claims_path(day)}/{claim_name(batch)}"
+
+
+def closed_path(day: str) -> str:
+    return f"{CLOSED}/{day}"
+
+
+def trash_path(day: str, number: int) -> str:
+    return f"{TRASH}/{day}-{number:016x}"
+
+
+def generations(day: str) -> list[str]:
+    """A day's generations up to this one: "2026-11-23.2" -> its day, ".1" and itself."""
+    first, _, number = day.partition(".")
+    return [first, *(f"{first}.{n}" for n in range(1, int(number or 0) + 1))]
+
+
+def is_later_generation(day: str) -> bool:
+    return "." in day
+
+
+def open_generation(day: str, closed: Container[str]) -> str:
+    """The generation in which batches of a day are published: the first that is not closed."""
+    name, number = day, 0
+    while name in closed:
+        number += 1
+        name = f"{day}.{number}"
+    return name
+
+
+def staged_mark_path(number: int) -> str:
+    return f"{OWN}/tmp/closed-{number:016x}.small"
 
 
 def staged_store_id_path(number: int) -> str:

@@ -10,7 +10,7 @@ types and ranges are checked before a word of it is believed.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -68,26 +68,37 @@ def encode(manifest: Manifest) -> bytes:
         "bytes": manifest.size_bytes,
         "batches": batches,
     }
+    return sealed_line(entries)
+
+
+def sealed_line(entries: Mapping[str, object]) -> bytes:
+    """A line of JSON and its checksum: how everything is written that other sinks read."""
     line = json.dumps(entries, separators=(",", ":")).encode() + b"\n"
     return line + b"%08x\n" % crc32(line)
+
+
+def opened_line(data: bytes, kind: str) -> dict[str, object]:
+    """What `sealed_line` was given. StoreRefused when this is none of that kind."""
+    line, trailer = data[:-_TRAILER_BYTES], data[-_TRAILER_BYTES:]
+    if len(data) > MANIFEST_BYTES_MAX:
+        raise StoreRefused(f"{kind} of {len(data)} bytes; at most {MANIFEST_BYTES_MAX}")
+    if trailer != b"%08x\n" % crc32(line):
+        raise StoreRefused(f"{kind} does not end with its checksum: truncated or damaged")
+    try:
+        entries = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise StoreRefused(f"{kind} is not JSON: {error}") from error
+    if not isinstance(entries, dict) or entries.get("tiers") != kind:
+        raise StoreRefused(f"not a {kind} of tiers")
+    if entries.get("version") != 1:
+        raise StoreRefused(f"{kind} of version {entries.get('version')!r:.20}; this reads 1")
+    return entries
 
 
 def decode(data: bytes) -> Manifest:
     """A manifest from bytes of anyone. StoreRefused, saying what is wrong with it: somebody has
     to look at it, and until then nothing may be concluded from it."""
-    line, trailer = data[:-_TRAILER_BYTES], data[-_TRAILER_BYTES:]
-    if len(data) > MANIFEST_BYTES_MAX:
-        raise StoreRefused(f"manifest of {len(data)} bytes; at most {MANIFEST_BYTES_MAX}")
-    if trailer != b"%08x\n" % crc32(line):
-        raise StoreRefused("manifest does not end with its checksum: truncated or damaged")
-    try:
-        entries = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise StoreRefused(f"manifest is not JSON: {error}") from error
-    if not isinstance(entries, dict) or entries.get("tiers") != "manifest":
-        raise StoreRefused("not a manifest of tiers")
-    if entries.get("version") != 1:
-        raise StoreRefused(f"manifest of version {entries.get('version')!r:.20}; this reads 1")
+    entries = opened_line(data, "manifest")
     day = _text(entries, "day")
     if not is_day(day):
         raise StoreRefused(f"manifest: day is {day!r:.40}")

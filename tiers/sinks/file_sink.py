@@ -1,9 +1,10 @@
-"""A sink that publishes files in a store. It performs what core/filing and core/commit decide.
+"""A sink that publishes files in a store. It performs what core/filing, core/claims and
+core/commit decide.
 
-    channel --refs--> Filing --draft--> Publication --calls--> store, channel
-       ^                 ^                   |
-       |                 +------ again ------+
-       +------------------ release ----------+
+    channel --refs--> Filing --draft--> Settling --claimed--> Publication --calls--> store, channel
+       ^                 ^              (flagged)                |    |
+       |                 +--------------- again -----------------+    |
+       +----------------- release ------------------------------------+
 
 The loop reads references of what waits in the channel and starts a task for each file that is
 due, `writers` at a time; a task carries one file through its calls. Store calls block and run in
@@ -14,25 +15,30 @@ carried out, and the next run asks what became of each planned file.
 import asyncio
 import contextlib
 import logging
-import random
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from typing import ClassVar, Final, TypeVar
 
 from tiers.channel.change import Change
 from tiers.core import commit, layout, paths
 from tiers.core.batch import Envelope
+from tiers.core.calls import Answer
+from tiers.core.claims import Settlement
 from tiers.core.codecs import EXTENSIONS
-from tiers.core.commit import Answer, Plan, Publication, State
+from tiers.core.commit import Plan, Publication, State
 from tiers.core.filing import Bucket, Draft, Filing, Ref
 from tiers.errors import BatchError, ChannelUnavailable, StoreRefused, StoreUnavailable
 from tiers.sinks.body import Body
+from tiers.sinks.days import tend_days
 from tiers.sinks.file_options import FileOptions
+from tiers.sinks.performing import perform
+from tiers.sinks.settling import Counts, Settling
 from tiers.sinks.sink import SinkContext, SinkOptions
 from tiers.sinks.store_id import agree_on_store_id
-from tiers.sinks.stores.store import Moved, Store
+from tiers.sinks.stores.store import Store
+from tiers.sinks.troubles import Troubles, back_off
 from tiers.sinks.workers import Workers
 
 REFS_MAX: Final = 65536  # batches known in memory; more are looked up when these are published
@@ -40,28 +46,10 @@ _LOAD_MAX: Final = 1000  # entries looked up in one go
 _DRAIN_AFTER_S: Final = 0.5  # while draining, a batch waits for others no longer than this
 _REFUSED_MAX: Final = 64  # files that may wait for a person before no further one is begun
 _STOP_S: Final = 5.0  # how long a stopping sink waits for store calls under way
-_NO_FILE: Final = 0  # in place of a file id: trouble of the sink as such
-_FILE_BEFORE: Final = -1  # trouble of a file that was given up, until one is published
-_ANSWERS: Final = {
-    Moved.DONE: Answer.DONE,
-    Moved.SOURCE_GONE: Answer.SOURCE_GONE,
-    Moved.TARGET_THERE: Answer.TARGET_THERE,
-    Moved.NO_PARENT: Answer.NO_PARENT,
-}
+_TEND_S_MAX: Final = 600.0  # days are closed and forgotten at least so often
+_SINK, _DAYS, _FILE_BEFORE = "sink", "days", "file before"  # troubles that are no file's
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Counts:
-    files: int = 0
-    batches: int = 0
-    events: int = 0
-    flagged: int = 0
-    size_bytes: int = 0
-    voided: int = 0
-    dead: int = 0
-    last_file: str = ""
 
 
 class FileSink:
@@ -79,19 +67,31 @@ class FileSink:
         self._level = options.level_of(context.level)
         self._name = layout.sink_name(context.agent, context.output, self._channel.channel_id)
         self._filing = Filing(options.roll_size_bytes, options.roll_after_s)
+        self._closed: set[str] = set()  # days and generations, as far as known
         self._workers = Workers(f"store-{context.output}", options.writers + 1)
+        self._troubles = Troubles(store.where, context.trouble)
+        self._counts = Counts()
+        self._settling = Settling(
+            self._name,
+            self._output,
+            self._channel,
+            store,
+            self._workers,
+            options.takeover_after_s,
+            self._counts,
+            self._troubles,
+            self._wait_for_person,
+        )
         self._stop = threading.Event()
         self._wake = asyncio.Event()
         self._files: dict[int, Publication] = {}
-        self._busy = 0  # of these; the others wait after a refusal
-        self._under_way = 0  # refs in self._files
+        self._busy = 0  # tasks at work; others wait after a refusal
+        self._waiting = 0  # these
+        self._under_way = 0  # refs of all tasks
         self._after = 0  # position up to which the queue has been looked up
         self._next_file = 1
         self._failures = 0  # in a row, of all files: only a published file ends the row
-        self._troubles: dict[int, str] = {}  # by file id, or one of those below
-        self._said = ""
         self._draining = False
-        self._counts = _Counts()
 
     async def run(self) -> None:
         self._channel.subscribe(self._wake.set)
@@ -100,11 +100,13 @@ class FileSink:
             # it used must not be used again.
             await asyncio.shield(self._channel.submit(Change()))
             self._store_id = await self._until_clear(
-                lambda: agree_on_store_id(self._store, self._stop)
+                _SINK, lambda: agree_on_store_id(self._store, self._stop)
             )
+            await self._until_clear(_DAYS, self._look_at_days)
             await self._settle()
-            async with asyncio.TaskGroup() as files:
-                await self._feed(files)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._tend())
+                await self._feed(tasks)
         finally:
             self._stop.set()
             closing = asyncio.create_task(asyncio.to_thread(self._workers.close, _STOP_S))
@@ -121,20 +123,14 @@ class FileSink:
         return self._store_id
 
     def status(self) -> dict[str, object]:
-        counts = self._counts
         return {
             "store": self._store.where(),
             "store_id": self._store_id,
-            "files": counts.files,
-            "batches": counts.batches,
-            "events_out": counts.events,
-            "bytes_out": counts.size_bytes,
-            "flagged": counts.flagged,
+            **asdict(self._counts),
+            "parked": self._settling.parking.parked(),
+            "stopped": self._settling.parking.stopped(),
             "planned": len(self._files),
-            "voided": counts.voided,
-            "dead": counts.dead,
-            "refs": self._filing.held + self._under_way,
-            "last_file": counts.last_file,
+            "refs": self._held(),
         }
 
     # --- from the channel to files ---------------------------------------------------------
@@ -148,41 +144,63 @@ class FileSink:
         async with asyncio.TaskGroup() as files:
             for key, data in plans.items():
                 plan = commit.decode_plan(int(key.rpartition(b"/")[2]), data)
-                self._begin(files, Publication.found(plan), None)
+                self._busy += 1
+                files.create_task(self._found(Publication.found(plan)))
 
-    async def _feed(self, files: asyncio.TaskGroup) -> None:
+    def _look_at_days(self) -> None:
+        self._closed = {one.name for one in self._store.list(layout.CLOSED) or []}
+
+    async def _tend(self) -> None:
+        """Close and forget days, now and then."""
+        retention_ms = int(self._context.retention_s * 1000)
+        while True:
+            await asyncio.sleep(min(_TEND_S_MAX, self._context.retention_s / 4))
+            days = await self._until_clear(
+                _DAYS, lambda: tend_days(self._store, self._name, retention_ms)
+            )
+            self._closed |= days.closed
+            for day in self._settling.manifests.days() & days.forgotten:
+                self._settling.manifests.forget(day)
+
+    async def _feed(self, tasks: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
             await self._load()
-            self._start_due(files, loop.time())
-            due_s = self._filing.next_due_s()
+            self._start_due(tasks, loop.time())
+            dues = (self._filing.next_due_s(), self._settling.parking.next_due_s())
+            due_s = min((due for due in dues if due is not None), default=None)
             wait_s = None if due_s is None or self._full() else max(0.0, due_s - loop.time())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()
 
-    def _start_due(self, files: asyncio.TaskGroup, now_s: float) -> None:
+    def _start_due(self, tasks: asyncio.TaskGroup, now_s: float) -> None:
         while not self._full():
             # Without room the channel takes nothing more, so waiting makes no file larger. One at
             # a time: what comes meanwhile should not become a crowd of small files.
             crowded = self._held() >= REFS_MAX or self._channel.free_bytes() == 0
+            waited = False
             draft = self._filing.take(now_s, hasten=crowded and not self._busy)
             if draft is None:
-                return
-            publication = Publication(self._plan(draft))
+                parked = self._settling.parking.take(now_s)
+                if parked is None:
+                    return
+                draft, waited = parked
+            # Counted here and not in the task, which begins later.
+            self._busy += 1
             self._under_way += len(draft.refs)
-            self._begin(files, publication, draft)
+            tasks.create_task(self._carry(draft, waited))
 
     def _full(self) -> bool:
         """Whether no further file may be begun for now."""
         writers = self._options.writers
-        return self._busy >= writers or len(self._files) >= writers + _REFUSED_MAX
+        return self._busy >= writers or self._busy + self._waiting >= writers + _REFUSED_MAX
 
     def _held(self) -> int:
-        return self._filing.held + self._under_way
+        return self._filing.held + self._under_way + self._settling.parking.held
 
-    def _plan(self, draft: Draft) -> Plan:
+    def _plan(self, draft: Draft, day: str, settled: Settlement | None) -> Plan:
         file_id, self._next_file = self._next_file, self._next_file + 1
         codec, extension = self._options.codec, self._options.extension
         name = layout.file_name(self._name, file_id)
@@ -191,19 +209,20 @@ class FileSink:
         return Plan(
             sink=self._name,
             file_id=file_id,
-            day=draft.bucket.day,
+            day=day,
             path=f"{directory}/{name}" if directory else name,
             codec=codec,
             refs=draft.refs,
             positions=[ref.position for ref in draft.refs],
             events=sum(ref.events for ref in draft.refs),
             events_flagged=sum(ref.events for ref in draft.refs if ref.flagged),
+            numbers=settled.numbers if settled is not None else {},
         )
 
     async def _load(self) -> None:
         """Look up what waits in the queue, as far as it may be held."""
         while self._held() < REFS_MAX:
-            found, dead, last = await self._until_clear(self._look_up)
+            found, dead, last = await self._until_clear(_SINK, self._look_up)
             if not last:
                 return
             self._after = last
@@ -251,17 +270,39 @@ class FileSink:
 
     # --- one file ------------------------------------------------------------------------------
 
-    def _begin(
-        self, files: asyncio.TaskGroup, publication: Publication, draft: Draft | None
-    ) -> None:
-        """`draft` is None for a file found after a restart: its batches, if they are to be planned
-        again, have not been looked up yet."""
-        # Counted here and not in the task, which begins later.
-        self._files[publication.plan.file_id] = publication
-        self._busy += 1
-        files.create_task(self._carry(publication, draft))
+    async def _carry(self, draft: Draft, waited: bool) -> None:
+        """Take one draft to its end: what is flagged is claimed first, then the file is made."""
+        day = layout.open_generation(draft.bucket.day, self._closed)
+        if layout.is_later_generation(day):
+            # In a generation after the first every batch counts as flagged.
+            draft = replace(draft, refs=[ref._replace(flagged=True) for ref in draft.refs])
+        under_way = len(draft.refs)
+        flagged = [ref for ref in draft.refs if ref.flagged]
+        settled: Settlement | None = None
+        if flagged:
+            settled = await self._settling.settle(draft.bucket, day, flagged, waited)
+            ours = [r for r in draft.refs if not r.flagged or r.id in settled.numbers]
+            draft = replace(draft, refs=ours)
+        if draft.refs:
+            publication = Publication(self._plan(draft, day, settled))
+            self._files[publication.plan.file_id] = publication
+            await self._publish(publication)
+            self._ended(publication)
+            if publication.state is State.AGAIN:
+                self._again(publication, draft)
+        self._under_way -= under_way
+        self._busy -= 1
+        self._wake.set()
 
-    async def _carry(self, publication: Publication, draft: Draft | None) -> None:
+    async def _found(self, publication: Publication) -> None:
+        """A file that was planned before the restart: its batches, if they are to be planned
+        again, have not been looked up yet."""
+        self._files[publication.plan.file_id] = publication
+        await self._publish(publication)
+        self._ended(publication)
+        self._busy -= 1
+
+    async def _publish(self, publication: Publication) -> None:
         """Take one file through its calls, to either end."""
         file_id = publication.plan.file_id
         refusals = 0
@@ -271,67 +312,67 @@ class FileSink:
                 await self._perform(publication)
             except StoreUnavailable as error:
                 self._failures += 1
-                self._say(f"{state.name.lower()}: {error}", file_id)
+                self._troubles.say(file_id, f"{state.name.lower()}: {error}")
                 publication.answer(Answer.LOST)
-                await self._back_off(self._failures)
+                await back_off(self._failures)
             except StoreRefused as error:
                 refusals += 1
-                self._say(f"{state.name.lower()}: {error}", file_id)
+                self._troubles.say(file_id, f"{state.name.lower()}: {error}")
                 publication.answer(Answer.REFUSED)
-                # This takes until a person has acted. The directory of one service that may not
-                # be written must not hold up the others.
-                self._busy -= 1
-                self._wake.set()
-                await self._back_off(refusals, refused=True)
-                self._busy += 1
-        self._busy -= 1
-        del self._files[file_id]
-        self._ended(publication, draft)
-        self._wake.set()
+                await self._wait_for_person(refusals)
 
-    def _ended(self, publication: Publication, draft: Draft | None) -> None:
+    async def _wait_for_person(self, refusals: int) -> None:
+        """A refusal takes until a person has acted. The directory of one service that may not be
+        written must not hold up the others."""
+        self._busy -= 1
+        self._waiting += 1
+        self._wake.set()
+        try:
+            await back_off(refusals, refused=True)
+        finally:
+            self._busy += 1
+            self._waiting -= 1
+
+    def _ended(self, publication: Publication) -> None:
         plan = publication.plan
-        trouble = self._troubles.pop(plan.file_id, "")
+        del self._files[plan.file_id]
+        trouble = self._troubles.end(plan.file_id)
         if publication.state is State.PUBLISHED:
             self._failures = 0
             self._count(publication)
-            self._say("", _FILE_BEFORE)
+            self._troubles.say(_FILE_BEFORE, "")
         else:
             self._counts.voided += 1
             _log.warning("file %s is not to be: its batches go into another", plan.name)
-            self._say(trouble, _FILE_BEFORE)  # until a file is published
-        if draft is None:
-            return
-        self._under_way -= len(draft.refs)
-        if publication.state is State.AGAIN:
-            gone = {position for position, _ in publication.dead}
-            for ref in draft.refs:
-                if ref.position not in gone:
-                    self._filing.add(draft.bucket, ref)
+            self._troubles.say(_FILE_BEFORE, trouble)  # until a file is published
+
+    def _again(self, publication: Publication, draft: Draft) -> None:
+        """What was to be in a file that was voided: other sinks' batches are parked, damaged ones
+        are dead, the rest is as it was."""
+        if publication.closed:
+            self._closed.add(publication.plan.day)
+        dead = {position for position, _ in publication.dead}
+        for ref in draft.refs:
+            if ref.position in publication.yielded:
+                self._settling.park(draft.bucket, [(ref, publication.yielded[ref.position])])
+            elif ref.position in publication.stopped:
+                self._settling.halt(draft.bucket, [(ref, publication.stopped[ref.position])])
+            elif ref.position not in dead:
+                self._filing.add(draft.bucket, ref)
+
+    # --- calls -------------------------------------------------------------------------------
 
     async def _perform(self, publication: Publication) -> None:
         """One call, and its answer."""
         call = publication.call(secrets.randbits(64))
-        store, run = self._store, self._workers.run
         match call:
             case commit.Write():
                 await self._write(publication, call)
-            case commit.WriteSmall(path, content):
-                await run(lambda: store.write(path, [content]))
-                publication.answer(Answer.DONE)
-            case commit.Move(source, target):
-                publication.answer(_ANSWERS[await run(lambda: store.move(source, target))])
-            case commit.Replace(source, target):
-                publication.answer(_ANSWERS[await run(lambda: store.replace(source, target))])
-            case commit.MakeParents(path):
-                await run(lambda: store.make_parents(path))
-                publication.answer(Answer.DONE)
-            case commit.Ask(path):
-                there = await run(lambda: store.length(path)) is not None
-                publication.answer(Answer.THERE if there else Answer.ABSENT)
-            case _:
+            case commit.KeepPlan() | commit.Release() | commit.Abandon():
                 await asyncio.shield(self._channel.submit(self._change(call)))
                 publication.answer(Answer.DONE)
+            case _:
+                await perform(publication, call, self._store, self._workers)
 
     async def _write(self, publication: Publication, call: commit.Write) -> None:
         body = Body(self._channel, call.plan, self._level, self._stop)
@@ -358,48 +399,32 @@ class FileSink:
                 return Change(records=records)
             case commit.Release():
                 return Change(records={key: None}, releases=[(output, p) for p in plan.positions])
-            case commit.Abandon(_, dead):
+            case commit.Abandon(_, dead, flagged):
                 letters = [(output, position, reason) for position, reason in dead]
-                return Change(records={key: None}, dead=letters)
+                flags = [(output, position) for position in flagged]
+                return Change(records={key: None}, dead=letters, flags=flags)
 
     def _count(self, publication: Publication) -> None:
         plan, counts = publication.plan, self._counts
         counts.files += 1
         counts.batches += len(plan.positions)
-        counts.events += plan.events
+        counts.events_out += plan.events
         counts.flagged += plan.events_flagged
-        counts.size_bytes += publication.size_bytes
+        counts.bytes_out += publication.size_bytes
         counts.last_file = plan.path
 
-    # --- trouble -------------------------------------------------------------------------------
-
-    async def _until_clear(self, call: Callable[[], T]) -> T:
+    async def _until_clear(self, key: str, call: Callable[[], T]) -> T:
         failures = 0
         while True:
             try:
                 result = await self._workers.run(call)
             except (StoreUnavailable, StoreRefused, ChannelUnavailable) as error:
                 failures += 1
-                self._say(str(error), _NO_FILE)
-                await self._back_off(failures, refused=isinstance(error, StoreRefused))
+                self._troubles.say(key, str(error))
+                await back_off(failures, refused=isinstance(error, StoreRefused))
             else:
-                self._say("", _NO_FILE)
+                self._troubles.say(key, "")
                 return result
-
-    async def _back_off(self, failures: int, *, refused: bool = False) -> None:
-        # Random, so that sinks do not come back all at once.
-        await asyncio.sleep(commit.backoff_s(failures, refused, random.random()))
-
-    def _say(self, text: str, file_id: int) -> None:
-        """Shows the newest trouble that there is; "" ends the one of that file."""
-        self._troubles.pop(file_id, None)
-        if text:
-            self._troubles[file_id] = text
-        newest = next(reversed(self._troubles.values()), "")
-        said = f"{self._store.where()}: {newest}" if newest else ""
-        if said != self._said:
-            self._said = said
-            self._context.trouble(said)
 
 
 def _counter_key(output: str) -> bytes:

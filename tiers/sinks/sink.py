@@ -43,6 +43,7 @@ class SinkContext:
     now_ms: Callable[[], int]  # wall clock
     level: int  # compression level of `[batch]`
     trouble: Callable[[str], None]  # says what is wrong ("" when it is over)
+    retention_s: float = 7 * 86400.0  # `[delivery] dedupe_retention`
 
 
 class Sink(Protocol):

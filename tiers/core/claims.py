@@ -1,0 +1,406 @@
+"""Who may publish a flagged batch: step 1 of commit.md. Pure: no store, no clock.
+
+A flagged batch may lie in several sinks. A `Settlement` takes those of one file to be through
+
+    claim each  ->  look: list manifests, read new ones, ask what became of their files  ->  ended
+      (other's: parked)                                (pending: fence; published: drop)
+
+and, for batches that were parked before, first looks without a fence, then takes over claims that
+are older than `takeover_ms`, and then looks again. It says what to do now (`call`), is told what
+came of it (`answer`, `listed`, `content`, `clock`), and ends with an outcome for each batch.
+
+A claim carries a number drawn anew. *Mine* is only one whose move was answered; after a lost
+answer the number is given up, since its twin may still land, and the next one replaces it. The
+numbers go into the file's plan, and its check (core/commit.py) compares them.
+
+What the store says is outside data. Where a claim or a manifest cannot be read, nothing may be
+concluded: the batches that it may concern are stopped, and nothing is moved.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from tiers.core import layout
+from tiers.core.batch import BatchId
+from tiers.core.calls import (
+    Answer,
+    Ask,
+    Clock,
+    List,
+    Listing,
+    MakeParents,
+    Move,
+    Read,
+    Replace,
+    StoreCall,
+    WriteSmall,
+)
+from tiers.core.looks import File, Manifests
+from tiers.core.manifest import opened_line, sealed_line
+from tiers.errors import StoreRefused
+
+
+class Outcome(Enum):
+    """What is to become of a batch here."""
+
+    MINE = auto()  # publish it, under the claim's number
+    PARKED = auto()  # another sink holds the claim: wait, and look again
+    PUBLISHED = auto()  # it is in another sink's published file: let go of this copy
+    STOPPED = auto()  # a claim or manifest cannot be read: somebody has to look at it
+
+
+class Step(Enum):
+    """Where a settlement is. Each but the last is one call."""
+
+    STAGE = auto()
+    CLAIM = auto()
+    CLAIM_PARENT = auto()
+    READ_CLAIM = auto()
+    REPLACE = auto()
+    LIST = auto()
+    READ = auto()
+    ASK_TMP = auto()
+    ASK_VOID = auto()
+    ASK_MANIFEST = auto()
+    FENCE = auto()
+    FENCE_PARENT = auto()
+    FENCE_OVER = auto()
+    CLOCK = auto()
+    AGES = auto()
+    ENDED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim says: this sink means to publish this batch."""
+
+    sink: str
+    batch: BatchId
+    number: int
+
+
+def encode(claim: Claim) -> bytes:
+    """The bytes of a claim."""
+    return sealed_line(
+        {
+            "tiers": "claim",
+            "version": 1,
+            "sink": claim.sink,
+            "origin": claim.batch.origin.hex(),
+            "seq": claim.batch.seq,
+            "number": f"{claim.number:016x}",
+        }
+    )
+
+
+def decode(data: bytes, batch: BatchId) -> Claim:
+    """The claim on `batch` from bytes of anyone. StoreRefused where this is none."""
+    entries = opened_line(data, "claim")
+    if (entries.get("origin"), entries.get("seq")) != (batch.origin.hex(), batch.seq):
+        raise StoreRefused("claim on another batch")
+    sink, number = entries.get("sink"), entries.get("number")
+    if not isinstance(sink, str) or not isinstance(number, str) or not 0 < len(sink) <= 256:
+        raise StoreRefused("claim without a sink or a number")
+    try:
+        return Claim(sink, batch, int(number, 16))
+    except ValueError as error:
+        raise StoreRefused(f"claim's number is {number!r:.40}") from error
+
+
+# Steps that a lost answer leaves where they are: they change nothing that anybody reads.
+_REPEATED: Final = frozenset(
+    {
+        Step.CLAIM_PARENT,
+        Step.READ_CLAIM,
+        Step.LIST,
+        Step.READ,
+        Step.ASK_TMP,
+        Step.FENCE_PARENT,
+        Step.CLOCK,
+        Step.AGES,
+    }
+)
+# Every answer that is the same whatever batch or file it is about.
+_PLAIN: Final[dict[tuple[Step, Answer], Step]] = {
+    (Step.STAGE, Answer.LOST): Step.STAGE,
+    (Step.CLAIM, Answer.NO_PARENT): Step.CLAIM_PARENT,
+    (Step.CLAIM, Answer.SOURCE_GONE): Step.STAGE,
+    (Step.CLAIM, Answer.TARGET_THERE): Step.READ_CLAIM,
+    (Step.CLAIM, Answer.LOST): Step.STAGE,
+    (Step.CLAIM_PARENT, Answer.DONE): Step.CLAIM,
+    (Step.REPLACE, Answer.NO_PARENT): Step.CLAIM_PARENT,
+    (Step.REPLACE, Answer.SOURCE_GONE): Step.STAGE,
+    (Step.REPLACE, Answer.LOST): Step.STAGE,
+    (Step.ASK_TMP, Answer.ABSENT): Step.ASK_VOID,
+    (Step.ASK_VOID, Answer.ABSENT): Step.ASK_MANIFEST,
+    (Step.ASK_VOID, Answer.LOST): Step.ASK_TMP,
+    (Step.ASK_MANIFEST, Answer.LOST): Step.ASK_TMP,
+    (Step.FENCE, Answer.NO_PARENT): Step.FENCE_PARENT,
+    (Step.FENCE, Answer.SOURCE_GONE): Step.ASK_TMP,
+    (Step.FENCE, Answer.TARGET_THERE): Step.FENCE_OVER,
+    (Step.FENCE, Answer.LOST): Step.ASK_TMP,
+    (Step.FENCE_PARENT, Answer.DONE): Step.FENCE,
+    (Step.FENCE_OVER, Answer.NO_PARENT): Step.FENCE_PARENT,
+    (Step.FENCE_OVER, Answer.SOURCE_GONE): Step.ASK_TMP,
+    (Step.FENCE_OVER, Answer.LOST): Step.ASK_TMP,
+}
+_PLAIN.update(((step, Answer.LOST), step) for step in _REPEATED)
+# A refusal changed nothing: the same again, more slowly, until somebody has acted.
+_PLAIN.update(((step, Answer.REFUSED), step) for step in Step if step is not Step.ENDED)
+
+
+@dataclass(slots=True)
+class Settlement:
+    """Step 1 for flagged batches of one day (with its generation) and one file to be."""
+
+    sink: str
+    day: str
+    batches: Sequence[BatchId]
+    manifests: Manifests  # what the sink has read so far, kept from one settlement to the next
+    takeover_ms: int
+    waited: bool = False  # these were parked before: look first, claim only what is old
+    step: Step = Step.STAGE
+    outcomes: dict[BatchId, Outcome] = field(default_factory=dict)
+    numbers: dict[BatchId, int] = field(default_factory=dict)  # of claims that are mine
+    why: dict[BatchId, str] = field(default_factory=dict)  # of those parked or stopped
+    fenced: list[File] = field(default_factory=list)
+    taken_over: list[BatchId] = field(default_factory=list)
+    _claiming: list[BatchId] = field(default_factory=list)
+    _listing: list[str] = field(default_factory=list)
+    _reading: list[File] = field(default_factory=list)
+    _asking: list[File] = field(default_factory=list)
+    _number: int = 0
+    _now_ms: int = 0
+
+    def __post_init__(self) -> None:
+        assert self.batches, "nothing to settle"
+        if self.waited:
+            self._look()
+        else:
+            self._claiming = list(self.batches)
+
+    @property
+    def ended(self) -> bool:
+        return self.step is Step.ENDED
+
+    def call(self, number: int) -> StoreCall:
+        """What to do now. `number` (64 bits) is drawn at random, anew for each call."""
+        match self.step:
+            case Step.STAGE:
+                self._number = number
+                claim = Claim(self.sink, self._claiming[0], number)
+                return WriteSmall(self._small(), encode(claim))
+            case Step.CLAIM:
+                return Move(self._small(), self._claim())
+            case Step.REPLACE:
+                return Replace(self._small(), self._claim())
+            case Step.CLAIM_PARENT:
+                return MakeParents(self._claim())
+            case Step.READ_CLAIM:
+                return Read(self._claim())
+            case Step.LIST:
+                return List(layout.manifests_path(self._listing[0]))
+            case Step.READ:
+                return Read(self._reading[0].manifest)
+            case Step.CLOCK:
+                return Clock()
+            case Step.AGES:
+                return List(layout.claims_path(self.day))
+            case _:
+                return self._call_about_file()
+
+    def _call_about_file(self) -> StoreCall:
+        file = self._asking[0]
+        match self.step:
+            case Step.ASK_TMP:
+                return Ask(file.tmp)
+            case Step.ASK_VOID:
+                return Ask(file.void)
+            case Step.ASK_MANIFEST:
+                return Ask(file.manifest)
+            case Step.FENCE:
+                return Move(file.tmp, file.void)
+            case Step.FENCE_OVER:
+                return Replace(file.tmp, file.void)
+            case _:
+                assert self.step is Step.FENCE_PARENT, f"{self.step} has no call"
+                return MakeParents(file.void)
+
+    def lost(self) -> None:
+        """The call was not answered: the deed may have been done, or may yet be."""
+        self.answer(Answer.LOST)
+
+    def refused(self) -> None:
+        """The store said no, and nothing was changed."""
+        self.answer(Answer.REFUSED)
+
+    def answer(self, answer: Answer) -> None:
+        """Take what came of a call that changes or asks; LOST and REFUSED of any call."""
+        if (self.step, answer) in _PLAIN:
+            self.step = _PLAIN[self.step, answer]
+            return
+        match self.step, answer:
+            case Step.STAGE, Answer.DONE:
+                self.step = Step.REPLACE if self.waited else Step.CLAIM
+            case ((Step.CLAIM | Step.REPLACE), Answer.DONE):
+                self._claimed()
+            case Step.ASK_TMP, Answer.THERE:
+                self._pending()
+            case Step.ASK_VOID, Answer.THERE:
+                self._void()
+            case Step.ASK_MANIFEST, Answer.THERE:
+                self._published()
+            case Step.ASK_MANIFEST, Answer.ABSENT:  # it was removed meanwhile, with its day
+                self._asking.pop(0)
+                self._ask_on()
+            case _:
+                assert self.step in (Step.FENCE, Step.FENCE_OVER) and answer is Answer.DONE
+                self.fenced.append(self._asking[0])
+                self._void()
+
+    # -- claims ----------------------------------------------------------------------------
+
+    def _small(self) -> str:
+        return layout.small_path(self.day, self.sink, self._number)
+
+    def _claim(self) -> str:
+        return layout.claim_path(self.day, self._claiming[0])
+
+    def _claimed(self) -> None:
+        batch = self._claiming.pop(0)
+        self.numbers[batch] = self._number
+        if self.waited:
+            self.taken_over.append(batch)
+        self._next_claim()
+
+    def _next_claim(self) -> None:
+        if self._claiming:
+            self.step = Step.STAGE
+        elif self.numbers:
+            self._look()
+        else:
+            self.step = Step.ENDED
+
+    def content(self, data: bytes | None) -> None:
+        """Take what was read; None where there is no such file."""
+        if self.step is Step.READ:
+            self.manifests.read(self._reading.pop(0), data)
+            self._read_on()
+            return
+        assert self.step is Step.READ_CLAIM, self.step
+        if data is None:  # it went away with its day, or was taken away by hand
+            self.step = Step.CLAIM
+            return
+        batch = self._claiming[0]
+        try:
+            holder = decode(data, batch).sink
+        except StoreRefused as error:
+            self._settle(batch, Outcome.STOPPED, f"{self._claim()}: {error}")
+        else:
+            if holder == self.sink:
+                self.step = Step.REPLACE  # one from before a restart or a lost answer
+                return
+            self._settle(batch, Outcome.PARKED, f"claimed by {holder}")
+        del self._claiming[0]
+        self._next_claim()
+
+    def clock(self, now_ms: int) -> None:
+        """Take the store's time."""
+        self._now_ms = now_ms
+        self.step = Step.AGES
+
+    def _old_ones(self, claims: Listing) -> None:
+        """Of the parked, those whose claim is old enough (or gone) may be taken over."""
+        ages = {name: self._now_ms - modified_ms for name, modified_ms in claims}
+        for batch in self._open():
+            if ages.get(layout.claim_name(batch), self.takeover_ms) >= self.takeover_ms:
+                self._claiming.append(batch)
+            else:
+                self._settle(batch, Outcome.PARKED, "its claim is not old enough to take over")
+        self._next_claim()
+
+    # -- the look --------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """By a listing that begins now, after the last claim; closed generations as well."""
+        self._listing = layout.generations(self.day)
+        self.step = Step.LIST
+
+    def listed(self, entries: Listing) -> None:
+        """Take a directory's entries; empty where there is no such directory."""
+        if self.step is Step.AGES:
+            self._old_ones(entries)
+            return
+        assert self.step is Step.LIST, self.step
+        day = self._listing.pop(0)
+        self._reading += self.manifests.unread(day, [name for name, _ in entries])
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._listing:
+            self.step = Step.LIST
+        elif self._reading:
+            self.step = Step.READ
+        else:
+            days = layout.generations(self.day)
+            files = {file for batch in self._open() for file in self._holding(batch)}
+            self._asking = [*self.manifests.in_the_way(days), *sorted(files)]
+            self._ask_on()
+
+    def _open(self) -> list[BatchId]:
+        return [batch for batch in self.batches if batch not in self.outcomes]
+
+    def _holding(self, batch: BatchId) -> list[File]:
+        return self.manifests.holding(batch, layout.generations(self.day))
+
+    def _ask_on(self) -> None:
+        while self._asking and self._asking[0] in self.manifests.published:
+            self._drop(self._asking.pop(0))
+        if self._asking and self._open():
+            self.step = Step.ASK_TMP
+        elif not self.numbers and self._open():
+            self.step = Step.CLOCK  # the first look at parked ones is over
+        else:
+            for batch in self._open():
+                self.outcomes[batch] = Outcome.MINE
+            self.step = Step.ENDED
+
+    def _pending(self) -> None:
+        file = self._asking[0]
+        if file in self.manifests.unreadable:
+            self._stop(file)
+        elif self.numbers:
+            self.step = Step.FENCE
+        else:
+            self._asking.pop(0)
+            self._ask_on()
+
+    def _void(self) -> None:
+        self.manifests.voided(self._asking.pop(0))
+        self._ask_on()
+
+    def _published(self) -> None:
+        file = self._asking[0]
+        if file in self.manifests.unreadable:
+            self._stop(file)
+            return
+        self.manifests.published.add(file)
+        self._ask_on()
+
+    def _drop(self, file: File) -> None:
+        for batch in self._open():
+            if self.manifests.has(file, batch):
+                self._settle(batch, Outcome.PUBLISHED, file.name)
+
+    def _stop(self, file: File) -> None:
+        """A file that may have any of the batches, or none."""
+        for batch in self._open():
+            self._settle(batch, Outcome.STOPPED, self.manifests.unreadable[file])
+        self._ask_on()
+
+    def _settle(self, batch: BatchId, outcome: Outcome, why: str) -> None:
+        self.outcomes[batch] = outcome
+        self.why[batch] = why
+        self.numbers.pop(batch, None)

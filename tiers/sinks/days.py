@@ -1,0 +1,85 @@
+"""Closing and forgetting days (commit.md, "Forgetting a day"): no store grows for ever.
+
+A day whose newest entry is older than the retention is closed by a mark; what still comes for it
+goes to its next generation. One that has been closed for longer than the retention is moved to
+the trash in one rename and deleted there. Any sink does any of it, at any time, as often as it
+likes: each step is atomic or can be repeated. All times are the store's.
+"""
+
+import logging
+import secrets
+from typing import NamedTuple
+
+from tiers.core import layout
+from tiers.sinks.stores.store import Listed, Moved, Store
+
+_log = logging.getLogger(__name__)
+_ROOMS = ("tmp", "manifests", "void", "claims")
+
+
+class Days(NamedTuple):
+    """Days with their generations."""
+
+    closed: set[str]
+    forgotten: set[str]  # of these, the ones of which only the mark is left
+
+
+def tend_days(store: Store, sink: str, retention_ms: int) -> Days:
+    """Close and forget what is old enough; how the days are then. Blocks."""
+    now_ms = store.now_ms()
+    closed = {one.name: one.modified_ms for one in _entries(store, layout.CLOSED)}
+    there: set[str] = set()
+    for entry in _entries(store, layout.OWN):
+        day = entry.name
+        if not entry.is_directory or not layout.is_day(day):
+            continue
+        there.add(day)
+        if day not in closed:
+            newest_ms = _newest_ms(store, entry)
+            if now_ms - newest_ms > retention_ms and _close(store, sink, day):
+                closed[day] = now_ms
+        elif now_ms - closed[day] > retention_ms:
+            _forget(store, day)
+            there.remove(day)
+    for entry in _entries(store, layout.TRASH):
+        store.delete(f"{layout.TRASH}/{entry.name}")
+    return Days(set(closed), set(closed) - there)
+
+
+def _entries(store: Store, path: str) -> list[Listed]:
+    return store.list(path) or []
+
+
+def _newest_ms(store: Store, day: Listed) -> int:
+    """Of whatever is in a day: also what was moved away from it changed a directory."""
+    newest_ms = day.modified_ms
+    for room in _entries(store, f"{layout.OWN}/{day.name}"):
+        newest_ms = max(newest_ms, room.modified_ms)
+        if room.name in _ROOMS:
+            inside = _entries(store, f"{layout.OWN}/{day.name}/{room.name}")
+            newest_ms = max([newest_ms, *(one.modified_ms for one in inside)])
+    return newest_ms
+
+
+def _close(store: Store, sink: str, day: str) -> bool:
+    """A mark that is there was moved there: its existence says all."""
+    staged = layout.staged_mark_path(secrets.randbits(64))
+    store.write(staged, [f"{sink}\n".encode()])
+    target = layout.closed_path(day)
+    if (moved := store.move(staged, target)) is Moved.NO_PARENT:
+        store.make_parents(target)
+        moved = store.move(staged, target)
+    if moved is Moved.DONE:
+        _log.info("day %s is closed: its newest entry is older than the retention", day)
+    elif moved is Moved.TARGET_THERE:
+        store.delete(staged)
+    return moved in (Moved.DONE, Moved.TARGET_THERE)
+
+
+def _forget(store: Store, day: str) -> None:
+    target = layout.trash_path(day, secrets.randbits(64))
+    source = f"{layout.OWN}/{day}"
+    if store.move(source, target) is Moved.NO_PARENT:
+        store.make_parents(target)
+        store.move(source, target)
+    _log.info("day %s is forgotten: it has been closed for longer than the retention", day)
