@@ -38,6 +38,7 @@ from tiers.units import show_size
 
 log = logging.getLogger("tiers.salvage")
 
+READER: Final[Sequence[str]] = ("-m", "tiers.channel.salvage")
 TRIES_MAX: Final = 6  # readers of one directory that may die
 GROUP_BATCHES_MAX: Final = 500
 GROUP_BYTES_MAX: Final = 4 << 20
@@ -183,16 +184,20 @@ class Salvage:
     async def _start(self, old: _Old) -> None:
         # A walk that has killed two readers before their first word is not tried a third time.
         scan = ["--scan"] if old.tries >= 2 and old.head is None else []
-        module = [sys.executable, "-m", "tiers.channel.salvage"]
         arguments = [str(old.directory), str(self._retention_s), "--after", str(old.told), *scan]
         old.reader = await asyncio.create_subprocess_exec(
-            *module, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, limit=1 << 20
+            sys.executable,
+            *READER,
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=PIPE,
+            limit=1 << 20,
         )
 
     async def _died(self, old: _Old, error: Exception) -> None:
         old.tries += 1
-        await _end(old)
-        how = old.reader.returncode if old.reader else error
+        # Its output has ended, so it has, or will at once.
+        how = await old.reader.wait() if old.reader else error
         log.warning("the reader of %s ended before its time (%s)", old.directory.name, how)
 
     async def _carry(self, old: _Old) -> None:
