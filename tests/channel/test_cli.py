@@ -98,16 +98,35 @@ async def test_check_of_a_channel_that_was_set_aside(tmp_path: Path) -> None:
     assert "set aside" in run("info", tmp_path).output
 
 
+async def test_salvage_says_what_can_be_read(tmp_path: Path) -> None:
+    await make(tmp_path)
+    result = run("salvage", tmp_path, "--json")
+    assert result.exit_code == 0, result.output
+    wanted = {"batches": 3, "events": 12, "dead": 1, "lost": 0, "exact": True, "salvaged": False}
+    shown = json.loads(result.output)
+    assert {key: shown[key] for key in wanted} == wanted
+    assert shown["positions"] == 1
+    flip(tmp_path / "channel" / "data.mdb", b"BODY")
+    result = run("salvage", tmp_path)
+    assert result.exit_code == 1
+    assert "lost         1 (1 events)" in result.output
+    data = tmp_path / "channel" / "data.mdb"
+    data.write_bytes(data.read_bytes()[:20_000])
+    result = run("salvage", tmp_path)
+    assert result.exit_code == 1
+    assert "cannot be told" in result.output
+
+
 async def test_a_running_agent_is_left_alone(tmp_path: Path) -> None:
     async with opened(tmp_path):
-        for verb in ("info", "check"):
+        for verb in ("info", "check", "salvage"):
             result = run(verb, tmp_path)
             assert result.exit_code == 2
             assert "another agent runs on" in result.output
 
 
 def test_a_directory_without_a_channel(tmp_path: Path) -> None:
-    for verb in ("info", "check"):
+    for verb in ("info", "check", "salvage"):
         result = run(verb, tmp_path)
         assert result.exit_code == 2
         assert "no channel here" in result.output

@@ -12,6 +12,7 @@ from tiers.channel.environment import Environment, translated
 from tiers.channel.layout import SET_ASIDE, unguard
 from tiers.channel.opening import why_locked
 from tiers.channel.reader import Reader
+from tiers.channel.salvage import Batch, End, read_mark, salvage
 from tiers.errors import ChannelDamaged, UsageError
 
 
@@ -87,6 +88,45 @@ def reading(path: Path) -> Iterator[tuple[Environment, Head, Reader]]:
         yield environment, head, Reader(environment, outputs)
     finally:
         environment.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Salvageable:
+    """What could be read of a channel if it were salvaged now."""
+
+    batches: int
+    events: int
+    dead: int  # dead letters among them
+    lost: int  # batches that the channel held and whose records cannot be read
+    lost_events: int
+    positions: int  # of sources: files and the like
+    exact: bool  # what it held is known, so nothing else is lost
+    salvaged: bool  # an agent has done it
+
+
+def salvageable(path: Path) -> Salvageable:
+    """Reads the whole channel without LMDB, as an agent's salvage would. Raises OSError."""
+    found: list[Batch] = []
+    positions, exact = 0, False
+    for told in salvage(path, 0):
+        match told:
+            case Batch():
+                found.append(told._replace(record=told.record[:1], note=b""))
+            case End():
+                exact = told.exact
+            case _:
+                positions = len(told.positions)
+    there = [one for one in found if one.record]
+    return Salvageable(
+        batches=len(there),
+        events=sum(one.events for one in there),
+        dead=sum(bool(one.letters) for one in there),
+        lost=len(found) - len(there),
+        lost_events=sum(one.events for one in found if not one.record),
+        positions=positions,
+        exact=exact,
+        salvaged=read_mark(path) is not None,
+    )
 
 
 def look(path: Path) -> Look:

@@ -187,7 +187,7 @@ def scan(file: PageFile, index: Index) -> None:
         if _begins_record(page):
             _stray(file, index, number * file.page_bytes + HEADER_BYTES)
         elif len(page) == file.page_bytes:
-            for node in file.leaf(number, page):
+            for node in file.stray_leaf(number, page):
                 _take_stray(file, index, found, node)
     for key, value in found.items():
         index.positions.setdefault(key, value)
@@ -260,7 +260,8 @@ def _stray(file: PageFile, index: Index, offset: int) -> None:
         return
     sizes = index.sizes.get(offset, set())
     places = index.strays.setdefault(envelope.id, [])
-    places.extend(place for size in sizes or {0} if (place := Place(offset, size)) not in places)
+    # A size that a damaged node tells is none: last, without it.
+    places.extend(place for size in (*sizes, 0) if (place := Place(offset, size)) not in places)
 
 
 def read_record(file: PageFile, place: Place, sizes: set[int]) -> bytes | None:

@@ -15,8 +15,7 @@ Integers are in the machine's order (lmdb.h, mdb.c of LMDB 0.9, 64 bits).
 
 import os
 import struct
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -116,9 +115,16 @@ class PageFile:
                 children = [(child, depth + 1) for child in _children(page, lower)]
                 todo.extend(reversed(children))
 
+    def stray_leaf(self, number: int, page: bytes) -> Iterator[Node]:
+        """The nodes of a page that was a leaf once, and all else in it that could be one: of its
+        header one half may be damaged. None of a page that is no leaf."""
+        own, _, flags, _, _ = _HEADER.unpack_from(page)
+        if own == number or flags == _LEAF:
+            yield from self.leaf(number, page)
+
     def leaf(self, number: int, page: bytes, lower: int = 0) -> Iterator[Node]:
-        """The nodes of a page taken for a leaf, each within the page. Without `lower`, where the
-        header may be damaged, as many as there seem to be."""
+        """The nodes of a page taken for a leaf, each within the page: those whose offsets stand
+        before `lower`, or all that could be nodes."""
         base = number * self.page_bytes
         for at in _offsets(page, lower):
             low, high, flags, key_size = _NODE.unpack_from(page, at)
@@ -154,20 +160,13 @@ def _tree(data: bytes) -> Tree:
     return Tree(depth, entries, root)
 
 
-def _offsets(page: bytes, lower: int) -> Iterator[int]:
-    """Where nodes begin. Their offsets stand at the beginning, the nodes at the end."""
-    end = min(lower, len(page)) if lower else len(page)
-    for at in range(HEADER_BYTES, end - 1, 2):
-        if not lower and at >= end:
-            return
-        begin = int.from_bytes(page[at : at + 2], sys.byteorder)
-        if not HEADER_BYTES < begin <= len(page) - _NODE.size:
-            if lower:
-                continue
-            return
-        if not lower:
-            end = min(end, begin)
-        yield begin
+def _offsets(page: bytes, lower: int) -> Iterable[int]:
+    """Where nodes begin: their offsets stand at the beginning, up to `lower`. Where that is not
+    to be believed, whatever may be an offset is taken for one."""
+    end = min(lower or len(page), len(page)) & ~1
+    slots = memoryview(page)[HEADER_BYTES:end].cast("H") if end > HEADER_BYTES else ()
+    last = len(page) - _NODE.size
+    return dict.fromkeys(at for at in slots if HEADER_BYTES < at <= last and not at & 1)
 
 
 def _children(page: bytes, lower: int) -> Iterator[int]:

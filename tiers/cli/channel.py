@@ -1,7 +1,8 @@
-"""`tiers channel`: looks into the channel of a stopped agent."""
+"""`tiers channel`: looks into the channel of a stopped agent, damaged or not."""
 
 import json
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,6 +53,29 @@ def check(directory: Path, as_json: bool) -> None:
     else:
         click.echo(f"{path}: nothing is wrong")
     if problems:
+        raise click.exceptions.Exit(1)
+
+
+@command.command(epilog="Example: tiers channel salvage data/edge-1/channel.damaged-2026...")
+@_DIRECTORY
+@_JSON
+def salvage(directory: Path, as_json: bool) -> None:
+    """Show what can be read of a damaged channel. An agent that has set one aside reads it and
+    puts what it holds into its new channel by itself, at every start until it is done: this
+    command changes nothing. Exit status 1 if something is lost, or may be."""
+    with looking.stopped(directory) as path:
+        found = looking.salvageable(path)
+    if as_json:
+        click.echo(json.dumps({"channel": str(path), **asdict(found)}))
+    else:
+        click.echo(f"batches      {found.batches} ({found.events} events)")
+        click.echo(f"dead letters {found.dead} of them")
+        click.echo(f"lost         {found.lost} ({found.lost_events} events)")
+        click.echo(f"positions    {found.positions} of sources")
+        if not found.exact:
+            click.echo("what else it held cannot be told: pages that say so are damaged")
+        click.echo(f"salvaged     {'yes' if found.salvaged else 'not yet'}")
+    if found.lost or not found.exact:
         raise click.exceptions.Exit(1)
 
 
