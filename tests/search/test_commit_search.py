@@ -1,0 +1,151 @@
+"""The commit protocol that ships, searched: never twice, never forgotten, always able to finish.
+
+Here within small bounds; `scripts/search` searches further. Every rule that commit.md calls
+necessary is left out once, and the search finds what it was for.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.search.commit import Search
+from tests.search.explorer import search
+from tiers.core import claims
+from tiers.core.calls import Answer
+from tiers.core.claims import Settlement, Step
+from tiers.core.commit import TABLE, Publication, State
+
+LIMIT = 250_000  # states; a rule that is left out is seen long before
+
+
+@pytest.mark.parametrize("copies", [(1,), (2,)])
+def test_one_sink_alone(copies: tuple[int, ...]) -> None:
+    found = search(Search(copies, files=3, troubles=3, closes=True))
+    print(found)
+    assert found.whole and not found.wrong and not found.stuck
+
+
+def test_two_sinks_with_a_copy_each() -> None:
+    found = search(Search((1, 2), files=2, troubles=1))
+    print(found)
+    assert found.whole and not found.wrong and not found.stuck
+    assert found.states > 50_000
+
+
+Patch = pytest.MonkeyPatch
+
+
+def no_look(patch: Patch) -> None:
+    def skip(self: Settlement) -> None:
+        self._listing, self._reading, self._asking = [], [], []
+        self._ask_on()
+
+    patch.setattr(Settlement, "_look", skip)
+
+
+def no_fence(patch: Patch) -> None:
+    def skip(self: Settlement) -> None:
+        self._asking.pop(0)
+        self._ask_on()
+
+    patch.setattr(Settlement, "_pending", skip)
+
+
+def no_check(patch: Patch) -> None:
+    patch.setitem(TABLE, (State.INTEND, Answer.DONE), State.PUBLISH)
+
+
+def check_before_the_intent(patch: Patch) -> None:
+    patch.setitem(TABLE, (State.WRITE, Answer.DONE), State.CHECK_CLAIMS)
+    patch.setitem(TABLE, (State.CHECK_CLOSED, Answer.ABSENT), State.STAGE)
+    patch.setitem(TABLE, (State.INTEND, Answer.DONE), State.PUBLISH)
+
+
+def flagged_and_not_claimed(patch: Patch) -> None:
+    def take(self: Settlement) -> None:
+        self.numbers = dict.fromkeys(self.batches, 0)
+        self._claiming = []
+        self._look()
+
+    patch.setattr(Settlement, "__post_init__", take)
+    patch.setattr(Publication, "_checked", _unchecked)
+
+
+def _unchecked(self: Publication) -> None:
+    self._claims, self.yielded = [], {}
+    self.state = State.CHECK_CLOSED
+
+
+def a_claims_number_is_not_compared(patch: Patch) -> None:
+    decode = claims.decode
+
+    def same(data: bytes, batch: object) -> claims.Claim:
+        claim = decode(data, batch)  # type: ignore[arg-type]
+        return claims.Claim(claim.sink, claim.batch, 1)
+
+    call = Settlement.call
+    patch.setattr(Settlement, "call", lambda self, number: call(self, 1))
+    patch.setattr(claims, "decode", same)
+    patch.setitem(claims._PLAIN, (Step.CLAIM, Answer.TARGET_THERE), Step.READ_CLAIM)
+    content = Settlement.content
+
+    def believe(self: Settlement, data: bytes | None) -> None:
+        content(self, data)
+        if self.step is Step.REPLACE and not self.waited:
+            self.answer(Answer.DONE)  # an older one of my own counts as mine
+
+    patch.setattr(Settlement, "content", believe)
+
+
+def void_asked_before_tmp(patch: Patch) -> None:
+    asks = (State.ASK_TMP, State.ASK_VOID, State.ASK_MANIFEST)
+    for (state, answer), after in list(TABLE.items()):
+        if after is State.ASK_TMP and state not in asks:
+            patch.setitem(TABLE, (state, answer), State.ASK_VOID)
+    patch.setitem(TABLE, (State.ASK_VOID, Answer.ABSENT), State.ASK_TMP)
+    patch.setitem(TABLE, (State.ASK_TMP, Answer.ABSENT), State.ASK_MANIFEST)
+    patch.setattr(Publication, "found", lambda plan: Publication(plan, State.ASK_VOID))
+
+
+def a_closed_day_is_ignored(patch: Patch) -> None:
+    patch.setitem(TABLE, (State.CHECK_CLOSED, Answer.THERE), State.PUBLISH)
+
+
+def a_rename_is_believed(patch: Patch) -> None:
+    patch.setitem(TABLE, (State.PUBLISH, Answer.SOURCE_GONE), State.RELEASE)
+
+
+def a_lost_rename_is_disbelieved(patch: Patch) -> None:
+    patch.setitem(TABLE, (State.PUBLISH, Answer.LOST), State.ABANDON)
+
+
+MUTANTS: list[tuple[Callable[[Patch], None], Search]] = [
+    (no_look, Search((1, 2), files=2, troubles=0)),
+    (no_fence, Search((1, 2), files=2, troubles=0)),
+    (no_check, Search((1, 2), files=2, troubles=0)),
+    (check_before_the_intent, Search((1, 2), files=2, troubles=0)),
+    (flagged_and_not_claimed, Search((2, 2), files=2, troubles=0)),
+    (a_claims_number_is_not_compared, Search((2, 2), files=2, troubles=2)),
+    (void_asked_before_tmp, Search((1, 2), files=2, troubles=1, dies=True)),
+    (a_closed_day_is_ignored, Search((1, 2), files=2, troubles=0, closes=True)),
+    (a_rename_is_believed, Search((1, 2), files=2, troubles=0, dies=True)),
+    (a_lost_rename_is_disbelieved, Search((1,), files=2, troubles=1)),
+]
+
+
+@pytest.mark.parametrize(("mutant", "world"), MUTANTS, ids=lambda one: getattr(one, "__name__", ""))
+def test_what_is_left_out_is_seen(
+    mutant: Callable[[Patch], None], world: Search, monkeypatch: Patch
+) -> None:
+    mutant(monkeypatch)
+    found = search(replace(world), limit=LIMIT, live=False)
+    print(found)
+    assert found.wrong
+
+
+def test_the_worlds_of_the_mutants_hold_without_them() -> None:
+    """So that what is seen above is the mutant."""
+    for world in {repr(world): world for _, world in MUTANTS}.values():
+        found = search(replace(world), limit=40_000, live=False)
+        assert not found.wrong, found
