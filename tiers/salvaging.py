@@ -260,8 +260,7 @@ class Salvage:
         waiting = self._outputs if one.outputs is None else one.outputs
         outputs = [output for output in waiting if output in self._outputs]
         if not one.record:
-            if outputs:
-                self._lose(old, one, key)
+            self._lose(old, one, key)
             letters += [(output, f"{old.directory.name}: {one.reason}") for output in outputs]
             letters = [(output, why) for output, why in letters if (output, key) not in self._dead]
             outputs = []
@@ -309,6 +308,8 @@ class Salvage:
             size = _unknown_bytes(getattr(options, "paths", ()), known, prefix)
             if size:
                 parts.append(f"source {options.name} reads {show_size(size)} from the beginning")
+        if known and self._sources:
+            parts.append("positions may be behind, and lines that were read after them come twice")
         old.outcome.again = ", ".join(parts)
         if parts:
             log.warning("%s: %s", old.directory.name, old.outcome.again)

@@ -9,6 +9,7 @@ from lmdb.verify import VerifyError, verify
 
 from tiers.channel.environment import AnyTransaction, Environment, Views
 from tiers.channel.layout import (
+    DATABASES,
     DEAD_KEY,
     IDENTITY,
     POSITION,
@@ -24,7 +25,7 @@ from tiers.channel.layout import (
     unpack_letter,
     unpack_state,
 )
-from tiers.channel.salvage_index import committed_groups
+from tiers.channel.salvage_index import committed_groups, file_end, tree_entries
 from tiers.core import batch, dedupe
 from tiers.errors import BatchError, ChannelDamaged
 
@@ -47,7 +48,9 @@ def structure_problems(path: Path) -> list[str]:
     database."""
     try:
         found = [str(problem) for problem in verify(str(path))]  # type: ignore[no-untyped-call]
-        return found or _meta_problems(path / "data.mdb") or _order_problems(path / "data.mdb")
+        data = path / "data.mdb"
+        checks = (_meta_problems, _order_problems, _end_problems, _name_problems)
+        return found or next((more for check in checks if (more := check(data))), [])
     except (
         VerifyError,
         struct.error,
@@ -81,6 +84,22 @@ def _order_problems(file: Path) -> list[str]:
     if newer is None or older is None or newer >= older:
         return []
     return [f"the newer meta page leads to group {newer}, the older one to {older}"]
+
+
+def _end_problems(file: Path) -> list[str]:
+    """Of a large value lmdb.verify looks at the first page only, and LMDB dies (SIGBUS) of one
+    that the file ends within. A file that ends within free pages is sound."""
+    end = file_end(file)
+    if end.is_short and end.needed > end.size:
+        return [f"the file has {end.size} bytes, and a value that ends at {end.needed}"]
+    return []
+
+
+def _name_problems(file: Path) -> list[str]:
+    """The name of a tree has no checksum. LMDB would begin an empty one in place of the lost."""
+    entries = tree_entries(file)
+    strange = sorted(entries.keys() - set(DATABASES))
+    return [f"a database of the name {name!r}" for name in strange]
 
 
 def read_head(environment: Environment, txn: AnyTransaction) -> Head | None:

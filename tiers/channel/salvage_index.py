@@ -39,6 +39,8 @@ from tiers.errors import BatchError, ChannelDamaged
 
 SOURCE_POSITIONS: Final = b"position/"
 _LENGTH_BYTES: Final = 4
+_VALUE_BYTES_MAX: Final = 64 << 20  # of what is no record; plans are the largest
+_MENDED_BYTES_MAX: Final = 16 << 10  # 2 ms for 300 bytes, and more than twice for twice as many
 _ORIGIN: Final = b"\xa6origin"  # an envelope's first key
 _CRC_ENTRY_BYTES: Final = 9  # the last entry of an envelope (core/batch.py)
 
@@ -85,6 +87,8 @@ def read_index(file: PageFile, *, trees: bool = True) -> Index:
         if _walk(file, index, name, tree) == tree.entries:
             index.whole.add(name)
     index.walked = index.state is not None
+    if index.walked:
+        _compare(index)
     for name in before:
         # Older by one commit: nearly what is missing, and known not to be all.
         if name not in last or (name == "meta" and not index.walked):
@@ -100,6 +104,51 @@ def committed_groups(file: Path) -> list[int | None]:
     pages = PageFile(file)
     try:
         return [_groups(pages, meta) for meta in pages.metas()]
+    finally:
+        pages.close()
+
+
+def _compare(index: Index) -> None:
+    """The state counts as well: a tree put in place of another has all its entries too."""
+    assert index.state is not None
+    queued = sum(len(items) for items in index.items.values())
+    if index.state.batches != len(index.places):
+        index.whole.discard("batches")
+    if sum(totals.batches for totals in index.state.outputs.values()) != queued:
+        index.whole.discard("queue")
+    if index.state.dead != sum(len(letters) for letters in index.letters.values()):
+        index.whole.discard("dead")
+
+
+def tree_entries(file: Path) -> dict[str, int]:
+    """How many entries each tree of the last commit has."""
+    pages = PageFile(file)
+    try:
+        metas = pages.metas()
+        trees = _trees(pages, metas[0]) if metas else {}
+        return {name: tree.entries for name, tree in trees.items()}
+    finally:
+        pages.close()
+
+
+class End(NamedTuple):
+    """Where a file ends, in bytes; `needed` is asked for only where it `is_short`."""
+
+    size: int
+    is_short: bool  # of what its meta page says, by free pages or by more
+    needed: int = 0  # the end of the last value
+
+
+def file_end(file: Path) -> End:
+    """Where the file ends, and where its values do."""
+    pages = PageFile(file)
+    try:
+        metas = pages.metas()
+        if not metas or metas[0].end <= pages.size:
+            return End(pages.size, is_short=False)
+        trees = _trees(pages, metas[0]).values()
+        ends = (node.offset + node.size for tree in trees for node in pages.walk(tree))
+        return End(pages.size, is_short=True, needed=max(ends, default=0))
     finally:
         pages.close()
 
@@ -152,7 +201,10 @@ def _take(file: PageFile, index: Index, name: str, node: Node) -> bool:
         return True
     if name == "seen":
         return True  # who sent them may send again, flagged
-    value = unguard(name, key, file.read(node.offset, node.size))
+    stored = file.read(node.offset, min(node.size, _VALUE_BYTES_MAX))
+    if name == "records" and key.startswith(SOURCE_POSITIONS[:3]):
+        key, stored = _mended(key, stored)
+    value = unguard(name, key, stored)
     if name == "queue":
         output_id, position = QUEUE_KEY.unpack(_sized(key, QUEUE_KEY.size))
         index.items.setdefault(position, {})[output_id] = unpack_item(value)
@@ -168,6 +220,27 @@ def _take(file: PageFile, index: Index, name: str, node: Node) -> bool:
     elif key == STATE:
         index.state = unpack_state(value)
     return True
+
+
+def _mended(key: bytes, stored: bytes) -> tuple[bytes, bytes]:
+    """The position of a source with a single flipped bit turned back. Unlike all else it exists
+    once, and one that is behind doubles lines. That a checksum fits by chance is one in a million
+    for a value that is damaged otherwise, and such a position would fit no file."""
+    data = bytearray(stored[:4] + key + stored[4:])
+    bits = range(8 * len(data)) if len(data) <= _MENDED_BYTES_MAX else ()
+    if _fits(data):
+        return key, stored
+    for bit in bits:
+        data[bit // 8] ^= 1 << bit % 8
+        if _fits(data):
+            end = 4 + len(key)
+            return bytes(data[4:end]), bytes(data[:4] + data[end:])
+        data[bit // 8] ^= 1 << bit % 8
+    return key, stored
+
+
+def _fits(data: bytearray) -> bool:
+    return crc32(memoryview(data)[4:]) == int.from_bytes(data[:4], "big")
 
 
 def _sized(key: bytes, size: int) -> bytes:
@@ -205,7 +278,7 @@ def _take_stray(file: PageFile, index: Index, found: dict[bytes, bytes], node: N
         (SOURCE_POSITIONS, IDENTITY, STATE)
     ):
         return
-    data = file.read(node.offset, min(node.size, 1 << 20))
+    data = file.read(node.offset, min(node.size, _VALUE_BYTES_MAX))
     try:
         if len(key) == POSITION.size and _begins_record(bytes(HEADER_BYTES) + data[:64]):
             index.sizes.setdefault(node.offset, set()).add(node.size)

@@ -24,9 +24,9 @@ HEADER_BYTES: Final = 16
 _HEADER: Final = struct.Struct("=QHHHH")
 _NODE: Final = struct.Struct("=HHHH")
 _TREE: Final = struct.Struct("=4xHH24xQQ")
-_META: Final = struct.Struct("=16xII16xI44x48sQQ")
+_META: Final = struct.Struct("=Q2xH4xI4x16xI44x48sQQ")
 _PAGE: Final = struct.Struct("=Q")
-_BRANCH, _LEAF = 1, 2
+_BRANCH, _LEAF, _META_PAGE = 1, 2, 8
 _BIG, _SUB = 1, 2
 _MAGIC: Final = 0xBEEFC0DE
 _DEPTH_MAX: Final = 32  # of a tree; LMDB's own limit
@@ -45,6 +45,7 @@ class Meta(NamedTuple):
 
     txn: int
     main: Tree
+    end: int  # bytes that all pages take
 
 
 class Node(NamedTuple):
@@ -90,9 +91,9 @@ class PageFile:
         for number in (0, 1):
             data = self.read(number * self.page_bytes, _META.size)
             if len(data) == _META.size:
-                magic, _, _, tree, _, txn = _META.unpack(data)
-                if magic == _MAGIC:
-                    found.append(Meta(txn, _tree(tree)))
+                own, flags, magic, _, tree, last, txn = _META.unpack(data)
+                if magic == _MAGIC or (own, flags) == (number, _META_PAGE):
+                    found.append(Meta(txn, _tree(tree), (last + 1) * self.page_bytes))
         return sorted(found, key=lambda meta: -meta.txn)
 
     def walk(self, tree: Tree) -> Iterator[Node]:
@@ -145,12 +146,12 @@ class PageFile:
         return _tree(data) if node.is_tree and len(data) == _TREE.size else None
 
     def _find_page_bytes(self) -> int:
-        size: int = _META.unpack(self.read(0, _META.size).ljust(_META.size, b"\0"))[2]
+        size: int = _META.unpack(self.read(0, _META.size).ljust(_META.size, b"\0"))[3]
         plausible = 512 <= size <= 65536 and size & (size - 1) == 0
         # The second page begins with its number and has the magic: so a size that is no more
         # than plausible is not believed.
         second = self.read(size, _META.size) if plausible else b""
-        if len(second) == _META.size and _META.unpack(second)[0] == _MAGIC:
+        if len(second) == _META.size and _META.unpack(second)[2] == _MAGIC:
             return size
         return PAGE_BYTES
 
