@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from tiers.core.filing import Bucket, Draft, Ref
 
 _STOPPED_SHOWN: Final = 16  # reasons told in the status
+_FIRST_S: Final = 0.25  # a holder that is well publishes soon
 
 
 class Place(NamedTuple):
@@ -18,10 +19,10 @@ class Place(NamedTuple):
 
 
 class Parking:
-    """`again_s`: how long batches wait before they are looked at again."""
+    """What waits is looked at again after as long as it has been here, at most `again_s_max`."""
 
-    def __init__(self, again_s: float) -> None:
-        self.again_s = again_s
+    def __init__(self, again_s_max: float) -> None:
+        self.again_s_max = again_s_max
         self.held = 0
         self._waiting: dict[Place, dict[Ref, str]] = {}
         self._due_s: dict[Place, float] = {}
@@ -30,7 +31,8 @@ class Parking:
         """These wait from now on, for these reasons. They count as flagged."""
         for ref, why in refs:
             self._waiting.setdefault(place, {})[ref._replace(flagged=True)] = why
-            self._due_s.setdefault(place, now_s + self.again_s)
+            wait_s = min(self.again_s_max, max(_FIRST_S, now_s - ref.came_s))
+            self._due_s.setdefault(place, now_s + wait_s)
             self.held += 1
 
     def take(self, now_s: float) -> tuple[Draft, bool] | None:

@@ -1,0 +1,289 @@
+"""Who publishes a flagged batch: each step by itself (all interleavings: tests/search)."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from tiers.core import calls, claims, layout
+from tiers.core.batch import BatchId
+from tiers.core.calls import Answer
+from tiers.core.claims import Claim, Outcome, Settlement, Step
+from tiers.core.looks import File, Manifests
+from tiers.core.manifest import Item, Manifest, encode, sealed_line
+from tiers.errors import StoreRefused
+
+DAY = "2026-11-23"
+A, B = BatchId(b"o" * 16, 7), BatchId(b"p" * 16, 9)
+ON_A = {"tiers": "claim", "version": 1, "origin": A.origin.hex(), "seq": A.seq}
+ME, OTHER = "me.o.1", "you.o.2"
+
+
+def settlement(*batches: BatchId, waited: bool = False, day: str = DAY) -> Settlement:
+    return Settlement(ME, day, batches or (A,), Manifests(ME), 1000, waited)
+
+
+def claim_of(batch: BatchId, sink: str = OTHER) -> bytes:
+    return claims.encode(Claim(sink, batch, 5))
+
+
+def manifest_of(name: str, *batches: BatchId, day: str = DAY) -> bytes:
+    sink, file_id = layout.split_file_name(name) or ("", 0)
+    items = [Item(batch, 1, True) for batch in batches]
+    return encode(Manifest(sink, file_id, day, "a/b", "none", 3, items))
+
+
+def claim(one: Settlement, number: int = 1) -> None:
+    staged = one.call(number)
+    assert isinstance(staged, calls.WriteSmall)
+    one.answer(Answer.DONE)
+    assert one.call(0) == calls.Move(staged.path, layout.claim_path(DAY, one._claiming[0]))
+    one.answer(Answer.DONE)
+
+
+def look(one: Settlement, files: Sequence[tuple[str, bytes | None]] = ()) -> None:
+    assert one.call(0) == calls.List(layout.manifests_path(DAY))
+    one.listed([(name, 0) for name, _ in files])
+    for name, content in files:
+        assert one.call(0) == calls.Read(layout.manifest_path(DAY, name))
+        one.content(content)
+
+
+FILE = layout.file_name(OTHER, 3)
+
+
+def test_nobody_else_has_it() -> None:
+    one = settlement(A, B)
+    claim(one, 11)
+    claim(one, 12)
+    look(one)
+    assert one.ended
+    assert one.outcomes == {A: Outcome.MINE, B: Outcome.MINE}
+    assert one.numbers == {A: 11, B: 12}
+
+
+def test_a_claim_says_whose_it_is() -> None:
+    assert claims.decode(claims.encode(Claim(ME, A, 2**64 - 1)), A) == Claim(ME, A, 2**64 - 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "checksum"),
+        (claim_of(A)[:-1], "checksum"),
+        (claim_of(B), "another batch"),
+        (manifest_of(FILE, A), "not a claim"),
+        (sealed_line(ON_A), "sink"),
+        (sealed_line({**ON_A, "sink": "s", "number": "x"}), "number"),
+    ],
+)
+def test_a_claim_that_cannot_be_read_stops_its_batch_only(content: bytes, why: str) -> None:
+    with pytest.raises(StoreRefused, match=why):
+        claims.decode(content, A)
+    one = settlement(A, B)
+    one.call(1)
+    one.answer(Answer.DONE)
+    one.answer(Answer.TARGET_THERE)
+    assert one.call(0) == calls.Read(layout.claim_path(DAY, A))
+    one.content(content)
+    claim(one)
+    look(one)
+    assert one.outcomes == {A: Outcome.STOPPED, B: Outcome.MINE}
+    assert why in one.why[A] and "claims/" in one.why[A]
+
+
+def test_what_another_has_claimed_is_parked() -> None:
+    one = settlement()
+    one.call(1)
+    one.answer(Answer.DONE)
+    one.answer(Answer.TARGET_THERE)
+    one.content(claim_of(A))
+    assert one.ended and one.outcomes == {A: Outcome.PARKED}
+    assert OTHER in one.why[A]
+
+
+def test_an_older_claim_of_mine_is_replaced() -> None:
+    one = settlement()
+    staged = one.call(6)
+    one.answer(Answer.DONE)
+    one.answer(Answer.TARGET_THERE)
+    one.content(claim_of(A, ME))
+    assert isinstance(staged, calls.WriteSmall)
+    assert one.call(0) == calls.Replace(staged.path, layout.claim_path(DAY, A))
+    one.answer(Answer.DONE)
+    look(one)
+    assert one.numbers == {A: 6} and not one.taken_over
+
+
+def test_a_lost_claim_is_given_up_for_a_new_number() -> None:
+    one = settlement()
+    one.call(1)
+    one.lost()
+    one.call(2)
+    one.answer(Answer.DONE)
+    one.lost()
+    assert one.step is Step.STAGE
+    one.call(3)
+    one.answer(Answer.DONE)
+    one.answer(Answer.NO_PARENT)
+    assert one.call(0) == calls.MakeParents(layout.claim_path(DAY, A))
+    one.refused()
+    one.answer(Answer.DONE)
+    one.answer(Answer.TARGET_THERE)
+    one.content(None)  # and gone again
+    one.answer(Answer.DONE)
+    look(one)
+    assert one.numbers == {A: 3}
+
+
+def test_a_pending_file_is_fenced() -> None:
+    one = settlement()
+    claim(one)
+    look(one, [(FILE, manifest_of(FILE, A)), (f"{ME}-0000000001", None)][:1])
+    file = File(DAY, FILE)
+    assert one.call(0) == calls.Ask(file.tmp)
+    one.answer(Answer.THERE)
+    assert one.call(0) == calls.Move(file.tmp, file.void)
+    one.answer(Answer.NO_PARENT)
+    assert one.call(0) == calls.MakeParents(file.void)
+    one.answer(Answer.DONE)
+    one.answer(Answer.TARGET_THERE)
+    assert one.call(0) == calls.Replace(file.tmp, file.void)
+    one.answer(Answer.DONE)
+    assert one.outcomes == {A: Outcome.MINE} and one.fenced == [file]
+    again = Settlement(ME, DAY, (A,), one.manifests, 1000)
+    claim(again)
+    look(again)
+    assert again.outcomes == {A: Outcome.MINE}, "what is void is not asked for again"
+
+
+def test_a_void_file_does_not_count_and_a_published_one_drops() -> None:
+    second = layout.file_name(OTHER, 4)
+    one = settlement(A, B)
+    claim(one)
+    claim(one)
+    look(one, [(FILE, manifest_of(FILE, A, B)), (second, manifest_of(second, B))])
+    one.answer(Answer.ABSENT)
+    assert one.call(0) == calls.Ask(File(DAY, FILE).void)
+    one.answer(Answer.THERE)
+    one.answer(Answer.ABSENT)
+    one.answer(Answer.ABSENT)
+    assert one.call(0) == calls.Ask(File(DAY, second).manifest)
+    one.answer(Answer.THERE)
+    assert one.outcomes == {A: Outcome.MINE, B: Outcome.PUBLISHED}
+    assert set(one.numbers) == {A}
+    again = Settlement(ME, DAY, (B,), one.manifests, 1000)
+    claim(again)
+    look(again)
+    assert again.outcomes == {B: Outcome.PUBLISHED}, "what is published is not asked for again"
+
+
+def test_a_manifest_that_went_with_its_day_does_not_count() -> None:
+    one = settlement()
+    claim(one)
+    look(one, [(FILE, manifest_of(FILE, A))])
+    for _ in range(3):
+        one.answer(Answer.ABSENT)
+    assert one.outcomes == {A: Outcome.MINE}
+
+
+@pytest.mark.parametrize("pending", [True, False])
+def test_a_manifest_that_cannot_be_read_stops_what_it_may_concern(pending: bool) -> None:
+    one = settlement()
+    claim(one)
+    look(one, [(FILE, manifest_of(FILE, A)[:-2])])
+    if pending:
+        one.answer(Answer.THERE)
+    else:
+        one.answer(Answer.ABSENT)
+        one.answer(Answer.ABSENT)
+        one.answer(Answer.THERE)
+    assert one.outcomes == {A: Outcome.STOPPED}
+    assert FILE in one.why[A]
+    mended = Settlement(ME, DAY, (A,), one.manifests, 1000)
+    claim(mended)
+    look(mended, [(FILE, manifest_of(FILE, B))])
+    assert mended.outcomes == {A: Outcome.MINE}
+
+
+def test_a_manifest_that_cannot_be_read_and_is_void_does_not_count() -> None:
+    one = settlement()
+    claim(one)
+    look(one, [(FILE, b"?")])
+    one.answer(Answer.ABSENT)
+    one.answer(Answer.THERE)
+    assert one.outcomes == {A: Outcome.MINE}
+
+
+def wait(ages: Sequence[tuple[BatchId, int]]) -> Settlement:
+    """Two batches were parked; their claims were moved there at these times, at 2000 now."""
+    one = settlement(A, B, waited=True)
+    look(one, [(FILE, manifest_of(FILE, A))])
+    one.answer(Answer.THERE)  # pending, and not fenced: the claim is another's
+    assert one.call(0) == calls.Clock()
+    one.lost()
+    one.clock(2000)
+    assert one.call(0) == calls.List(layout.claims_path(DAY))
+    one.listed([(layout.claim_name(batch), at_ms) for batch, at_ms in ages])
+    return one
+
+
+def test_parked_batches_wait_while_their_claims_are_young() -> None:
+    one = wait([(A, 1500), (B, 1001)])
+    assert one.ended and one.outcomes == {A: Outcome.PARKED, B: Outcome.PARKED}
+
+
+def test_an_old_claim_is_taken_over_and_its_file_fenced() -> None:
+    one = wait([(A, 1000), (B, 1900)])
+    staged = one.call(8)
+    assert isinstance(staged, calls.WriteSmall)
+    one.answer(Answer.DONE)
+    assert one.call(0) == calls.Replace(staged.path, layout.claim_path(DAY, A))
+    one.answer(Answer.SOURCE_GONE)
+    one.call(9)
+    one.answer(Answer.DONE)
+    one.answer(Answer.DONE)
+    look(one)
+    one.answer(Answer.THERE)
+    one.answer(Answer.DONE)
+    assert one.outcomes == {A: Outcome.MINE, B: Outcome.PARKED}
+    assert one.taken_over == [A] and one.numbers == {A: 9} and len(one.fenced) == 1
+
+
+def test_in_a_later_generation_the_earlier_ones_are_looked_at() -> None:
+    one = settlement(day=f"{DAY}.1")
+    one.call(1)
+    one.answer(Answer.DONE)
+    one.answer(Answer.DONE)
+    assert one.call(0) == calls.List(layout.manifests_path(DAY))
+    one.listed([])
+    assert one.call(0) == calls.List(layout.manifests_path(f"{DAY}.1"))
+    one.listed([])
+    assert one.outcomes == {A: Outcome.MINE}
+    with pytest.raises(AssertionError, match="no call"):
+        one._asking = [File(DAY, FILE)]
+        one.call(0)
+
+
+def test_generations() -> None:
+    assert layout.is_later_generation(f"{DAY}.1") and not layout.is_later_generation(DAY)
+    assert layout.generations(f"{DAY}.2") == [DAY, f"{DAY}.1", f"{DAY}.2"]
+    assert layout.open_generation(DAY, {DAY, f"{DAY}.1"}) == f"{DAY}.2"
+    assert layout.closed_path(DAY) == f".tiers/closed/{DAY}"
+    assert layout.trash_path(DAY, 1) == f".tiers/trash/{DAY}-0000000000000001"
+    assert layout.staged_mark_path(1) == ".tiers/tmp/closed-0000000000000001.small"
+
+
+def test_own_manifests_are_left_out_and_a_forgotten_day_is_forgotten() -> None:
+    manifests = Manifests(ME)
+    assert manifests.unread(DAY, [f"{ME}-0000000001"]) == []
+    (file,) = manifests.unread(DAY, [FILE])
+    manifests.read(file, manifest_of(FILE, A, day="2026-11-24"))
+    assert "another file" in manifests.unreadable[file]
+    manifests.read(file, None)
+    assert not manifests.unreadable
+    manifests.read(file, manifest_of(FILE, A))
+    manifests.published.add(file)
+    assert manifests.holding(A, [DAY]) == [file] and not manifests.holding(B, [DAY])
+    assert manifests.days() == {DAY}
+    manifests.forget(DAY)
+    assert not manifests.days() and not manifests.published

@@ -1,0 +1,230 @@
+"""Several sinks with copies of the same batches on one store: each line is published once."""
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.sinks.parts import (
+    LIMITS,
+    OUTPUT,
+    MemorySink,
+    Said,
+    fill,
+    published,
+    read_tree,
+)
+from tests.waiting import eventually
+from tiers.channel.channel import Channel
+from tiers.core import layout
+from tiers.core.batch import BatchId
+from tiers.sinks.days import tend_days
+from tiers.sinks.stores.local import LocalStore
+
+BLOCKS = [b"line %d\n" % n for n in range(1, 7)]
+ID = BatchId(b"o" * 16, 1)
+DAY = "2026-11-23"
+
+
+@contextlib.asynccontextmanager
+async def channel_with(directory: Path, *, flagged: bool) -> AsyncIterator[Channel]:
+    channel = await Channel.open(directory, LIMITS, [OUTPUT])
+    await fill(channel, BLOCKS, flagged=flagged)
+    try:
+        yield channel
+    finally:
+        await channel.close()
+
+
+def sink_of(channel: Channel, root: Path, name: str, **options: object) -> MemorySink:
+    said = Said(channel, agent=name)
+    return MemorySink(said, LocalStore(root), path="", **{"takeover_after": 0.4, **options})
+
+
+@contextlib.asynccontextmanager
+async def running(*sinks: MemorySink) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(sink.run()) for sink in sinks]
+    try:
+        yield
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def lines(root: Path) -> Counter[bytes]:
+    files = published(read_tree(root)) if root.exists() else {}
+    return Counter(line for content in files.values() for line in content.splitlines(True))
+
+
+def empty(channel: Channel) -> Callable[[], bool]:
+    return lambda: not channel.entries(OUTPUT) and not channel.records(b"plan/")
+
+
+@pytest.mark.parametrize("both_flagged", [True, False])
+async def test_copies_in_two_sinks_are_published_once(tmp_path: Path, both_flagged: bool) -> None:
+    root = tmp_path / "out"
+    async with (
+        channel_with(tmp_path / "a", flagged=both_flagged) as one,
+        channel_with(tmp_path / "b", flagged=True) as other,
+    ):
+        sinks = sink_of(one, root, "a", roll_size=1), sink_of(other, root, "b", roll_size=1)
+        async with running(*sinks):
+            await eventually(empty(one))
+            await eventually(empty(other))
+    assert lines(root) == Counter(BLOCKS)
+    # Of each two copies one was published and the other let go of.
+    assert sum(int(str(sink.status()["dropped"])) for sink in sinks) == len(BLOCKS)
+
+
+async def stopped_before_publishing(channel: Channel, root: Path, name: str) -> None:
+    """A sink that stops for ever between its intent and its rename."""
+    reached, never = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    class Stopping(LocalStore):
+        def length(self, path: str) -> int | None:
+            if path.startswith(layout.CLOSED):
+                loop.call_soon_threadsafe(reached.set)
+                never.wait()  # a daemon thread: it ends with the process
+            return super().length(path)
+
+    sink = MemorySink(Said(channel, agent=name), Stopping(root), path="", takeover_after=0.4)
+    task = asyncio.create_task(sink.run())
+    await asyncio.wait_for(reached.wait(), 30)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tiers.sinks.file_sink._STOP_S", 0.0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_sink_that_is_gone_is_taken_over_and_fenced_when_it_comes_back(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "out"
+    async with (
+        channel_with(tmp_path / "a", flagged=True) as one,
+        channel_with(tmp_path / "b", flagged=True) as other,
+    ):
+        await stopped_before_publishing(one, root, "a")
+        assert not lines(root)
+        taking = sink_of(other, root, "b")
+        async with running(taking):
+            await eventually(empty(other))
+        status = taking.status()
+        assert (status["taken_over"], status["fenced"]) == (len(BLOCKS), 1)
+        back = sink_of(one, root, "a")
+        async with running(back):
+            await eventually(empty(one))
+        assert back.status()["dropped"] == len(BLOCKS)
+    assert lines(root) == Counter(BLOCKS)
+
+
+async def test_parked_batches_are_seen_in_the_status(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    async with (
+        channel_with(tmp_path / "a", flagged=True) as one,
+        channel_with(tmp_path / "b", flagged=True) as other,
+    ):
+        await stopped_before_publishing(one, root, "a")
+        waiting = sink_of(other, root, "b", takeover_after=3600)
+        async with running(waiting):
+            await eventually(lambda: waiting.status()["parked"] == len(BLOCKS))
+            assert not lines(root)
+
+
+@pytest.mark.parametrize("content", [b"", b"not ours\n", b'{"tiers":"claim"}\n00000000\n'])
+async def test_a_bad_claim_stops_its_batch_and_no_other(tmp_path: Path, content: bytes) -> None:
+    root = tmp_path / "out"
+    claim = root / layout.claim_path(DAY, ID)
+    claim.parent.mkdir(parents=True)
+    claim.write_bytes(content)
+    async with channel_with(tmp_path / "a", flagged=True) as channel:
+        sink = sink_of(channel, root, "a")
+        async with running(sink):
+            await eventually(lambda: lines(root) == Counter(BLOCKS[1:]))
+            await eventually(lambda: sink.status()["stopped"])
+            assert layout.claim_name(ID) in str(sink.status()["stopped"])
+            assert claim.read_bytes() == content
+            claim.unlink()  # somebody has looked at it
+            await eventually(empty(channel))
+    assert lines(root) == Counter(BLOCKS)
+
+
+async def test_a_bad_manifest_stops_what_is_flagged_and_nothing_else(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    bad = root / layout.manifest_path(DAY, layout.file_name("x.out.0", 1))
+    bad.parent.mkdir(parents=True)
+    bad.write_bytes(b'{"tiers":"manifest"')
+    async with channel_with(tmp_path / "a", flagged=True) as channel:
+        await fill(channel, [b"unflagged\n"], 100)
+        sink = sink_of(channel, root, "a", roll_size=1)
+        async with running(sink):
+            await eventually(lambda: lines(root) == Counter([b"unflagged\n"]))
+            await eventually(lambda: sink.status()["stopped"])
+            assert bad.name in str(sink.status()["stopped"])
+            assert bad.exists()
+            bad.unlink()
+            await eventually(empty(channel))
+    assert lines(root) == Counter([*BLOCKS, b"unflagged\n"])
+
+
+async def test_what_comes_for_a_closed_day_goes_to_its_next_generation(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    store = LocalStore(root)
+    async with (
+        channel_with(tmp_path / "a", flagged=False) as one,
+        running(sink_of(one, root, "a")),
+    ):
+        await eventually(empty(one))
+    age(root / ".tiers" / DAY, 100)
+    assert tend_days(store, "x", retention_ms=50_000).closed == {DAY}
+    async with channel_with(tmp_path / "b", flagged=False) as late:
+        await fill(late, [b"late\n"], 50)
+        sink = sink_of(late, root, "b")
+        async with running(sink):
+            await eventually(empty(late))
+        assert sink.status()["dropped"] == len(BLOCKS)
+    assert lines(root) == Counter([*BLOCKS, b"late\n"])
+    assert (root / ".tiers" / f"{DAY}.1" / "manifests").is_dir()
+    age(root / ".tiers" / "closed", 100)
+    days = tend_days(store, "x", retention_ms=50_000)
+    assert (days.closed, days.forgotten) == ({DAY}, {DAY})
+    assert not (root / ".tiers" / DAY).exists()
+    assert not list((root / ".tiers" / "trash").iterdir())
+    assert lines(root) == Counter([*BLOCKS, b"late\n"])
+
+
+async def test_a_day_that_is_closed_under_way(tmp_path: Path) -> None:
+    """The mark comes between a file's plan and its check: it is voided, and made anew."""
+    root = tmp_path / "out"
+
+    class Closing(LocalStore):
+        def length(self, path: str) -> int | None:
+            mark = root / layout.closed_path(DAY)
+            if path == layout.closed_path(DAY) and not mark.exists():
+                mark.parent.mkdir(parents=True)
+                mark.touch()
+            return super().length(path)
+
+    async with channel_with(tmp_path / "a", flagged=False) as channel:
+        sink = MemorySink(Said(channel), Closing(root), path="")
+        async with running(sink):
+            await eventually(empty(channel))
+        assert sink.status()["voided"] == 1
+    assert lines(root) == Counter(BLOCKS)
+
+
+def age(path: Path, seconds: float) -> None:
+    """As if all of it had been made so long ago."""
+    for one in (path, *path.rglob("*")):
+        found = one.stat()
+        os.utime(one, (found.st_atime - seconds, found.st_mtime - seconds))
