@@ -20,7 +20,6 @@ class FileOptions(SinkOptions):
     roll_size_bytes: Size = Field(default=128 << 20, alias="roll_size", gt=0)  # as stored
     roll_after_s: Duration = Field(default=60.0, alias="roll_after")
     extension: str = Field(default="log", pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,31}$|^$")
-    # A claim of another sink on a flagged batch is respected for so long, by the store's clock.
     takeover_after_s: Duration = Field(default=300.0, alias="takeover_after", gt=0)
     writers: int = Field(default=2, ge=1, le=16)  # files written at the same time
 

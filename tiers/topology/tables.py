@@ -83,6 +83,8 @@ _KNOWN = {
     "codec": "`none`, `gzip` or `zstd`; the batch's own codec means bytes are copied as they are",
     "level": "Compression level where the codec is another than the batch's; default: `[batch]`'s",
     "roll_after": "A file is published at the latest when its oldest batch is this old",
+    "takeover_after": "A sink that has claimed a flagged batch and not published it for so long "
+    "loses it to another that has a copy",
     "roll_size": "A file is published at the latest when it has this many bytes, as stored",
     "start": "Where a new source begins in files that are there: `beginning` or `end`",
     "transports": "Any of `udp` and `tcp`",
