@@ -43,6 +43,7 @@ class Cluster:
         aggregators: int = 2,
         sinks: int = 2,
         sink: str = "",
+        more: str = "",  # keys of the sink
         extra: str = "",
         roll_after: str = "1s",
     ) -> None:
@@ -53,7 +54,7 @@ class Cluster:
         self.edges = [f"edge-{n + 1}" for n in range(edges)]
         self.ports = {f"agg-{n + 1}": free_port_pair() for n in range(aggregators)}
         self.ports |= {f"sink-{n + 1}": free_port_pair() for n in range(sinks)}
-        self.sink = sink or f'type = "directory"\nroot = "{self.out}"'
+        self.sink = f"{sink or self._directory()}\n{more}"
         self.extra = extra
         self.roll_after = roll_after
         self.children: dict[str, subprocess.Popen[bytes]] = {}
@@ -61,6 +62,9 @@ class Cluster:
         for edge in self.edges:
             (directory / edge).mkdir()
         self.write_topology()
+
+    def _directory(self) -> str:
+        return f'type = "directory"\nroot = "{self.out}"'
 
     @property
     def agents(self) -> list[str]:
@@ -209,6 +213,10 @@ headers = {{ service = "web" }}
 
     def fetch(self) -> None:
         """Bring what is published elsewhere to `out`; nothing to do for a directory sink."""
+
+    def count_files(self) -> int:
+        """How many files are published by now."""
+        return len(self.published_files())
 
     def published_files(self) -> list[Path]:
         files = self.out.rglob("*")

@@ -68,6 +68,10 @@ class HdfsCluster:
         assert isinstance(pid, int)
         return pid
 
+    def kill(self, node: str) -> None:
+        """SIGKILL; `start` starts it again."""
+        os.kill(self.pid(node), signal.SIGKILL)
+
     def new_root(self) -> str:
         """A path below which nobody else writes; not made yet."""
         return f"/root-{next(self._roots)}"

@@ -14,11 +14,17 @@ from tests.hadoop.cluster import HdfsCluster
 class HdfsDelivery(Cluster):
     """A cluster whose sinks write into HDFS."""
 
-    def __init__(self, directory: Path, hdfs: HdfsCluster) -> None:
+    def __init__(
+        self, directory: Path, hdfs: HdfsCluster, *, sinks: int = 2, more: str = ""
+    ) -> None:
         self.root = hdfs.new_root()
         self.client = InsecureClient(hdfs.url, user="logs", timeout=(5, 60))
         sink = f'type = "hdfs"\nurl = "{hdfs.url}"\nuser = "logs"\nroot = "{self.root}"'
-        super().__init__(directory, sink=f'{sink}\ncodec = "gzip"')
+        super().__init__(directory, sinks=sinks, sink=sink, more=f'codec = "gzip"\n{more}')
+
+    def count_files(self) -> int:
+        found = self.client.content(self.root, strict=False)
+        return int(found["fileCount"]) if found else 0
 
     def fetch(self) -> None:
         if self.client.status(self.root, strict=False) is None:

@@ -18,7 +18,7 @@ from tiers.core.messages import PROTOCOL, Identity, Refuse, decode, decode_bundl
 from tiers.core.receiver import Arrived, Effects, Receiver, ReceiverLimits
 from tiers.errors import PeerError
 from tiers.topology import Address
-from tiers.transport.sockets import Socket
+from tiers.transport.sockets import KEEPALIVE, Socket
 
 TICK_S = 0.05
 COMPLAIN_EVERY_S = 1.0
@@ -56,11 +56,13 @@ class ReceiverEnd:
             zmq.RCVHWM: _BUNDLES_WAITING_MAX,
             zmq.MAXMSGSIZE: limits.message_size_max,
             zmq.IPV6: 1,
+            **KEEPALIVE,
         }
         control_options: dict[int, int | bytes] = {
             zmq.ROUTER_HANDOVER: 1,
             zmq.MAXMSGSIZE: 1 << 20,
             zmq.IPV6: 1,
+            **KEEPALIVE,
         }
         self._pull = Socket(context, zmq.PULL, data_options, self._bundle)
         self._router = Socket(context, zmq.ROUTER, control_options, self._control)

@@ -31,7 +31,7 @@ from tiers.core.peers import PeerLimits, Pending
 from tiers.core.sender import Effects, Sender, Sending
 from tiers.errors import BatchError, PeerError
 from tiers.topology import Address
-from tiers.transport.sockets import Link, Socket
+from tiers.transport.sockets import KEEPALIVE, Link, Socket
 
 TICK_S = 0.05
 _MARK = struct.Struct(">Q")
@@ -44,7 +44,12 @@ class _Wires:
     address: Address
     push: Socket
     dealer: Socket
-    up: int = 0  # connections that are there: 2 when all is well
+    data_up: bool = False
+    control_up: bool = False
+
+    @property
+    def up(self) -> bool:
+        return self.data_up and self.control_up
 
 
 class SenderGroup:
@@ -108,20 +113,32 @@ class SenderGroup:
             zmq.RECONNECT_IVL: int(limits.retry_first_s * 1000),
             zmq.RECONNECT_IVL_MAX: int(limits.retry_max_s * 1000),
             zmq.CONNECT_TIMEOUT: 2000,
-            zmq.HEARTBEAT_IVL: int(limits.heartbeat_s * 2000),
-            zmq.HEARTBEAT_TIMEOUT: int(limits.heartbeat_s * 10_000),
             zmq.IPV6: 1,
+            **KEEPALIVE,
         }
 
-        def link(change: Link) -> None:
-            self._linked(name, change)
+        def data_link(change: Link) -> None:
+            if name in self._wires:
+                self._wires[name].data_up = change is Link.UP
+                self._linked(name, change)
+
+        def control_link(change: Link) -> None:
+            if name in self._wires:
+                self._wires[name].control_up = change is Link.UP
+                self._control_linked(name, change)
 
         def receive(parts: list[zmq.Frame]) -> None:
             self._received(name, parts)
 
-        push = Socket(self._context, zmq.PUSH, common, link=link)
-        own: dict[int, int | bytes] = {zmq.ROUTING_ID: self._route, zmq.MAXMSGSIZE: 1 << 20}
-        dealer = Socket(self._context, zmq.DEALER, common | own, receive, link)
+        push = Socket(self._context, zmq.PUSH, common, link=data_link)
+        own: dict[int, int | bytes] = {
+            zmq.ROUTING_ID: self._route,
+            zmq.MAXMSGSIZE: 1 << 20,
+            # What is said is always read: where it is not acked, the host is gone. Not so for
+            # data, which a receiver without room leaves in TCP for as long as it likes.
+            zmq.TCP_MAXRT: int(limits.heartbeat_s * 10_000),
+        }
+        dealer = Socket(self._context, zmq.DEALER, common | own, receive, control_link)
         self._wires[name] = _Wires(address, push, dealer)
         push.connect(address.data)
         dealer.connect(address.control)
@@ -132,18 +149,20 @@ class SenderGroup:
             wires.push.close()
             wires.dealer.close()
 
+    def _control_linked(self, name: str, change: Link) -> None:
+        wires = self._wires[name]
+        if change is Link.LOST:
+            # The host may be gone without a word; TCP would find that out for data much later.
+            wires.push.reconnect(wires.address.data)
+            wires.data_up = False
+        self._linked(name, change)
+
     def _linked(self, name: str, change: Link) -> None:
-        wires = self._wires.get(name)
-        if wires is None:
-            return
         now = time.monotonic()
-        if change is Link.UP:
-            wires.up += 1
-            if wires.up >= 2:
-                self._perform(self.sender.connected(name, now))
-        else:
-            wires.up = max(0, wires.up - 1)
+        if change is Link.LOST:
             self._perform(self.sender.lost(name, now))
+        elif self._wires[name].up:
+            self._perform(self.sender.connected(name, now))
 
     def _received(self, name: str, parts: list[zmq.Frame]) -> None:
         try:
@@ -218,7 +237,7 @@ class SenderGroup:
 
     def _say(self, name: str, message: Message) -> None:
         wires = self._wires.get(name)
-        if wires is None or (isinstance(message, Hello) and wires.up < 2):
+        if wires is None or (isinstance(message, Hello) and not wires.up):
             # Without its data connection a session would only bounce batches back and forth.
             return
         # What cannot leave now is lost on purpose: the core says it again in time.

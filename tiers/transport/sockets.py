@@ -15,6 +15,15 @@ from zmq.utils.monitor import parse_monitor_message
 
 from tiers.errors import TiersError
 
+# How connections to hosts that are gone end, seconds and probes. ZMTP's own heartbeats must not be
+# used: with libzmq 4.3.5 a PING that is found when a paused socket reads on, after its connection
+# broke, aborts the process (an assertion in stream_engine_base.cpp, out_event).
+KEEPALIVE: dict[int, int | bytes] = {
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 10,
+    zmq.TCP_KEEPALIVE_INTVL: 2,
+    zmq.TCP_KEEPALIVE_CNT: 5,
+}
 DRAIN_MAX = 256  # messages taken in one turn, so that no socket starves the loop
 
 
@@ -66,6 +75,13 @@ class Socket:
             self._loop.call_soon(self._linked)  # until it has been read once, it wakes nobody
         if receive is not None:
             self._loop.add_reader(self._socket.FD, self._readable)
+
+    def reconnect(self, address: str) -> None:
+        """Drop the connection to `address` with what is under way on it, and connect anew."""
+        if not self._closed:
+            self._socket.disconnect(address)
+            self._socket.connect(address)
+            self._wake()
 
     def bind(self, address: str) -> None:
         """Raises TransportError."""
