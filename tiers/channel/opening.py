@@ -123,7 +123,7 @@ def _open(
         if state.add_outputs(outputs) or head is None:
             _write_head(environment, identity, state, set_aside if head is None else "")
         _sync_directory(path)
-        _sync_directory(path.parent)
+        _sync_upwards(path.parent)
     except BaseException:
         environment.close()
         raise
@@ -170,6 +170,15 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync_upwards(directory: Path) -> None:
+    """The agent's directory, and the names of those above it: we or our like may just have made
+    them, and without them a power cut takes all that is in them."""
+    _sync_directory(directory)
+    for above in directory.resolve().parents:
+        with suppress(OSError):  # one that is not ours to read was made by others, long ago
+            _sync_directory(above)
 
 
 def _utc_now() -> str:

@@ -108,11 +108,12 @@ class PageFile:
                 continue
             seen.add(number)
             own, _, flags, lower, _ = _HEADER.unpack_from(page)
-            if own != number:
+            kind = _LEAF if depth == tree.depth else _BRANCH
+            if own != number and flags != kind:  # one of them may be damaged
                 continue
-            if depth == tree.depth and flags == _LEAF:
+            if kind == _LEAF:
                 yield from self.leaf(number, page, lower)
-            elif depth < tree.depth and flags == _BRANCH:
+            else:
                 children = [(child, depth + 1) for child in _children(page, lower)]
                 todo.extend(reversed(children))
 

@@ -1,0 +1,209 @@
+"""Power cuts: an agent's writes and syncs are recorded, and its disk is rebuilt as a power cut at
+many moments could have left it.
+
+    python -m tests.power.cuts --cuts 300 [--restarts 5] [--seed N]
+
+At each: the channel opens and is sound; every batch whose `submit` had resolved is in it, or in a
+published file that is whole; every published file is whole and has its manifest. From some of
+them the agent is started again: in the end every line is published exactly once.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from tests.power.disk import Disk, Entry, entries
+from tiers.channel.channel import Channel, ChannelLimits
+from tiers.channel.checking import value_problems
+from tiers.core.manifest import Manifest, decode
+
+LINES = 3000
+LIMITS = ChannelLimits(size_bytes_max=64 << 20, free_floor_bytes=0)
+TOPOLOGY = """
+name = "power"
+data = "{data}"
+[batch]
+size = "4KiB"
+codec = "none"
+[channel]
+size = "64MiB"
+free_floor = "1MiB"
+[tiers.all]
+agents = ["node"]
+[[tiers.all.sources]]
+type = "generate"
+count = {lines}
+rate = 2000
+size = 60
+[[tiers.all.sinks]]
+type = "directory"
+root = "{out}"
+path = "%Y/%m/%d"
+codec = "none"
+roll_size = "16KiB"
+roll_after = "100ms"
+"""
+
+
+def build(directory: Path) -> Path:
+    """The recorder, compiled."""
+    library = directory / "record.so"
+    source = Path(__file__).parent / "record.c"
+    subprocess.run(
+        ["gcc", "-O2", "-shared", "-fPIC", "-o", library, source, "-lpthread"], check=True
+    )
+    return library
+
+
+def topology(directory: Path) -> Path:
+    file = directory / "topology.toml"
+    text = TOPOLOGY.format(data=directory / "data", out=directory / "out", lines=LINES)
+    file.write_text(text)
+    return file
+
+
+def record(directory: Path, careless: str = "") -> tuple[list[Entry], str]:
+    """What an agent did to its disk from its first start to its drain, and the disk's path."""
+    disk = directory / "disk"
+    disk.mkdir()
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": str(build(directory)),
+        "TIERS_POWER_ROOT": str(disk),
+        "TIERS_POWER_LOG": str(directory / "record"),
+    }
+    command = [sys.executable, "-m", "tests.power.child"]
+    arguments = [str(topology(disk)), "node", str(disk / "marks"), careless]
+    subprocess.run([*command, *arguments], env=environment, check=True, timeout=120)
+    return entries(directory / "record"), str(disk.resolve())
+
+
+class Cuts:
+    """Goes once through the record, and looks at images on the way."""
+
+    def __init__(self, record: list[Entry], root: str, work: Path, seed: int) -> None:
+        self._record = record
+        self._disk = Disk(root)
+        self._work = work
+        self._rng = random.Random(seed)
+        self._marks = b""
+        self._marks_inode = 0
+        self.acked = 0  # batches that had to be there, over all cuts
+
+    def moments(self, count: int) -> set[int]:
+        """Half of them right after something was said to be on disk, where it is most likely that
+        it is not."""
+        said = [at for at, one in enumerate(self._record) if one.data.startswith(b"+")]
+        half = self._rng.sample(said, min(count // 2, len(said)))
+        return {*half, *self._rng.sample(range(len(self._record)), count - len(half))}
+
+    async def run(self, count: int, restarts: int) -> None:
+        moments = self.moments(count)
+        again = set(self._rng.sample(sorted(moments), restarts))
+        for at, one in enumerate(self._record):
+            self._take(one)
+            if at in moments:
+                image = self._work / "image"
+                shutil.rmtree(image, ignore_errors=True)
+                self._disk.image(image, self._rng, self._rng.choice((0.0, 0.0, 0.5, 0.9, 1.0)))
+                try:
+                    await self._look(image)
+                    if at in again:
+                        await asyncio.to_thread(_start_again, image)
+                except Exception as error:
+                    raise AssertionError(f"power cut after entry {at}: {error!r}") from error
+
+    def _take(self, one: Entry) -> None:
+        if one.op == "C" and one.data.endswith(b"/marks"):
+            self._marks_inode = one.inode
+        elif one.inode == self._marks_inode and one.op == "W":
+            self._marks += one.data
+        self._disk.take(one)
+
+    async def _look(self, image: Path) -> None:
+        acked = {line.decode() for line in self._marks.replace(b"+", b"").splitlines()}
+        published = _published(image / "out")
+        node = image / "data" / "node"
+        held: set[str] = set()
+        if acked or (node / "channel").exists():
+            channel = await Channel.open(node, LIMITS, ["directory"])
+            try:
+                assert channel.stats().set_aside == "", channel.stats().set_aside
+                assert list(value_problems(channel._environment, bodies=True)) == []
+                held = {str(one.id) for one in channel.entries("directory", limit=10**6)}
+            finally:
+                await channel.close()
+        missing = acked - held - published
+        assert not missing, f"{len(missing)} of {len(acked)} acked are missing: {min(missing)}"
+        self.acked += len(acked)
+
+
+def _published(out: Path) -> set[str]:
+    """Batches in published files, each of which is whole."""
+    ids: set[str] = set()
+    manifests = [decode(file.read_bytes()) for file in out.glob(".tiers/*/manifests/*")]
+    by_path = {one.path: one for one in manifests}
+    assert len(by_path) == len(manifests)
+    for file in out.rglob("*"):
+        path = str(file.relative_to(out))
+        if file.is_file() and not path.startswith(".tiers"):
+            assert _is_whole(file, by_path[path]), f"{path} is published and not whole"
+    for one in manifests:
+        day = out / ".tiers" / one.day
+        if not (day / "tmp" / one.name).exists() and not (day / "void" / one.name).exists():
+            assert (out / one.path).exists(), f"{one.path} has a manifest and is nowhere"
+            ids |= {str(item.id) for item in one.items}
+    return ids
+
+
+def _is_whole(file: Path, manifest: Manifest) -> bool:
+    data = file.read_bytes()
+    events = sum(item.events for item in manifest.items)
+    return (len(data), data.count(b"\n")) == (manifest.size_bytes, events)
+
+
+def _start_again(image: Path) -> None:
+    """The agent runs on from what is left, to its end: every line once."""
+    command = [sys.executable, "-m", "tiers", "agent", str(topology(image)), "node", "--drain"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    found: Counter[bytes] = Counter()
+    for file in (image / "out").rglob("*"):
+        if file.is_file() and ".tiers" not in file.parts:
+            found.update(re.findall(rb"n=[0-9a-f]+-(\d+)", file.read_bytes()))
+    doubled = found.total() - len(found)
+    missing = LINES - len(found)
+    print(f"accepted {LINES}, published {found.total()}, missing {missing}, doubled {doubled}")
+    assert sorted(map(int, found)) == list(range(1, LINES + 1))
+    assert not doubled
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cuts", type=int, default=300)
+    parser.add_argument("--restarts", type=int, default=5, help="of these, with the agent")
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        recorded, root = record(directory)
+        cuts = Cuts(recorded, root, directory, options.seed)
+        asyncio.run(cuts.run(options.cuts, options.restarts))
+    syncs = sum(one.op in "SD" for one in recorded)
+    print(
+        f"{options.cuts} power cuts among {len(recorded)} writes, names and syncs ({syncs} syncs): "
+        f"{cuts.acked} acked batches asked for, all there"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""`scripts/power`, a sample of it; and that it finds what it is there to find."""
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.power.cuts import Cuts, record
+
+CUTS = 150
+RESTARTS = 3
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("gcc") is None and os.environ.get("CI") != "true", reason="no gcc here"
+)
+
+
+def a_seed() -> int:
+    seed = int(os.environ.get("TIERS_SEED", random.randrange(2**32)))
+    print(f"replay with TIERS_SEED={seed}")
+    return seed
+
+
+async def test_whatever_a_power_cut_leaves_what_was_acked_is_there(tmp_path: Path) -> None:
+    cuts = Cuts(*record(tmp_path), tmp_path, a_seed())
+    await cuts.run(CUTS, RESTARTS)
+    assert cuts.acked > 10 * CUTS
+
+
+@pytest.mark.parametrize("careless", ["commit", "file", "names"])
+async def test_a_sync_that_is_left_out_is_found(tmp_path: Path, careless: str) -> None:
+    cuts = Cuts(*record(tmp_path, careless), tmp_path, a_seed())
+    with pytest.raises(AssertionError, match="power cut after entry"):
+        await cuts.run(CUTS, 0)
