@@ -20,7 +20,6 @@ from tiers.audit import (
     audit,
     counting,
     holding_of,
-    read_store,
 )
 from tiers.channel.change import Change
 from tiers.cli import main
@@ -29,6 +28,7 @@ from tiers.core.batch import BatchId
 from tiers.core.manifest import Item, Manifest, encode
 from tiers.core.runs import Runs
 from tiers.observe.status import StatusServer
+from tiers.shelf import read_store
 from tiers.topology import load, parse
 
 DAY = "2026-11-23"
@@ -66,7 +66,7 @@ def test_all_published() -> None:
     one = only(accounts([a_manifest([1, 2, 3], 1), a_manifest([4, 5], 2)], [edge(), sink()]))
     assert (one.agent, one.accepted, one.published) == ("edge-1", 5, [[1, 5]])
     assert one.events == 50
-    assert not (one.gaps or one.doubles or one.flagged_doubles or one.held or one.dead)
+    assert not (one.gaps or one.doubles or one.held or one.dead)
 
 
 def test_what_is_held_or_dead_is_no_gap_and_the_rest_is() -> None:
@@ -91,20 +91,10 @@ def test_agents_that_accepted_nothing_have_no_account() -> None:
     assert accounts([], [edge(next_seq=1, sink=queue(dead=[[1, 1]], origin=OTHER))])
 
 
-@pytest.mark.parametrize(
-    ("flags", "doubles", "flagged"),
-    [
-        ((False, False), 1, 0),
-        ((False, True), 0, 1),
-        ((True, True), 0, 1),
-        ((True, False, False), 1, 0),
-    ],
-)
-def test_doubles(flags: Sequence[bool], doubles: int, flagged: int) -> None:
+@pytest.mark.parametrize("flags", [(False, False), (False, True), (True, True, True)])
+def test_doubles_are_doubles_flagged_or_not(flags: Sequence[bool]) -> None:
     files = [a_manifest([1], number, flag) for number, flag in enumerate(flags, 1)]
-    one = only(accounts(files, [edge(next_seq=2)]))
-    assert (len(one.doubles), len(one.flagged_doubles)) == (doubles, flagged)
-    (double,) = one.doubles or one.flagged_doubles
+    (double,) = only(accounts(files, [edge(next_seq=2)])).doubles
     assert double.seq == 1
     assert double.events == 10 * (len(flags) - 1)
     assert double.files == tuple(file.path for file in files)
@@ -243,7 +233,7 @@ def test_manifests_are_listed_before_tmp_and_tmp_before_void() -> None:
     store.seen.clear()
     read_store(store)
     looks = [name.rpartition("/")[2] for name in store.seen if name.startswith("list")]
-    assert looks == ["list .tiers", "manifests", "tmp", "void"]
+    assert looks == ["list .tiers", "closed", "manifests", "tmp", "void"]
 
 
 def test_an_empty_store() -> None:
@@ -366,10 +356,10 @@ async def test_a_gap_and_a_double_are_failures(file: Path, tmp_path: Path) -> No
     assert told.exit_code == shown.exit_code == 1
     (output,) = json.loads(told.output)["outputs"]
     assert output["missing_batches"] == 2
-    assert (output["doubled_events"], output["flagged_doubled_events"]) == (10, 10)
+    assert output["doubled_events"] == 20
     assert "GAP of 2 batches: 3-4" in shown.output
     assert "DOUBLE: batch 2, 10 events, in file-1.log and file-2.log" in shown.output
-    assert "flagged double: batch 1" in shown.output
+    assert "DOUBLE: batch 1, 10 events" in shown.output
 
 
 async def test_what_waits_for_an_output_that_is_gone_is_listed_and_explains_no_gap(
@@ -388,12 +378,38 @@ async def test_what_waits_for_an_output_that_is_gone_is_listed_and_explains_no_g
     assert "waiting of 0101010101010101: 4-5" in shown.output
 
 
-async def test_flagged_doubles_alone_do_not_fail_it(file: Path, tmp_path: Path) -> None:
-    publish(tmp_path, a_manifest([1, 2, 3, 4, 5], 1), a_manifest([5], 2, flagged=True))
+async def test_files_are_opened_and_counted(file: Path, tmp_path: Path) -> None:
+    whole, short, gone = (a_manifest([n], n) for n in (1, 2, 3))
+    publish(tmp_path, whole, short, gone, a_manifest([4, 5], 4))
+    (tmp_path / "out" / whole.path).write_bytes(b"123456789\n" * 10)
+    (tmp_path / "out" / short.path).write_bytes(b"123456789\n" * 9)
     async with agents(tmp_path, held=[]):
+        told = await run("audit", file, "--files", "--json")
+        shown = await run("audit", file, "--files")
+    (output,) = json.loads(told.output)["outputs"]
+    assert output["counted_files"] == 1
+    assert output["removed_files"] == ["file-3.log", "file-4.log"]
+    assert output["problems"] == ["file-2.log: 90 bytes; its manifest says 100"]
+    assert told.exit_code == shown.exit_code == 1
+    assert "2 files removed since, such as file-3.log" in shown.output
+
+
+async def test_what_is_older_than_the_days_that_are_left_is_no_gap(
+    file: Path, tmp_path: Path
+) -> None:
+    publish(tmp_path, a_manifest([3, 5], 1))
+    closed = tmp_path / "out" / ".tiers" / "closed"
+    closed.mkdir(parents=True)
+    (closed / "2026-01-01").touch()
+    async with agents(tmp_path, held=[]):
+        told = await run("audit", file, "--json")
         shown = await run("audit", file)
-    assert shown.exit_code == 0
-    assert "flagged double: batch 5" in shown.output
+    (output,) = json.loads(told.output)["outputs"]
+    assert output["forgotten_days"] == ["2026-01-01"]
+    (origin,) = output["origins"]
+    assert (origin["forgotten"], origin["gaps"]) == ([[1, 2]], [[4, 4]])
+    assert "of days that the store has forgotten: 1-2" in shown.output
+    assert told.exit_code == 1
 
 
 async def test_agents_that_cannot_be_asked_are_named(file: Path, tmp_path: Path) -> None:

@@ -12,36 +12,22 @@ tmp before void: a file with a manifest that is in neither of the two is publish
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tiers import sinks
-from tiers.core import layout, manifest, runs
+from tiers.core import runs
 from tiers.core.manifest import Manifest
 from tiers.core.runs import Runs
-from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.observe.client import Answer, ask_all
 from tiers.observe.stopped import audit_of_stopped
 from tiers.registry import load
-from tiers.sinks.stores.store import Listed, Store
+from tiers.shelf import Shelf, count_files, read_store
+from tiers.sinks.stores.store import Store
 from tiers.topology.model import Topology
 
-_READERS: Final = 8  # manifests are read side by side: each is a round trip in HDFS
-
 Reach = Mapping[str, tuple[Path | None, str | None]]
-
-
-@dataclass(slots=True)
-class Shelf:
-    """What a store holds, as its manifests say."""
-
-    where: str
-    published: list[Manifest] = field(default_factory=list)
-    pending: int = 0
-    void: int = 0
-    problems: list[str] = field(default_factory=list)  # from which nothing can be concluded
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +96,7 @@ class OriginAccount:
     dead: dict[str, Runs] = field(default_factory=dict)  # by agent
     gaps: Runs = field(default_factory=list)
     doubles: list[Double] = field(default_factory=list)
-    flagged_doubles: list[Double] = field(default_factory=list)  # at most one copy has no flag
+    forgotten: Runs = field(default_factory=list)  # older than all that manifests still tell of
 
 
 @dataclass(slots=True)
@@ -149,10 +135,10 @@ class Report:
         }
 
 
-async def audit(topology: Topology, reach: Reach) -> Report:
+async def audit(topology: Topology, reach: Reach, *, files: bool = False) -> Report:
     """The audit of a topology. `reach` has directory and address of each agent; the channel of one
-    that is stopped is read where it is on this machine. A store that cannot be read is a problem
-    in its account, not an error."""
+    that is stopped is read where it is on this machine. `files`: published files are opened, too.
+    A store that cannot be read is a problem in its account, not an error."""
     report = Report(topology.name)
     holdings: list[Holding] = []
     for name in topology.order():
@@ -170,10 +156,10 @@ async def audit(topology: Topology, reach: Reach) -> Report:
     report.orphans = [orphan for holding in holdings for orphan in _orphans(topology, holding)]
     for name in topology.order():
         for options in topology.tiers[name].sinks:
-            shelf = await asyncio.to_thread(_open_and_read, options)
+            shelf = await asyncio.to_thread(_open_and_read, options, files)
             account = OutputAccount(f"{name}/{options.name}", shelf)
             counted = counting(topology, name, options.name, holdings)
-            account.origins = accounts(shelf.published, counted)
+            account.origins = accounts(shelf.published, counted, old=bool(shelf.forgotten))
             report.outputs.append(account)
     return report
 
@@ -202,13 +188,16 @@ def _orphans(topology: Topology, holding: Holding) -> list[Orphan]:
     ]
 
 
-def _open_and_read(options: Any) -> Shelf:
+def _open_and_read(options: Any, files: bool) -> Shelf:
     cls = load(sinks.BUILTIN, sinks.GROUP, options.type)
     if not hasattr(cls, "open_store"):
         return Shelf(options.place(), problems=[f"sinks of type {options.type!r} have no audit"])
     store: Store = cls.open_store(options)
     try:
-        return read_store(store)
+        shelf = read_store(store)
+        if files:
+            count_files(store, shelf)
+        return shelf
     finally:
         store.close()
 
@@ -245,74 +234,20 @@ def _runs(told: Any) -> Runs:
     return runs.union(told)
 
 
-# --- stores ------------------------------------------------------------------------------------
-
-
-def read_store(store: Store) -> Shelf:
-    """All manifests of a store, and what became of their files."""
-    shelf = Shelf(store.where())
-    try:
-        listed = store.list(layout.OWN) or []
-        days = [entry.name for entry in listed if entry.is_directory and layout.is_day(entry.name)]
-        with ThreadPoolExecutor(_READERS) as readers:
-            for day in days:
-                _read_day(store, day, shelf, readers)
-    except (StoreUnavailable, StoreRefused) as error:
-        shelf.problems.append(f"cannot be read: {error}")
-    return shelf
-
-
-def _read_day(store: Store, day: str, shelf: Shelf, readers: ThreadPoolExecutor) -> None:
-    # In this order: see the head of this file.
-    entries = store.list(layout.manifest_path(day, "").rstrip("/")) or []
-    tmp = _names(store.list(layout.tmp_path(day, "").rstrip("/")))
-    void = _names(store.list(layout.void_path(day, "").rstrip("/")))
-    published = []
-    for entry in entries:
-        if entry.name in tmp:
-            shelf.pending += 1
-        elif entry.name in void:
-            shelf.void += 1
-        else:
-            published.append(entry)
-    for found in readers.map(lambda entry: _read_manifest(store, day, entry), published):
-        if isinstance(found, str):
-            shelf.problems.append(found)
-        else:
-            shelf.published.append(found)
-
-
-def _names(listed: list[Listed] | None) -> set[str]:
-    return {entry.name for entry in listed or []}
-
-
-def _read_manifest(store: Store, day: str, entry: Listed) -> Manifest | str:
-    path = layout.manifest_path(day, entry.name)
-    if entry.size_bytes > manifest.MANIFEST_BYTES_MAX:
-        return f"{path}: {entry.size_bytes} bytes are too many for a manifest"
-    data = store.read(path)
-    if data is None:
-        return f"{path}: gone while it was read"
-    try:
-        found = manifest.decode(data)
-    except StoreRefused as error:
-        return f"{path}: {error}"
-    if (found.name, found.day) != (entry.name, day):
-        return f"{path}: it says that it is {found.name} of {found.day}"
-    return found
-
-
 # --- accounts ----------------------------------------------------------------------------------
 
 
-def accounts(published: Iterable[Manifest], holdings: Iterable[Holding]) -> list[OriginAccount]:
-    """One account per origin that anybody knows of, those of known agents first."""
+def accounts(
+    published: Iterable[Manifest], holdings: Iterable[Holding], *, old: bool = False
+) -> list[OriginAccount]:
+    """One account per origin that anybody knows of, those of known agents first. `old`: there
+    were days whose manifests are gone, so that what came before all others is no gap."""
     holdings = list(holdings)
-    copies: dict[str, dict[int, list[tuple[str, int, bool]]]] = {}
+    copies: dict[str, dict[int, list[tuple[str, int]]]] = {}
     for one in published:
         for item in one.items:
             seqs = copies.setdefault(item.id.origin.hex(), {})
-            seqs.setdefault(item.id.seq, []).append((one.path, item.events, item.flagged))
+            seqs.setdefault(item.id.seq, []).append((one.path, item.events))
     owners = {holding.channel_id: holding for holding in holdings}
     known = {origin for holding in holdings for origin in holding.origins()}
     # An agent that is no origin (it has only passed batches on) has no account.
@@ -321,6 +256,9 @@ def accounts(published: Iterable[Manifest], holdings: Iterable[Holding]) -> list
         _origin_account(origin, copies.get(origin, {}), owners.get(origin), holdings)
         for origin in {*copies, *known, *busy}
     ]
+    for account in found:
+        if old and account.gaps and account.gaps[0][0] == 1:
+            account.forgotten.append(account.gaps.pop(0))
     worth = [account for account in found if account.published or account.held or account.gaps]
     worth += [account for account in found if account not in worth and account.dead]
     return sorted(worth, key=lambda account: (not account.agent, account.agent, account.origin))
@@ -328,7 +266,7 @@ def accounts(published: Iterable[Manifest], holdings: Iterable[Holding]) -> list
 
 def _origin_account(
     origin: str,
-    copies: Mapping[int, list[tuple[str, int, bool]]],
+    copies: Mapping[int, list[tuple[str, int]]],
     owner: Holding | None,
     holdings: Iterable[Holding],
 ) -> OriginAccount:
@@ -336,7 +274,7 @@ def _origin_account(
         origin, owner.agent if owner else "", owner.next_seq - 1 if owner else None
     )
     account.published = runs.runs_of(copies)
-    account.events = sum(events for files in copies.values() for _, events, _ in files)
+    account.events = sum(events for files in copies.values() for _, events in files)
     for holding in holdings:
         if held := holding.held(origin):
             account.held[holding.agent] = held
@@ -348,10 +286,9 @@ def _origin_account(
     for seq, files in sorted(copies.items()):
         if len(files) < 2:
             continue
-        events = sum(events for _, events, _ in files[1:])
-        double = Double(seq, events, tuple(path for path, _, _ in files))
-        bare = sum(not flagged for _, _, flagged in files)
-        (account.flagged_doubles if bare < 2 else account.doubles).append(double)
+        events = sum(events for _, events in files[1:])
+        double = Double(seq, events, tuple(path for path, _ in files))
+        account.doubles.append(double)
     return account
 
 
@@ -373,10 +310,10 @@ def _output_json(output: OutputAccount) -> dict[str, Any]:
         "void": shelf.void,
         "missing_batches": sum(runs.total(origin.gaps) for origin in origins),
         "doubled_events": sum(d.events for origin in origins for d in origin.doubles),
-        "flagged_doubled_events": sum(
-            d.events for origin in origins for d in origin.flagged_doubles
-        ),
+        "forgotten_days": sorted(shelf.forgotten),
         "problems": shelf.problems,
+        "counted_files": shelf.counted,
+        "removed_files": shelf.removed,
         "origins": [
             {
                 "origin": origin.origin,
@@ -388,7 +325,7 @@ def _output_json(output: OutputAccount) -> dict[str, Any]:
                 "dead": origin.dead,
                 "gaps": origin.gaps,
                 "doubles": [_double_json(double) for double in origin.doubles],
-                "flagged_doubles": [_double_json(double) for double in origin.flagged_doubles],
+                "forgotten": origin.forgotten,
             }
             for origin in origins
         ],

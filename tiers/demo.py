@@ -52,7 +52,6 @@ class Outcome:
     published: int
     missing: int
     doubled: int  # beyond the first copy
-    doubled_flagged: int  # doubles of batches that are flagged in the manifests; not in `doubled`
     foreign: int  # published, and never written: damaged on the way
     events_per_second: int  # from the first line written to the last agent drained
     seconds: float
@@ -294,20 +293,12 @@ class Demo:
         # The agents are over; what is left in their channels says what they had accepted.
         places = {name: (topology.data_of(name), None) for name in topology.agent_names()}
         report = await audit(topology, places)
-        flagged = sum(
-            double.events
-            for output in report.outputs
-            for origin in output.origins
-            for double in origin.flagged_doubles
-        )
         difference = await asyncio.to_thread(self._compare, tally)
-        doubled_flagged = min(difference.surplus, flagged)
         return Outcome(
             accepted=tally.written,
             published=tally.found,
             missing=difference.missing,
-            doubled=difference.surplus - doubled_flagged,
-            doubled_flagged=doubled_flagged,
+            doubled=difference.surplus,
             foreign=difference.foreign,
             events_per_second=round(tally.written / seconds),
             seconds=round(seconds, 2),

@@ -21,20 +21,22 @@ _SHOWN_MAX = 10  # doubles and problems listed one by one
 )
 @click.argument("topology", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), help="Agents' files are in DATA/NAME.")
+@click.option("--files", is_flag=True, help="Open published files, too, and count their events.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(topology: Path, data: Path | None, as_json: bool) -> None:
+def command(topology: Path, data: Path | None, files: bool, as_json: bool) -> None:
     """Say of every batch that TOPOLOGY accepted where it is.
 
     Reads the manifests of every store and asks the agents what their channels hold (the channel of
     a stopped agent is read where it is on this machine): per origin
     what was published, what is under way and where, what is in dead letters, what is missing, and
-    what is in two published files. Exit status 1 on a gap that nothing explains, on a double, or
-    where a manifest cannot be read. (Doubles of batches flagged as such are told apart and do not
-    count: sinks do not settle them yet.) Batches that wait for an output which the topology no
-    longer has are listed, and count nowhere.
+    what is in two published files. With --files published files are opened as well, and their
+    events counted. Exit status 1 on a gap that nothing explains, on a double, where a manifest
+    cannot be read, or where a file is not what its manifest says. Batches that wait for an output
+    which the topology no longer has are listed, and count nowhere; so are batches of days that
+    the store has forgotten, and files that somebody has removed since.
     """
     loaded = load(topology)
-    report = asyncio.run(audit(loaded, reach(loaded, data)))
+    report = asyncio.run(audit(loaded, reach(loaded, data), files=files))
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
     else:
@@ -66,6 +68,10 @@ def _output_lines(output: OutputAccount, unasked: dict[str, str]) -> list[str]:
         f"  {len(shelf.published)} files published with {events} events in {size}; "
         f"{shelf.pending} pending, {shelf.void} void",
     ]
+    if shelf.counted is not None:
+        shown.append(f"  {shelf.counted} files opened: their events are those of their manifests")
+    if shelf.removed:
+        shown.append(f"  {len(shelf.removed)} files removed since, such as {shelf.removed[0]}")
     shown += [f"  PROBLEM {problem}" for problem in shelf.problems[:_SHOWN_MAX]]
     if len(shelf.problems) > _SHOWN_MAX:
         shown.append(f"  PROBLEM and {len(shelf.problems) - _SHOWN_MAX} more")
@@ -101,7 +107,8 @@ def _origin_lines(origin: OriginAccount, unasked: dict[str, str]) -> list[str]:
         count = runs.total(origin.gaps)
         shown.append(f"    GAP of {count} batches{excuse}: {runs.show(origin.gaps)}")
     shown += _double_lines("DOUBLE", origin.doubles)
-    shown += _double_lines("flagged double", origin.flagged_doubles)
+    if origin.forgotten:
+        shown.append(f"    of days that the store has forgotten: {runs.show(origin.forgotten)}")
     return shown
 
 

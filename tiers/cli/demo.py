@@ -61,12 +61,11 @@ def command(
 
 def result_lines(outcome: Outcome) -> list[str]:
     """The result for a person."""
-    flagged = f" ({outcome.doubled_flagged:,} more in batches flagged as such)"
     lines = [
         f"accepted   {outcome.accepted:>12,} lines",
         f"published  {outcome.published:>12,} lines",
         f"missing    {outcome.missing:>12,}",
-        f"doubled    {outcome.doubled:>12,}{flagged if outcome.doubled_flagged else ''}",
+        f"doubled    {outcome.doubled:>12,}",
     ]
     if outcome.foreign:
         lines.append(f"damaged    {outcome.foreign:>12,} published lines that nobody wrote")
