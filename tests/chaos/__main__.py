@@ -158,8 +158,8 @@ def main(minutes: float, hdfs: bool, seed: int | None, keep: bool) -> None:
         cluster.fetch()
         found = count(dict(cluster.written), cluster.published_files())
         found.longest_pause_s = pause_s
-        audit = cluster.command("audit")
-        click.echo(f"exit statuses {sorted(set(ended.values()))}; tiers audit: {audit.returncode}")
+        audit = cluster.command("audit", "--files")
+        click.echo(f"exit statuses {sorted(set(ended.values()))}; tiers audit --files: {audit.returncode}")
         if audit.returncode:
             click.echo(audit.stdout + audit.stderr)
         click.echo(found)

@@ -142,6 +142,8 @@ def _error(
         for peer in _maps(_map(output, "detail"), "peers"):
             if error := _text(peer, "error"):
                 wrong.append(f"{_text(peer, 'agent')}: {error}")
+        for stopped in _maps(_map(output, "detail"), "stopped"):
+            wrong.append(f"{_text(stopped, 'what')} wait: {_text(stopped, 'why')}")
     wrong.append(_text(channel, "set_aside"))
     if dead := _number(channel, "dead"):
         wrong.append(f"{dead:,} batch{'' if dead == 1 else 'es'} in the dead letters")
