@@ -15,7 +15,6 @@ import asyncio
 import logging
 import os
 import sys
-import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -322,7 +321,7 @@ class Salvage:
             outcome.missing = max(outcome.missing, old.head.batches - old.told)
         outcome.state = "failed" if outcome.stranded else "done"
         if outcome.state == "done":
-            data = bytes(msgpack.packb({"at_ms": time.time_ns() // 1_000_000, **asdict(outcome)}))
+            data = bytes(msgpack.packb(asdict(outcome)))
             try:
                 await asyncio.to_thread(write_durably, old.directory / MARK, data)
             except OSError as error:

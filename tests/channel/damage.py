@@ -149,6 +149,7 @@ async def look(base: Base, work: Path, *, child: bool, cut_at: int | None) -> st
         if not channel.stats().set_aside:
             lost = base.live - _readable(base, channel)
             assert len(lost) <= 1, f"{len(lost)} are not readable"
+            await _goes_on(base, channel)
             return "body damaged" if lost else "harmless"
         found, named, position = await (_put_back if child else _told)(base, work, channel)
     missing = base.live - found
@@ -162,6 +163,19 @@ async def look(base: Base, work: Path, *, child: bool, cut_at: int | None) -> st
     # It may be behind by what was damaged, and is then said to be.
     assert position in ((LAST, BEFORE) if "aggregator" in base.outputs else (b"",)), position
     return "set aside, all salvaged" if not missing else "set aside, a batch lost"
+
+
+async def _goes_on(base: Base, channel: Channel) -> None:
+    """Everything leaves, and more comes than was there: free pages are used, all of them."""
+    for output in base.outputs:
+        entries = channel.entries(output)
+        await channel.submit(Change(releases=[(output, one.position) for one in entries]))
+    for size in (100, 20_000, 3000, 400_000):
+        one = BatchId(b"of somebody else", size)
+        body = record(*one, bytes(size))
+        put = Put(one, body, 1, base.outputs, arrived=True)
+        (position,) = await channel.submit(Change(puts=[put]))
+        assert channel.record(position) == body
 
 
 Found = tuple[set[BatchId], set[BatchId], bytes]

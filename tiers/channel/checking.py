@@ -25,7 +25,7 @@ from tiers.channel.layout import (
     unpack_letter,
     unpack_state,
 )
-from tiers.channel.salvage_index import committed_groups, file_end, tree_entries
+from tiers.channel.salvage_index import committed_groups, file_end, misplaced, tree_entries
 from tiers.core import batch, dedupe
 from tiers.errors import BatchError, ChannelDamaged
 
@@ -49,7 +49,7 @@ def structure_problems(path: Path) -> list[str]:
     try:
         found = [str(problem) for problem in verify(str(path))]  # type: ignore[no-untyped-call]
         data = path / "data.mdb"
-        checks = (_meta_problems, _order_problems, _end_problems, _name_problems)
+        checks = (_meta_problems, _order_problems, _end_problems, _name_problems, _key_problems)
         return found or next((more for check in checks if (more := check(data))), [])
     except (
         VerifyError,
@@ -100,6 +100,14 @@ def _name_problems(file: Path) -> list[str]:
     entries = tree_entries(file)
     strange = sorted(entries.keys() - set(DATABASES))
     return [f"a database of the name {name!r}" for name in strange]
+
+
+def _key_problems(file: Path) -> list[str]:
+    """lmdb.verify compares no key of a branch with those below it. With a wrong one some keys are
+    not found, and LMDB puts new ones where they do not belong, or dies."""
+    return [
+        f"{name}: keys of page {page} are not where they belong" for name, page in misplaced(file)
+    ]
 
 
 def read_head(environment: Environment, txn: AnyTransaction) -> Head | None:

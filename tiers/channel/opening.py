@@ -6,7 +6,7 @@ DIR/channel/damaged           why a running agent found that the channel is dama
 DIR/channel.damaged-<UTC>     a channel that was set aside; told of for as long as it is there
 
 Every open looks at the whole structure and at every value but bodies, after a clean stop as after
-a crash: bits turn at rest too, and LMDB dies of some. That takes 0.9 s for 100,000 batches.
+a crash: bits turn at rest too, and LMDB dies of some. That takes a second for 100,000 batches.
 """
 
 import fcntl

@@ -131,6 +131,16 @@ def tree_entries(file: Path) -> dict[str, int]:
         pages.close()
 
 
+def misplaced(file: Path) -> list[tuple[str, int]]:
+    """Database and page of each leaf with keys that a search would miss."""
+    pages = PageFile(file)
+    try:
+        trees = _trees(pages, metas[0]) if (metas := pages.metas()) else {}
+        return [(name, page) for name, tree in trees.items() for page in pages.misplaced(tree)]
+    finally:
+        pages.close()
+
+
 class End(NamedTuple):
     """Where a file ends, in bytes; `needed` is asked for only where it `is_short`."""
 

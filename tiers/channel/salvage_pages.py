@@ -114,8 +114,29 @@ class PageFile:
             if kind == _LEAF:
                 yield from self.leaf(number, page, lower)
             else:
-                children = [(child, depth + 1) for child in _children(page, lower)]
+                children = [(child, depth + 1) for _, child in _branches(page, lower)]
                 todo.extend(reversed(children))
+
+    def misplaced(self, tree: Tree) -> Iterator[int]:
+        """Leaves of a sound tree with keys that a search would look for elsewhere, since a key in
+        a branch is not what it was."""
+        todo: list[tuple[int, int, bytes, bytes | None]] = [(tree.root, 1, b"", None)]
+        while todo:
+            number, depth, low, high = todo.pop()
+            page = self.page(number) if depth <= tree.depth else None
+            if page is None:
+                continue
+            lower = _HEADER.unpack_from(page)[3]
+            if depth < tree.depth:
+                branches = list(_branches(page, lower))
+                ends = [key for key, _ in branches[1:]]
+                begins = [low, *ends]
+                for begin, end, (_, child) in zip(begins, [*ends, high], branches, strict=True):
+                    todo.append((child, depth + 1, begin, end))
+                continue
+            keys = [node.key for node in self.leaf(number, page, lower)]
+            if keys and (keys[0] < low or (high is not None and keys[-1] >= high)):
+                yield number
 
     def stray_leaf(self, number: int, page: bytes) -> Iterator[Node]:
         """The nodes of a page that was a leaf once, and all else in it that could be one: of its
@@ -171,7 +192,9 @@ def _offsets(page: bytes, lower: int) -> Iterable[int]:
     return dict.fromkeys(at for at in slots if HEADER_BYTES < at <= last and not at & 1)
 
 
-def _children(page: bytes, lower: int) -> Iterator[int]:
+def _branches(page: bytes, lower: int) -> Iterator[tuple[bytes, int]]:
+    """Least key and page of each child."""
     for at in _offsets(page, lower):
-        low, high, flags, _ = _NODE.unpack_from(page, at)
-        yield low | high << 16 | flags << 32
+        low, high, flags, key_size = _NODE.unpack_from(page, at)
+        begin = at + _NODE.size
+        yield page[begin : begin + key_size], low | high << 16 | flags << 32
