@@ -46,11 +46,12 @@ from tiers.errors import PeerError
 SESSION, SENDER, RECEIVER = b"s" * 8, b"a" * 16, b"b" * 16
 
 sessions = st.binary(min_size=8, max_size=8) | st.just(b"")
+tokens = st.binary(min_size=8, max_size=8)
 ids = st.lists(batch_ids, max_size=20).map(tuple)
 names = header_texts
 messages = st.one_of(
     st.builds(Hello, seqs, names, names, origins, sessions),
-    st.builds(Welcome, sessions, seqs, names, names, origins,
+    st.builds(Welcome, sessions, tokens, seqs, names, names, origins,
               st.dictionaries(names, names, max_size=4), seqs, seqs),
     st.builds(Refuse, sessions, names),
     st.builds(Ack, sessions, ids, ids, seqs),
@@ -184,7 +185,8 @@ def test_what_is_no_message(data: bytes) -> None:
 
 
 WELCOME: dict[str, Any] = {
-    "session": SESSION, "protocol": 1, "topology": "t", "agent": "a", "channel": RECEIVER,
+    "session": SESSION, "token": SESSION, "protocol": 1, "topology": "t", "agent": "a",
+    "channel": RECEIVER,
     "stores": {"sink/out": "id"}, "message_size_max": 1, "limit": 1,
 }  # fmt: skip
 

@@ -63,7 +63,8 @@ class End:
     said: list[tuple[bytes, Message]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.receiver = Receiver(ME, LIMITS)
+        self.names: list[bytes] = []  # of sessions, for those to come; else that of their HELLO
+        self.receiver = Receiver(ME, LIMITS, new_session=self.names.pop)
         self.receiver.stores = {"sink/out": "id"}
         self.tick()
 
@@ -84,6 +85,8 @@ class End:
 
     def hello(self, number: int = 1, agent: str = "edge-1", channel: bytes = EDGE) -> list[Message]:
         hello = Hello(PROTOCOL, ME.topology, agent, channel, session(number))
+        if not self.names:
+            self.names.append(session(number))
         return self.hear(hello, agent.encode())
 
     def bundle(
@@ -129,10 +132,38 @@ def answers(messages: Iterable[Message]) -> list[tuple[tuple[int, ...], tuple[in
 def test_welcome_says_who_we_are_and_what_may_come() -> None:
     end = End()
     assert end.hello() == [
-        Welcome(session(1), PROTOCOL, "web-logs", "agg-1", b"r" * 16, {"sink/out": "id"}, 5000,
-                10_000)
+        Welcome(session(1), session(1), PROTOCOL, "web-logs", "agg-1", b"r" * 16,
+                {"sink/out": "id"}, 5000, 10_000)
     ]  # fmt: skip
     assert end.said[-1][0] == b"edge-1"
+
+
+def test_a_hello_that_comes_again_later_revives_no_pipe() -> None:
+    """A network may bring it twice; what was under way in its session must stay dead."""
+    end = End()
+    end.names[:] = [session(11)]
+    (welcome,) = end.hello(1)
+    assert isinstance(welcome, Welcome)
+    assert (welcome.session, welcome.token) == (session(1), session(11))
+    end.names[:] = [session(12)]
+    end.hello(2)
+    end.names[:] = [session(13)]
+    end.hello(1)
+    end.bundle([a_record(1)], 11)
+    end.bundle([a_record(1)], 1)
+    assert end.receiver.discarded == 2 and not end.writing
+
+
+def test_a_hello_that_comes_twice_at_once_begins_one_session() -> None:
+    end = End()
+    end.names[:] = [session(11)]
+    (first,) = end.hello(1)
+    end.bundle([a_record(1)], 11)
+    (again,) = end.hello(1)
+    assert isinstance(first, Welcome) and isinstance(again, Welcome)
+    assert first.token == again.token
+    assert end.receiver.senders["edge-1"].received > 0
+    assert acked(end.commit()) == [1]
 
 
 GOOD = {"protocol": PROTOCOL, "topology": "web-logs", "agent": "edge-1", "channel": EDGE,

@@ -104,12 +104,13 @@ class Group:
         limit: int = 100_000,
         stores: dict[str, str] | None = None,
         most: int = MESSAGE_MAX,
+        token: bytes = b"",
     ) -> None:
         channel = channel or CHANNELS[name]
         self.hear(
             name,
-            Welcome(self.session(name), PROTOCOL, ME.topology, name, channel, stores or {}, most,
-                    limit),
+            Welcome(self.session(name), token or self.session(name), PROTOCOL, ME.topology, name,
+                    channel, stores or {}, most, limit),
         )  # fmt: skip
 
     def offer(self, *seqs: int, size: int = 100) -> None:
@@ -184,8 +185,17 @@ def test_a_late_welcome_of_an_old_session_is_nothing() -> None:
     group = Group("a")
     old = group.session("a")
     group.wait(1.0)
-    group.hear("a", Welcome(old, 1, "web-logs", "a", CHANNELS["a"], {}, MESSAGE_MAX, 10**6))
+    group.hear("a", Welcome(old, old, 1, "web-logs", "a", CHANNELS["a"], {}, MESSAGE_MAX, 10**6))
     assert group.state("a") is PeerState.CONNECTING
+
+
+def test_a_session_is_called_what_the_receiver_calls_it() -> None:
+    group = Group("a")
+    group.welcome("a", token=b"T" * 8)
+    group.offer(1)
+    assert group.sent == {"a": [[1]]}
+    group.ack("a", 1)
+    assert group.session("a") == b"T" * 8
 
 
 def test_a_second_welcome_of_a_session_changes_nothing() -> None:

@@ -2,8 +2,6 @@
 
 Worse than the world: control messages and bundles are lost, doubled, late and out of order;
 senders and receivers crash (what was not on disk is gone), disks are lost, connections drop.
-Only a HELLO is never doubled: no transport of ours does that, and the protocol rests on it (a
-session's bundles exist only after its HELLO was taken, so an old HELLO revives none).
 """
 
 import heapq
@@ -18,7 +16,6 @@ from tiers.core.batch import BatchId, Envelope, seal
 from tiers.core.messages import (
     Bundle,
     Carried,
-    Hello,
     Identity,
     Message,
     decode,
@@ -86,13 +83,13 @@ class World:
     def chance(self, probability: float) -> bool:
         return self.faulty and self.random.random() < probability
 
-    def carry(self, what: Callable[[], None], *, once: bool = False) -> None:
+    def carry(self, what: Callable[[], None]) -> None:
         """The network: lose, double, delay."""
         if self.chance(0.03):
             return
         slow = self.chance(0.05)
         self.later(self.random.uniform(0.0, 4.0 if slow else 0.01), what)
-        if not once and self.chance(0.02):
+        if self.chance(0.02):
             self.later(self.random.uniform(0.0, 4.0), what)
 
     def run(self, faults_s: float = 40.0, heal_s: float = 60.0) -> None:
@@ -218,8 +215,7 @@ class SenderNode:
     def _to(self, peer: str, message: Message) -> None:
         node = self.world.receivers[peer]
         data, route = encode(message), self.name.encode()
-        once = isinstance(message, Hello)
-        self.world.carry(lambda: node.control(route, data), once=once)
+        self.world.carry(lambda: node.control(route, data))
 
     def _marked(self, boot: int, mark: int) -> None:
         if boot == self.boot:  # else the commit did not happen
@@ -252,7 +248,10 @@ class ReceiverNode:
         self.boot += 1
         self.up = True
         me = Identity("t", self.name, self.disk.channel)
-        self.receiver = Receiver(me, ReceiverLimits(4000, 1 << 20))
+        world = self.world
+        self.receiver = Receiver(
+            me, ReceiverLimits(4000, 1 << 20), new_session=lambda: world.random.randbytes(8)
+        )
         self._loop(self.boot)
 
     def _loop(self, boot: int) -> None:

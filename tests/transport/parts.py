@@ -203,8 +203,8 @@ class Swallower:
                 route, data = self._router.recv_multipart(zmq.NOBLOCK)
                 message = decode(data)
                 if isinstance(message, Hello):
-                    welcome = Welcome(message.session, 1, "web-logs", "agg-1", self._channel, {},
-                                      1 << 25, 1 << 24)  # fmt: skip
+                    welcome = Welcome(message.session, b"T" * 8, 1, "web-logs", "agg-1",
+                                      self._channel, {}, 1 << 25, 1 << 24)  # fmt: skip
                     self._router.send_multipart((route, encode(welcome)))
         with suppress(zmq.Again):
             while True:

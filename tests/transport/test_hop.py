@@ -311,7 +311,7 @@ async def test_a_damaged_record_of_a_session_is_rejected(hop: Hop) -> None:
     good, bad = a_record(1), bytearray(a_record(2))
     bad[-1] ^= 1
     carried = [Carried(bytes(bad), False, ()), Carried(good, False, ())]
-    stranger.push.send(encode_bundle(Bundle(b"s" * 8, b"a" * 16, welcome.channel, 1, carried)))
+    stranger.push.send(encode_bundle(Bundle(welcome.token, b"a" * 16, welcome.channel, 1, carried)))
     await eventually(lambda: receiver.seqs() == [1], "the good one is stored")
     assert receiver.end.status()["rejected"] == 1
     await flows(sender, receiver)

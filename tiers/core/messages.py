@@ -51,7 +51,8 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A sender begins a session. Everything of its earlier sessions is void from now on."""
+    """A sender asks for a session. Everything of its earlier sessions is void from now on.
+    `session` is drawn anew, and only names this HELLO: see Welcome."""
 
     protocol: int
     topology: str
@@ -62,9 +63,12 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The receiver takes the session that it names."""
+    """The receiver answers the HELLO whose `session` it names. From now on all messages of this
+    session name it by `token`, which the receiver has drawn: should the HELLO come once more, much
+    later, it begins a session of which no message is under way."""
 
     session: bytes
+    token: bytes
     protocol: int
     topology: str
     agent: str
@@ -208,6 +212,7 @@ def _is_short_map(value: object) -> bool:
 
 _BYTES_LENGTHS: Final = {
     "session": (0, 8),
+    "token": (8,),
     "channel": (16,),
     "sender": (16,),
     "receiver": (16,),

@@ -2,8 +2,9 @@
 
 The theory (delivery.md): only bundles of a sender's newest session are taken, and only if they
 name this very channel; a receiver that has restarted knows no session and takes nothing until a
-HELLO. So after a HELLO the old pipes are dead, and *unknown* is final. A batch is acked once it is
-on disk, however often and by whomever it came; an answer waits for what is on its way there.
+HELLO. So after a HELLO the old pipes are dead, and *unknown* is final. A HELLO that the network
+brings twice revives none of them, since the receiver names each session anew. A batch is acked
+once it is on disk, however often and by whomever it came; an answer waits for what is on its way.
 
 Credit is the channel's free room shared among the senders, told as a limit of bytes per session.
 
@@ -73,7 +74,8 @@ class Upstream:
 
     agent: str
     channel: bytes
-    session: bytes
+    hello: bytes  # the session that its HELLO named
+    session: bytes  # our name for it
     route: bytes  # where its control messages come from
     heard_s: float
     received: int = 0  # bytes of records in this session
@@ -91,9 +93,12 @@ class Upstream:
 class Receiver:
     """What an agent's receiver decides. `now` is monotonic seconds throughout."""
 
-    def __init__(self, me: Identity, limits: ReceiverLimits) -> None:
+    def __init__(
+        self, me: Identity, limits: ReceiverLimits, *, new_session: Callable[[], bytes]
+    ) -> None:
         self.me = me
         self.limits = limits
+        self._new_session = new_session
         self.stores: Mapping[str, str] = {}  # told in WELCOME
         self.draining = False
         self.senders: dict[str, Upstream] = {}
@@ -145,15 +150,21 @@ class Receiver:
             self._effects.say.append((route, Refuse(hello.session, reason)))
             return
         old = self.senders.get(hello.agent)
-        sender = Upstream(hello.agent, hello.channel, hello.session, route, now)
-        if old is not None:
-            self._forget(old)
-            sender.batches, sender.events = old.batches, old.events
-        self.senders[hello.agent] = sender
-        self._by_session[hello.session] = hello.agent
+        if old is not None and (old.hello, old.channel) == (hello.session, hello.channel):
+            sender = old  # the same once more: its session is on
+            sender.route, sender.heard_s = route, now
+        else:
+            session = self._new_session()
+            sender = Upstream(hello.agent, hello.channel, hello.session, session, route, now)
+            if old is not None:
+                self._forget(old)
+                sender.batches, sender.events = old.batches, old.events
+            self.senders[hello.agent] = sender
+            self._by_session[session] = hello.agent
         me = self.me
         welcome = Welcome(
             session=hello.session,
+            token=sender.session,
             protocol=PROTOCOL,
             topology=me.topology,
             agent=me.agent,

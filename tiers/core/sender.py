@@ -244,6 +244,7 @@ class Sender:
             peer.move("refused", now)
             peer.error = why
             return
+        peer.session = message.token
         peer.stores = message.stores
         other_channel = peer.channel not in (b"", message.channel)
         peer.channel = message.channel

@@ -5,6 +5,7 @@ commit that stores it, not after its arrival: the sender deletes on ack.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -42,7 +43,7 @@ class ReceiverEnd:
         trouble: Callable[[str], None],
     ) -> None:
         self.address = address
-        self.receiver = Receiver(me, limits)
+        self.receiver = Receiver(me, limits, new_session=lambda: os.urandom(8))
         self.malformed = 0  # messages that could not be read
         self._complain_s = 0.0  # when the next of them may be told
         self.events_in = 0
