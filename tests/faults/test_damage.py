@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from lmdb.verify import verify
 
-from tests.faults.cluster import Cluster
-from tests.faults.settling import PATIENCE_S
+from tests.faults.cluster import Cluster, Writer
+from tests.faults.settling import PATIENCE_S, flows_on, settle
 from tests.waiting import wait_for
 from tiers.channel.environment import Environment
 from tiers.channel.layout import POSITION, QUEUE_KEY
@@ -238,3 +238,23 @@ def test_a_truncated_file_costs_what_was_cut_off(cluster: Cluster, name: str) ->
     if salvage["whole"]:
         assert lines.keys() == cluster.wanted()
     assert "Traceback" not in "".join(map(cluster.log, cluster.agents))
+
+
+def test_a_tree_damaged_in_mid_stream_costs_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    """Files of the old channel may be planned, written, half published or just published."""
+    cluster = Cluster(tmp_path, edges=1, extra=SMALL)
+    try:
+        cluster.start()
+        cluster.wait_running()
+        with Writer(cluster):
+            flows_on(cluster)
+            for name in ("sink-1", "agg-1", "edge-1", "sink-2"):
+                cluster.kill(name)
+                damage_tree(data_file(cluster, name))
+                cluster.start(name)
+                salvage = salvage_of(cluster, name)
+                assert salvage["whole"], salvage
+                flows_on(cluster)
+        settle(cluster)
+    finally:
+        cluster.close()
