@@ -1,0 +1,155 @@
+"""A node's disk: real LMDB below, with commits in virtual time and failures made of the seed."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiers.channel.environment import Environment, Panicked, Transaction
+from tiers.channel.writer import Report, Submitted, Writer
+from tiers.errors import ChannelUnavailable
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Boot, World
+
+DISK_BYTES = 1 << 30
+LOOK_EVERY_S = 1.0
+HANDS_MAX = 64  # groups that a closing channel may still need
+
+
+class SimEnvironment(Environment):
+    """Whose commits fail when the node's disk does."""
+
+    world: "World"
+
+    def __init__(self, path: Path, map_bytes: int, *, readonly: bool = False) -> None:
+        self.boot: Boot = self.world.current()
+        super().__init__(path, map_bytes, readonly=readonly)
+        self.boot.environments.append(self)
+
+    @contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        node, world = self.boot.node, self.world
+        if node.disk_full:
+            raise ChannelUnavailable("disk full: simulated")
+        fails = node.fsync_fails > 0
+        kept = fails and world.chance(0.5)
+        node.fsync_fails -= fails
+        with super().writing() as txn:
+            yield txn
+            if fails and not kept:
+                raise Panicked("fsync failed: simulated")
+        if kept:
+            raise Panicked("fsync failed, yet it is there: simulated")
+
+    def disk_free_bytes(self) -> int:
+        return 0 if self.boot.node.disk_full else DISK_BYTES
+
+
+class _GiveUp:
+    """In place of the writer's event: says how long it would have waited."""
+
+    def __init__(self) -> None:
+        self.given = False
+        self.delay_s = 0.0
+
+    def wait(self, delay_s: float) -> bool:
+        self.delay_s = delay_s
+        return self.given
+
+    def set(self) -> None:
+        self.given = True
+
+
+class SimWriter(Writer):
+    """The writer without its thread: a group is durable at one moment, and told of later."""
+
+    world: "World"
+
+    def __init__(self, *args: Any) -> None:
+        *rest, report = args
+        super().__init__(*rest, self._tell_later)
+        self.boot: Boot = self.world.current()
+        self._to_loop = report
+        self._sim_loop = asyncio.get_running_loop()
+        self._told_s = 0.0
+        self._planned = False
+        self._ended = False
+        self._give_up = _GiveUp()  # type: ignore[assignment]
+        self._sim_begun = False
+
+    def start(self) -> None:
+        self._sim_begun = True
+        self._sim_loop.call_later(LOOK_EVERY_S, self._idle)
+
+    def _tell_later(self, report: Report) -> None:
+        if not self._sim_begun or self._ended:
+            self._to_loop(report)
+            return
+        slow = self.world.chance(0.02)
+        wait_s = self.world.random.uniform(0.0, 1.0) if slow else self.world.delay()
+        self._told_s = max(self._told_s, self._sim_loop.time() + wait_s)
+        self._sim_loop.call_at(self._told_s, self._to_loop, report)
+
+    def submit(self, item: Submitted) -> None:
+        super().submit(item)
+        self._plan(self.world.delay())
+
+    def stop(self) -> None:
+        super().stop()
+
+    def _plan(self, wait_s: float) -> None:
+        if not self._planned and not self._ended:
+            self._planned = True
+            self._sim_loop.call_later(wait_s, self._step)
+
+    def _idle(self) -> None:
+        if not self._ended:
+            self._plan(0.0)
+            self._sim_loop.call_later(LOOK_EVERY_S, self._idle)
+
+    def _receive(self) -> None:
+        while not self._inbox.empty():
+            item = self._inbox.get_nowait()
+            if item is None:
+                self._stopping = True
+            else:
+                self._waiting.append(item)
+
+    def _step(self) -> None:
+        self._planned = False
+        if self._ended:
+            return
+        self._give_up.delay_s = 0.0  # type: ignore[attr-defined]
+        try:
+            more = self._turn()
+        except Exception as error:
+            self._tell(failed=error)
+            self._ended = True
+            return
+        if not more:
+            self._ended = True
+        elif self._waiting or self._adopted or not self._inbox.empty():
+            self._plan(self.world.delay() + self._give_up.delay_s)  # type: ignore[attr-defined]
+
+    def _commit(self, group: list[Submitted]) -> None:
+        """Checked, and perhaps the last deed of this boot."""
+        ledger, node = self.world.ledger, self.boot.node
+        before = ledger.looked(self._environment, self._state, group)
+        super()._commit(group)
+        ledger.committed(self.boot, self._channel_id, group, before)
+        if node.crash_at_commit and self.boot.alive:
+            node.crash_at_commit -= 1
+            if not node.crash_at_commit:
+                self.world.crash(node, self.world.random.uniform(0.1, 20.0))
+
+    def join(self, timeout: float | None = None) -> None:
+        for _ in range(HANDS_MAX):
+            self._planned = True
+            if self._ended:
+                return
+            self._step()
+
+    def is_alive(self) -> bool:
+        return not self._ended

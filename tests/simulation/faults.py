@@ -1,0 +1,40 @@
+"""What goes wrong, drawn from the seed before the run, so that a failing run can be shrunk by
+leaving faults out."""
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+FAULTS_UNTIL_S: Final = 24.0
+KINDS: Final = (
+    *("crash", "crash", "crash at store", "crash at store", "crash at commit", "crash at commit"),
+    *("pause", "cut", "one-way cut", "half-open", "reset", "weather", "weather"),
+    *("store fails", "store late", "store answers lost", "store away", "store slow"),
+    *("disk full", "fsync fails", "clock jumps", "topology changes", "all crash"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault. `amount` is in (0, 1): what it means is up to the kind."""
+
+    at_s: float
+    kind: str
+    node: str
+    other: str
+    for_s: float
+    amount: float
+
+    def __str__(self) -> str:
+        return f"{self.at_s:7.2f} s  {self.kind} {self.node} ({self.other}) for {self.for_s:.1f} s"
+
+
+def draw(chance: random.Random, nodes: list[str]) -> list[Fault]:
+    """Between none and two dozen."""
+    found = []
+    for _ in range(chance.randrange(24)):
+        node, other = chance.sample(nodes, 2)
+        at_s = chance.uniform(0.5, FAULTS_UNTIL_S)
+        for_s = chance.choice((0.3, 1.0, 3.0, 8.0, 30.0)) * chance.uniform(0.5, 1.5)
+        found.append(Fault(at_s, chance.choice(KINDS), node, other, for_s, chance.random()))
+    return sorted(found, key=lambda fault: fault.at_s)

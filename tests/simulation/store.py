@@ -1,0 +1,229 @@
+"""A store in memory behind the protocol `Store`, and workers that carry its calls out in virtual time.
+
+A call may be slow, refused by an outage, carried out although its answer is lost, or carried out
+long after its caller was told that it failed, or has died. A function of several calls is run anew
+from its beginning for each of them, with the answers so far, so that the world moves in between.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tiers.core.batch import Buffer
+from tiers.errors import StoreUnavailable
+from tiers.sinks.stores.store import Listed, Moved
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Boot, World
+
+T = TypeVar("T")
+
+
+def parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+class Files:
+    """What every handle on the store sees. `watch` is told of each change before it is made."""
+
+    def __init__(self, now_ms: Callable[[], int], watch: Callable[..., None]) -> None:
+        self.files: dict[str, tuple[bytes, int]] = {}
+        self.dirs: dict[str, int] = {}
+        self._now_ms = now_ms
+        self._watch = watch
+
+    def make_parents(self, path: str) -> None:
+        above = parent(path)
+        while True:
+            self.dirs.setdefault(above, self._now_ms())
+            if not above:
+                return
+            above = parent(above)
+
+    def write(self, path: str, data: bytes) -> int:
+        self._watch("write", path, data)
+        self.make_parents(path)
+        self.files[path] = (data, self._now_ms())
+        self.dirs[parent(path)] = self._now_ms()
+        return len(data)
+
+    def move(self, source: str, target: str) -> Moved:
+        if source not in self.files and source not in self.dirs:
+            return Moved.SOURCE_GONE
+        if target in self.files or target in self.dirs:
+            return Moved.TARGET_THERE
+        return self._moved(source, target)
+
+    def replace(self, source: str, target: str) -> Moved:
+        if source not in self.files:
+            return Moved.SOURCE_GONE
+        return self._moved(source, target)
+
+    def _moved(self, source: str, target: str) -> Moved:
+        if parent(target) not in self.dirs:
+            return Moved.NO_PARENT
+        if source in self.dirs:
+            self._watch("move-tree", source, target)
+            for room in (self.files, self.dirs):
+                for path in [p for p in room if p == source or p.startswith(source + "/")]:
+                    room[target + path[len(source) :]] = room.pop(path)  # type: ignore[index]
+        else:
+            self._watch("move", source, target)
+            self.files[target] = self.files.pop(source)
+        self.dirs[parent(source)] = self.dirs[parent(target)] = self._now_ms()
+        return Moved.DONE
+
+    def read(self, path: str) -> bytes | None:
+        return self.files[path][0] if path in self.files else None
+
+    def length(self, path: str) -> int | None:
+        return len(self.files[path][0]) if path in self.files else None
+
+    def list(self, path: str) -> "list[Listed] | None":
+        if path not in self.dirs:
+            return None
+        found = [
+            Listed(p.rpartition("/")[2], len(data), at, False)
+            for p, (data, at) in self.files.items()
+            if parent(p) == path
+        ]
+        found += [
+            Listed(p.rpartition("/")[2], 0, at, True)
+            for p, at in self.dirs.items()
+            if p and parent(p) == path
+        ]
+        return sorted(found)
+
+    def delete(self, path: str) -> bool:
+        gone = [p for p in self.files if p == path or p.startswith(path + "/")]
+        dirs = [p for p in self.dirs if p == path or p.startswith(path + "/")]
+        for one in gone:
+            self._watch("delete", one)
+            del self.files[one]
+        for one in dirs:
+            del self.dirs[one]
+        return bool(gone or dirs)
+
+    def now_ms(self) -> int:
+        return self._now_ms()
+
+
+@dataclass(frozen=True)
+class Wanted(BaseException):
+    """A store call that a function has come to, and whose answer is not known yet."""
+
+    name: str
+    args: tuple[Any, ...]
+
+
+class SimStore:
+    """A sink's handle. Outside of `SimWorkers` its calls are carried out at once."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self.answers: list[Any] | None = None
+        self.at = 0
+
+    def _call(self, name: str, *args: Any) -> Any:
+        if self.answers is None:
+            return getattr(self.files, name)(*args)
+        if self.at < len(self.answers):
+            answer = self.answers[self.at]
+            self.at += 1
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        raise Wanted(name, args)
+
+    def write(self, path: str, chunks: Iterable[Buffer]) -> int:
+        if self.answers is not None and self.at < len(self.answers):
+            return int(self._call("write"))
+        return int(self._call("write", path, b"".join(bytes(chunk) for chunk in chunks)))
+
+    def move(self, source: str, target: str) -> Moved:
+        return Moved(self._call("move", source, target))
+
+    def replace(self, source: str, target: str) -> Moved:
+        return Moved(self._call("replace", source, target))
+
+    def make_parents(self, path: str) -> None:
+        self._call("make_parents", path)
+
+    def read(self, path: str) -> bytes | None:
+        answer: bytes | None = self._call("read", path)
+        return answer
+
+    def length(self, path: str) -> int | None:
+        answer: int | None = self._call("length", path)
+        return answer
+
+    def list(self, path: str) -> "list[Listed] | None":
+        answer: list[Listed] | None = self._call("list", path)
+        return answer
+
+    def delete(self, path: str) -> bool:
+        return bool(self._call("delete", path))
+
+    def now_ms(self) -> int:
+        return int(self._call("now_ms"))
+
+    def where(self) -> str:
+        return "simulated store"
+
+    def close(self) -> None:
+        pass
+
+
+class SimWorkers:
+    """In place of `tiers.sinks.workers.Workers`."""
+
+    world: "World"  # set for each world
+
+    def __init__(self, name: str, count: int) -> None:
+        self.boot: Boot = self.world.current()
+        self._busy = 0
+
+    async def run(self, call: Callable[[], T]) -> T:
+        answers: list[Any] = []
+        seed = self.world.random.getrandbits(64)
+        while True:
+            try:
+                return self._try(call, answers, seed)
+            except Wanted as wanted:
+                try:
+                    answers.append(await self._perform(wanted))
+                except StoreUnavailable as error:
+                    answers.append(error)
+
+    def _try(self, call: Callable[[], T], answers: list[Any], seed: int) -> T:
+        world, store = self.world, self.boot.store
+        store.answers, store.at = answers, 0
+        outer, world.chance_of_calls = world.chance_of_calls, random.Random(seed)
+        try:
+            return call()
+        finally:
+            store.answers = None
+            world.chance_of_calls = outer
+
+    async def _perform(self, wanted: Wanted) -> Any:
+        world, boot = self.world, self.boot
+        weather = world.store_weather(boot.name)
+        await asyncio.sleep(world.delay() * (100 if world.chance(weather.slow) else 1))
+        if weather.down or world.chance(weather.fails):
+            world.count("store call failed")
+            raise StoreUnavailable("the simulated store is away")
+        if world.chance(weather.late):
+            world.count("store call late")
+            world.later(world.random.uniform(0.0, 12.0), world.carry_out, boot, wanted)
+            raise StoreUnavailable("no answer yet")
+        answer = world.carry_out(boot, wanted)
+        if world.chance(weather.loses):
+            world.count("store answer lost")
+            raise StoreUnavailable("the answer was lost")
+        await asyncio.sleep(world.delay())
+        return answer
+
+    def close(self, timeout_s: float) -> bool:
+        return True

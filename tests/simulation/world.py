@@ -1,0 +1,516 @@
+"""A whole topology of real agents on a virtual clock, with everything around them simulated.
+
+Real: agents with their reloading, intakes, channels on LMDB, senders, receivers, file sinks.
+Simulated: time, chance, threads, sockets, the store, and the disk's failures. Every commit and
+every store call is checked against delivery.md and commit.md.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import os
+import random
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from tests.simulation.disk import SimEnvironment, SimWriter
+from tests.simulation.faults import FAULTS_UNTIL_S, Fault, draw
+from tests.simulation.ledger import Ledger, Violation
+from tests.simulation.loop import OWNER, VirtualLoop
+from tests.simulation.network import SILENCE_S, Network, SimSocket
+from tests.simulation.store import Files, SimStore, SimWorkers, Wanted
+from tiers import sources
+from tiers.agent import Agent
+from tiers.reloading import begin
+
+BEGINNING_MS = 1_795_391_985_000  # 15 s before midnight, UTC
+HEAL_S = 400.0
+TOPOLOGY = """
+name = "sim"
+insecure = true
+[batch]
+linger = "50ms"
+size = "1KiB"
+codec = "none"
+[channel]
+size = "16MiB"
+free_floor = "1MiB"
+[delivery]
+window = "136KiB"
+bundle_size = "4KiB"
+reconnect_max = "2s"
+failover_after = "2s"
+[tiers.edge]
+agents = ["edge-1", "edge-2"]
+next = "aggregator"
+[[tiers.edge.sources]]
+type = "numbers"
+[tiers.aggregator]
+agents = { AGGREGATORS }
+next = "store"
+[tiers.store]
+agents = { sink-1 = "10.0.2.1:7400", sink-2 = "10.0.2.2:7400" SINKS }
+[[tiers.store.sinks]]
+type = "directory"
+root = "/simulated"
+path = "%Y/%m/%d"
+roll_after = "2s"
+takeover_after = "15s"
+"""
+AGGREGATORS = ('agg-1 = "10.0.1.1:7400"', 'agg-2 = "10.0.1.2:7400"')
+LINES = 60
+GRAVES: list[Any] = []  # of worlds that are over: a process plays a bounded number of them
+
+
+class Boot:
+    """One life of a node."""
+
+    def __init__(self, node: "Node") -> None:
+        self.node = node
+        self.name = node.name
+        self.alive = True
+        self.paused = False
+        self.held: list[asyncio.Handle] = []
+        self.environments: list[SimEnvironment] = []
+        self.store = SimStore(node.world.files)
+        self.agent: Agent | None = None
+
+
+@dataclass
+class Node:
+    """A machine: what survives a crash of its agent."""
+
+    world: "World"
+    name: str
+    boot: Boot | None = None
+    skew_ms: int = 0
+    disk_full: bool = False
+    fsync_fails: int = 0
+    crash_at_store: int = 0  # so many store calls from now
+    crash_at_commit: int = 0
+    left: bool = False
+
+
+@dataclass
+class Weather:
+    """Chances of one sink's store calls."""
+
+    slow: float = 0.02
+    fails: float = 0.0
+    late: float = 0.0
+    loses: float = 0.0
+    down: bool = False
+
+
+@dataclass
+class Outcome:
+    """How a run ended."""
+
+    seed: int
+    violation: str
+    trace: list[str]
+    faults: list[Fault]
+    injected: Counter[str]
+    virtual_s: float
+    steps: int
+    fingerprint: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+class World:
+    """`run` gives the outcome. `faults` replaces those of the seed."""
+
+    def __init__(
+        self, seed: int, faults: list[Fault] | None = None, *, lines: int = LINES, sinks: int = 2
+    ) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.chance_of_calls: random.Random | None = None
+        self.loop = VirtualLoop(self.delay)
+        self.net = Network()
+        self.injected: Counter[str] = Counter()
+        self.trace: list[str] = []
+        self.ledger = Ledger(self.say)
+        self.files = Files(lambda: BEGINNING_MS + int(self.loop.time() * 1000), self.ledger.changed)
+        self.ledger.files = self.files
+        self.weather: dict[str, Weather] = {}
+        self.lines = lines
+        names = ["edge-1", "edge-2", "agg-1", "agg-2", *(f"sink-{n + 1}" for n in range(sinks))]
+        self.nodes = {name: Node(self, name) for name in names}
+        drawn = draw(self.random, names)
+        self.faults = drawn if faults is None else faults
+        self._sinks = "".join(f', sink-{n} = "10.0.2.{n}:7400"' for n in range(3, sinks + 1))
+        self._over = self.loop.create_future()
+        self._grave: list[Any] = []
+        self._reboots = 0
+        self.directory = Path(tempfile.mkdtemp(prefix="tiers-sim-", dir="/dev/shm"))
+
+    # -- what parts ask --------------------------------------------------------------------
+
+    def current(self) -> Boot:
+        boot = OWNER.get()
+        assert isinstance(boot, Boot), "outside of any node"
+        return boot
+
+    def chance(self, probability: float) -> bool:
+        return probability > 0 and self.random.random() < probability
+
+    def delay(self) -> float:
+        return self.random.uniform(0.0005, 0.01)
+
+    def later(self, wait_s: float, what: Callable[..., None], *args: Any) -> None:
+        """In the world's own name: it happens whatever becomes of who asked for it."""
+        self.loop.call_later(wait_s, self._guarded, what, *args, context=contextvars.Context())
+
+    def _guarded(self, what: Callable[..., None], *args: Any) -> None:
+        try:
+            what(*args)
+        except Violation as violation:
+            self.fail(violation)
+
+    def count(self, what: str) -> None:
+        self.injected[what] += 1
+
+    def say(self, text: str) -> None:
+        self.trace.append(f"{self.loop.time():7.2f} s  {text}")
+
+    def fail(self, error: BaseException) -> None:
+        if not self._over.done():
+            self._over.set_exception(error)
+            self._over.exception()
+
+    def store_weather(self, node: str) -> Weather:
+        return self.weather.setdefault(node, Weather())
+
+    def carry_out(self, boot: Boot, wanted: Wanted) -> Any:
+        """A store call is carried out; its caller may be dead, or may die of it."""
+        try:
+            answer = getattr(self.files, wanted.name)(*wanted.args)
+        except Violation as violation:
+            self.fail(violation)
+            raise
+        if wanted.name in ("write", "move", "replace"):
+            shown = ", ".join(str(arg)[:90] for arg in wanted.args if isinstance(arg, str))
+            self.say(f"{boot.name}: {wanted.name} {shown} -> {answer}")
+        node = boot.node
+        if node.crash_at_store and boot.alive:
+            node.crash_at_store -= 1
+            if not node.crash_at_store:
+                self.crash(node, self.random.uniform(0.1, 20.0))
+        return answer
+
+    # -- nodes -----------------------------------------------------------------------------
+
+    def start(self, node: Node) -> None:
+        if node.boot is not None and node.boot.alive:
+            return
+        boot = node.boot = Boot(node)
+        context = contextvars.Context()
+        context.run(OWNER.set, boot)
+        self._grave.append(boot)
+        self.loop.call_soon(self._launch, boot, context=context)
+
+    def _launch(self, boot: Boot) -> None:
+        task = self.loop.create_task(self._live(boot))
+        self._grave.append(task)
+
+    async def _live(self, boot: Boot) -> None:
+        name = boot.name
+        try:
+            topology, directory, reloading = begin(self._file(), name, self.directory)
+            boot.agent = Agent(topology, name, directory, reloading)
+            self.say(f"{name} starts")
+            status = await boot.agent.run()
+            self.say(f"{name} ends with status {status}")
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self.say(f"{name} fails: {error!r}")
+            for one in getattr(error, "exceptions", ()):
+                self.say(f"    {one!r}")
+            self.fail(Violation(f"an agent's error: {error!r}"))
+        boot.alive = False
+        self._release(boot)
+
+    def _release(self, boot: Boot) -> None:
+        for environment in boot.environments:
+            environment.close()
+        for connection in self.net.of(boot.name):
+            connection.close(told_after_s=0.01 if self.chance(0.7) else SILENCE_S)
+        self.net.bound = {a: s for a, s in self.net.bound.items() if s.boot is not boot}
+
+    def crash(self, node: Node, down_s: float) -> None:
+        boot = node.boot
+        if boot is None or not boot.alive:
+            return
+        self.say(f"{node.name} crashes for {down_s:.2f} s")
+        self.count("crash")
+        boot.alive = False
+        node.crash_at_store = node.crash_at_commit = 0
+        self.loop.call_soon(self._release, boot, context=contextvars.Context())
+        self.later(down_s, self.start, node)
+
+    # -- faults ----------------------------------------------------------------------------
+
+    def _inject(self, fault: Fault) -> None:
+        node, undo = self.nodes[fault.node], None
+        self.say(f"fault: {fault.kind} {fault.node} ({fault.other}) for {fault.for_s:.1f} s")
+        self.count(fault.kind)
+        weather = self.store_weather(fault.node)
+        much = 0.02 + fault.amount * 0.3
+        match fault.kind:
+            case "crash":
+                self.crash(node, fault.for_s)
+            case "all crash":
+                for one in self.nodes.values():
+                    self.crash(one, fault.for_s * (0.1 + self.random.random()))
+            case "crash at store":
+                node.crash_at_store = 1 + int(fault.amount * 25)
+            case "crash at commit":
+                node.crash_at_commit = 1 + int(fault.amount * 8)
+            case "pause":
+                undo = self._pause(node)
+            case "cut" | "one-way cut" | "half-open":
+                undo = self._cut(fault)
+            case "reset":
+                for connection in self.net.of(fault.node):
+                    connection.close(told_after_s=0.01)
+            case "weather":
+                self.net.loss, self.net.doubling, self.net.slow = much / 3, much / 3, much / 2
+                undo = self._calm
+            case "store fails":
+                weather.fails, undo = much, lambda: setattr(weather, "fails", 0.0)
+            case "store late":
+                weather.late, undo = much, lambda: setattr(weather, "late", 0.0)
+            case "store answers lost":
+                weather.loses, undo = much, lambda: setattr(weather, "loses", 0.0)
+            case "store slow":
+                weather.slow, undo = much, lambda: setattr(weather, "slow", 0.02)
+            case "store away":
+                weather.down, undo = True, lambda: setattr(weather, "down", False)
+            case "disk full":
+                node.disk_full, undo = True, lambda: setattr(node, "disk_full", False)
+            case "fsync fails":
+                node.fsync_fails = 1 + int(fault.amount * 2)
+            case "clock jumps":
+                node.skew_ms = int((fault.amount - 0.5) * 240_000)
+            case "topology changes":
+                self._write_topology(without=fault.amount < 0.5)
+                undo = self._write_topology
+        if undo is not None:
+            self.later(fault.for_s, undo)
+
+    def _pause(self, node: Node) -> Callable[[], None] | None:
+        boot = node.boot
+        if boot is None or not boot.alive or boot.paused:
+            return None
+        boot.paused = True
+
+        def resume() -> None:
+            boot.paused = False
+            self.loop.resume(boot)
+            self.say(f"{node.name} goes on")
+
+        return resume
+
+    def _cut(self, fault: Fault) -> Callable[[], None]:
+        cuts, pair = self.net.cuts, (fault.node, fault.other)
+        pairs = [pair] if fault.kind == "one-way cut" else [pair, pair[::-1]]
+        for one in pairs:
+            cuts[one] = cuts.get(one, 0) + 1
+        if fault.kind == "cut":
+            for connection in self.net.of(fault.node):
+                if fault.other in (connection.client.node, connection.server.node):
+                    connection.close(told_after_s=0.05 + fault.amount)
+
+        def heal() -> None:
+            for one in pairs:
+                cuts[one] -= 1
+
+        return heal
+
+    def _calm(self) -> None:
+        self.net.loss = self.net.doubling = self.net.slow = 0.0
+
+    def _file(self) -> Path:
+        return self.directory / "topology.toml"
+
+    def _write_topology(self, *, without: bool = False) -> None:
+        aggregators = ", ".join(AGGREGATORS[: 1 if without else 2])
+        text = TOPOLOGY.replace("AGGREGATORS", aggregators).replace(" SINKS", self._sinks)
+        text = text.replace('type = "numbers"', f'type = "numbers"\nlines = {self.lines}')
+        fresh = self.directory / "topology.new"
+        fresh.write_text(text)
+        fresh.rename(self._file())
+        if not without:
+            for node in self.nodes.values():
+                if self.loop.is_running():
+                    self.later(3.0, self._ensure, node)
+
+    def _ensure(self, node: Node) -> None:
+        """Whoever had left is started again, as a person would."""
+        if node.boot is None or not node.boot.alive:
+            self.start(node)
+
+    # -- a run -----------------------------------------------------------------------------
+
+    def run(self) -> Outcome:
+        violation = ""
+        with self._patched():
+            try:
+                self._write_topology()
+                for node in self.nodes.values():
+                    self.loop.call_soon(self.start, node, context=contextvars.Context())
+                for fault in self.faults:
+                    self.later(fault.at_s, self._inject, fault)
+                self.later(FAULTS_UNTIL_S + 5.0, self._heal)
+                self.later(1.0, self._look)
+                self.loop.run_until_complete(self._over)
+            except Violation as error:
+                violation = str(error)
+            finally:
+                outcome = self._outcome(violation)
+                self._bury()
+        return outcome
+
+    def _outcome(self, violation: str) -> Outcome:
+        now_s = self.loop.time()
+        fingerprint = hash((*self.trace, self.loop.steps))
+        return Outcome(
+            self.seed,
+            violation,
+            self.trace,
+            self.faults,
+            self.injected,
+            now_s,
+            self.loop.steps,
+            fingerprint,
+        )
+
+    def _heal(self) -> None:
+        """No further faults: everything works from now on."""
+        self.say("all is well from now on")
+        self._calm()
+        self.net.cuts.clear()
+        self.weather.clear()
+        self._write_topology()
+        for node in self.nodes.values():
+            node.disk_full, node.fsync_fails = False, 0
+            node.crash_at_store = node.crash_at_commit = 0
+            if node.boot is not None and node.boot.paused:
+                node.boot.paused = False
+                self.loop.resume(node.boot)
+
+    def _look(self) -> None:
+        """Is it over?"""
+        now_s = self.loop.time()
+        wanted = 2 * self.lines
+        done = len(self.ledger.lines) == wanted and self._drained()
+        if done and (now_s > FAULTS_UNTIL_S + 5 or not self.faults):
+            self._over.set_result(None) if not self._over.done() else None
+        elif now_s > FAULTS_UNTIL_S + HEAL_S:
+            missing = wanted - len(self.ledger.lines)
+            if missing:
+                raise Violation(f"missing: {missing} of {wanted} lines are not published")
+            raise Violation("queues do not drain")
+        else:
+            self.later(1.0, self._look)
+
+    def _drained(self) -> bool:
+        for node in self.nodes.values():
+            agent = node.boot.agent if node.boot is not None and node.boot.alive else None
+            if agent is None or agent.state != "running":
+                return False
+            if agent.channel.stats().batches:
+                return False
+        return True
+
+    def _bury(self) -> None:
+        for node in self.nodes.values():
+            if node.boot is not None:
+                node.boot.alive = False
+                self._release(node.boot)
+        with contextlib.suppress(Exception):
+            self.loop.close()
+        GRAVES.append((self._grave, self.loop))  # collecting them would run their `finally`
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # -- patches ---------------------------------------------------------------------------
+
+    def _time_ns(self) -> int:
+        boot = OWNER.get()
+        skew = boot.node.skew_ms if isinstance(boot, Boot) else 0
+        return (BEGINNING_MS + int(self.loop.time() * 1000) + skew) * 1_000_000
+
+    @contextlib.contextmanager
+    def _patched(self) -> Iterator[None]:
+        def rng() -> random.Random:
+            return self.chance_of_calls or self.random
+
+        SimSocket.world = SimWorkers.world = SimWriter.world = SimEnvironment.world = self
+        lock = os.open("/dev/null", os.O_RDONLY)
+        context = SimpleNamespace(Context=lambda: SimpleNamespace(destroy=lambda linger: None))
+        patches: list[Any] = [
+            mock.patch.object(time, "monotonic", self.loop.time),
+            mock.patch.object(time, "perf_counter", self.loop.time),
+            mock.patch.object(time, "time_ns", self._time_ns),
+            mock.patch.object(time, "time", lambda: self._time_ns() / 1e9),
+            mock.patch.object(os, "urandom", lambda size: rng().randbytes(size)),
+            mock.patch.object(random, "random", lambda: rng().random()),
+            mock.patch.object(secrets, "randbits", lambda bits: rng().getrandbits(bits)),
+            mock.patch.object(secrets, "token_hex", lambda size=32: rng().randbytes(size).hex()),
+            mock.patch("tiers.transport.sending.Socket", SimSocket),
+            mock.patch("tiers.transport.receiving.Socket", SimSocket),
+            mock.patch("tiers.transport.sending.TICK_S", 0.2),
+            mock.patch("tiers.transport.receiving.TICK_S", 0.2),
+            mock.patch("tiers.sinks.file_sink.Workers", SimWorkers),
+            mock.patch("tiers.channel.channel.Writer", SimWriter),
+            mock.patch("tiers.channel.opening.Environment", SimEnvironment),
+            mock.patch("tiers.channel.channel.lock_directory", lambda directory: os.dup(lock)),
+            mock.patch("tiers.sinks.directory.LocalStore", lambda root: self.current().store),
+            mock.patch("tiers.agent.StatusServer", _NoStatus),
+            mock.patch("tiers.agent.zmq", context),
+            mock.patch.dict(sources.BUILTIN, {"numbers": "tests.simulation.source:Numbers"}),
+            mock.patch.object(sys, "unraisablehook", lambda _: None),
+        ]
+        logging.disable(logging.CRITICAL)
+        self.loop.set_exception_handler(self._unhandled)
+        try:
+            with contextlib.ExitStack() as stack:
+                for patch in patches:
+                    stack.enter_context(patch)
+                yield
+        finally:
+            os.close(lock)
+            logging.disable(logging.NOTSET)
+
+    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, Violation):
+            self.fail(error)
+        elif error is not None and not isinstance(error, asyncio.CancelledError):
+            self.fail(Violation(f"an agent's error: {error!r} ({context.get('message')})"))
+
+
+class _NoStatus:
+    """In place of the status server."""
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
