@@ -15,11 +15,17 @@ class HdfsDelivery(Cluster):
     """A cluster whose sinks write into HDFS."""
 
     def __init__(
-        self, directory: Path, hdfs: HdfsCluster, *, sinks: int = 2, more: str = ""
+        self,
+        directory: Path,
+        hdfs: HdfsCluster,
+        *,
+        sinks: int = 2,
+        more: str = "",
+        url: str = "",  # the sinks' way to it
     ) -> None:
         self.root = hdfs.new_root()
         self.client = InsecureClient(hdfs.url, user="logs", timeout=(5, 60))
-        sink = f'type = "hdfs"\nurl = "{hdfs.url}"\nuser = "logs"\nroot = "{self.root}"'
+        sink = f'type = "hdfs"\nurl = "{url or hdfs.url}"\nuser = "logs"\nroot = "{self.root}"'
         super().__init__(directory, sinks=sinks, sink=sink, more=f'codec = "gzip"\n{more}')
 
     def count_files(self) -> int:
