@@ -159,7 +159,9 @@ def main(minutes: float, hdfs: bool, seed: int | None, keep: bool) -> None:
         found = count(dict(cluster.written), cluster.published_files())
         found.longest_pause_s = pause_s
         audit = cluster.command("audit", "--files")
-        click.echo(f"exit statuses {sorted(set(ended.values()))}; tiers audit --files: {audit.returncode}")
+        click.echo(
+            f"exit statuses {sorted(set(ended.values()))}; tiers audit --files: {audit.returncode}"
+        )
         if audit.returncode:
             click.echo(audit.stdout + audit.stderr)
         click.echo(found)
