@@ -1,6 +1,6 @@
-"""An agent with a source and a directory sink that notes what its channel says is on disk.
+"""An agent that notes what its channel says is on disk.
 
-    python -m tests.power.child TOPOLOGY NAME MARKS [CARELESS]
+    python -m tests.power.child TOPOLOGY NAME MARKS drain|run [CARELESS]
 
 MARKS gets a line for each batch when the future of its `submit` resolves, which is before any
 receipt, ack or release that waits for it: `+ORIGIN-SEQ`. CARELESS plants a fault, which the cuts
@@ -37,7 +37,7 @@ def plant(careless: str) -> None:
         assert not careless, careless
 
 
-def main(topology: Path, name: str, marks: Path) -> None:
+def main(topology: Path, name: str, marks: Path, *, drain: bool) -> None:
     file = os.open(marks, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     submit = Channel.submit
 
@@ -56,12 +56,13 @@ def main(topology: Path, name: str, marks: Path) -> None:
     async def run() -> int:
         loaded, directory, reloading = begin(topology, name, None)
         agent = Agent(loaded, name, directory, reloading)
-        agent.drain()
+        if drain:
+            agent.drain()
         return await agent.run()
 
     sys.exit(asyncio.run(run()))
 
 
 if __name__ == "__main__":
-    plant(sys.argv[4] if len(sys.argv) > 4 else "")
-    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+    plant(sys.argv[5])
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), drain=sys.argv[4] == "drain")

@@ -1,11 +1,12 @@
-"""Power cuts: an agent's writes and syncs are recorded, and its disk is rebuilt as a power cut at
-many moments could have left it.
+"""Power cuts: writes and syncs of an edge and a sink are recorded, and their disks are rebuilt as
+a power cut at many moments, of both at once, could have left them.
 
     python -m tests.power.cuts --cuts 300 [--restarts 5] [--seed N]
 
-At each: the channel opens and is sound; every batch whose `submit` had resolved is in it, or in a
-published file that is whole; every published file is whole and has its manifest. From some of
-them the agent is started again: in the end every line is published exactly once.
+At each: the channels open and are sound; every batch that a `submit` had said is on disk is in
+one of them, or in a published file that is whole (so no ack has left before the sync that covers
+it); every published file is whole and has its manifest. From some of them the agents are started
+again: in the end every line is published exactly once.
 """
 
 import argparse
@@ -20,11 +21,14 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from tests.faults.cluster import free_port_pair
 from tests.power.disk import Disk, Entry, entries
 from tiers.channel.channel import Channel, ChannelLimits
 from tiers.channel.checking import value_problems
 from tiers.core.manifest import Manifest, decode
+from tiers.observe.client import tell_drain
 
+Environ = dict[str, str]
 LINES = 3000
 LIMITS = ChannelLimits(size_bytes_max=64 << 20, free_floor_bytes=0)
 TOPOLOGY = """
@@ -36,14 +40,17 @@ codec = "none"
 [channel]
 size = "64MiB"
 free_floor = "1MiB"
-[tiers.all]
-agents = ["node"]
-[[tiers.all.sources]]
+[tiers.edge]
+agents = ["edge"]
+next = "sink"
+[tiers.sink]
+agents = {{ sink = "127.0.0.1:{port}" }}
+[[tiers.edge.sources]]
 type = "generate"
 count = {lines}
 rate = 2000
 size = 60
-[[tiers.all.sinks]]
+[[tiers.sink.sinks]]
 type = "directory"
 root = "{out}"
 path = "%Y/%m/%d"
@@ -65,13 +72,27 @@ def build(directory: Path) -> Path:
 
 def topology(directory: Path) -> Path:
     file = directory / "topology.toml"
-    text = TOPOLOGY.format(data=directory / "data", out=directory / "out", lines=LINES)
-    file.write_text(text)
+    places = {"data": directory / "data", "out": directory / "out", "port": free_port_pair()}
+    file.write_text(TOPOLOGY.format(**places, lines=LINES))
     return file
 
 
+def run_both(file: Path, module: str, more: dict[str, list[str]], environment: Environ) -> None:
+    """The edge until it has drained, then the sink until it has."""
+    command = [sys.executable, "-m", *module.split(), str(file)]
+    sink = subprocess.Popen([*command, "sink", *more["sink"]], env=environment)
+    try:
+        subprocess.run([*command, "edge", *more["edge"]], env=environment, check=True, timeout=120)
+        answer = asyncio.run(tell_drain(file.parent / "data" / "sink"))
+        assert isinstance(answer, dict), answer
+        assert sink.wait(60) == 0
+    finally:
+        sink.kill()
+        sink.wait()
+
+
 def record(directory: Path, careless: str = "") -> tuple[list[Entry], str]:
-    """What an agent did to its disk from its first start to its drain, and the disk's path."""
+    """What two agents did to their disk from their first start to their drain, and its path."""
     disk = directory / "disk"
     disk.mkdir()
     environment = {
@@ -80,9 +101,11 @@ def record(directory: Path, careless: str = "") -> tuple[list[Entry], str]:
         "TIERS_POWER_ROOT": str(disk),
         "TIERS_POWER_LOG": str(directory / "record"),
     }
-    command = [sys.executable, "-m", "tests.power.child"]
-    arguments = [str(topology(disk)), "node", str(disk / "marks"), careless]
-    subprocess.run([*command, *arguments], env=environment, check=True, timeout=120)
+    more = {
+        "edge": [str(disk / "edge.marks"), "drain", careless],
+        "sink": [str(disk / "sink.marks"), "run", careless],
+    }
+    run_both(topology(disk), "tests.power.child", more, environment)
     return entries(directory / "record"), str(disk.resolve())
 
 
@@ -95,7 +118,7 @@ class Cuts:
         self._work = work
         self._rng = random.Random(seed)
         self._marks = b""
-        self._marks_inode = 0
+        self._marks_inodes: set[int] = set()
         self.acked = 0  # batches that had to be there, over all cuts
 
     def moments(self, count: int) -> set[int]:
@@ -122,28 +145,33 @@ class Cuts:
                     raise AssertionError(f"power cut after entry {at}: {error!r}") from error
 
     def _take(self, one: Entry) -> None:
-        if one.op == "C" and one.data.endswith(b"/marks"):
-            self._marks_inode = one.inode
-        elif one.inode == self._marks_inode and one.op == "W":
+        if one.op == "C" and one.data.endswith(b".marks"):
+            self._marks_inodes.add(one.inode)
+        elif one.inode in self._marks_inodes and one.op == "W":
             self._marks += one.data
         self._disk.take(one)
 
     async def _look(self, image: Path) -> None:
         acked = {line.decode() for line in self._marks.replace(b"+", b"").splitlines()}
         published = _published(image / "out")
-        node = image / "data" / "node"
         held: set[str] = set()
-        if acked or (node / "channel").exists():
-            channel = await Channel.open(node, LIMITS, ["directory"])
-            try:
-                assert channel.stats().set_aside == "", channel.stats().set_aside
-                assert list(value_problems(channel._environment, bodies=True)) == []
-                held = {str(one.id) for one in channel.entries("directory", limit=10**6)}
-            finally:
-                await channel.close()
+        for agent, output in (("edge", "sink"), ("sink", "directory")):
+            if (image / "data" / agent / "channel").exists():
+                held |= await _held(image / "data" / agent, output)
         missing = acked - held - published
         assert not missing, f"{len(missing)} of {len(acked)} acked are missing: {min(missing)}"
         self.acked += len(acked)
+
+
+async def _held(directory: Path, output: str) -> set[str]:
+    """Batches in the channel of one agent, which is sound."""
+    channel = await Channel.open(directory, LIMITS, [output])
+    try:
+        assert channel.stats().set_aside == "", channel.stats().set_aside
+        assert list(value_problems(channel._environment, bodies=True)) == []
+        return {str(one.id) for one in channel.entries(output, limit=10**6)}
+    finally:
+        await channel.close()
 
 
 def _published(out: Path) -> set[str]:
@@ -171,10 +199,9 @@ def _is_whole(file: Path, manifest: Manifest) -> bool:
 
 
 def _start_again(image: Path) -> None:
-    """The agent runs on from what is left, to its end: every line once."""
-    command = [sys.executable, "-m", "tiers", "agent", str(topology(image)), "node", "--drain"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert ended.returncode == 0, ended.stderr[-2000:]
+    """The agents run on from what is left, to the end: every line once."""
+    environment = dict(os.environ)
+    run_both(topology(image), "tiers agent", {"edge": ["--drain"], "sink": []}, environment)
     found: Counter[bytes] = Counter()
     for file in (image / "out").rglob("*"):
         if file.is_file() and ".tiers" not in file.parts:
@@ -189,7 +216,7 @@ def _start_again(image: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cuts", type=int, default=300)
-    parser.add_argument("--restarts", type=int, default=5, help="of these, with the agent")
+    parser.add_argument("--restarts", type=int, default=5, help="of these, with the agents")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)

@@ -1,6 +1,7 @@
-/* Records, in order, what a process does to files beneath one directory: LD_PRELOAD this with
+/* Records, in order, what processes do to files beneath one directory: LD_PRELOAD this with
  * TIERS_POWER_ROOT (the directory) and TIERS_POWER_LOG (the record, elsewhere). One lock is held over
- * each call and its entry, so the order in the record is the order in which things happened.
+ * each call and its entry, so the order in the record is the order in which things happened in a
+ * process; and what another process does since it has heard of something stands after that.
  *
  * entry: op u8 | inode u64 | offset or size i64 | length u32 | payload        (little-endian)
  *   C path         created: a file          N path        created: a directory
@@ -42,21 +43,13 @@ static int inside(const char *path) {
            (path[root_length] == '/' || path[root_length] == 0);
 }
 
-static void put(const void *data, size_t size) {
-    const char *at = data;
-    while (size) {
-        ssize_t done = syscall(SYS_write, record, at, size);
-        if (done <= 0) abort();
-        at += done, size -= done;
-    }
-}
-
 static void entry(char op, uint64_t inode, int64_t at, const void *data, uint32_t size) {
     unsigned char head[21];
     head[0] = op;
     memcpy(head + 1, &inode, 8), memcpy(head + 9, &at, 8), memcpy(head + 17, &size, 4);
-    put(head, sizeof head);
-    put(data, size);
+    /* One call: another process may append to the same record. */
+    struct iovec parts[2] = {{head, sizeof head}, {(void *)data, size}};
+    if (syscall(SYS_writev, record, parts, 2) != (ssize_t)(sizeof head + size)) abort();
 }
 
 /* The path of a descriptor if it is ours: a file or a directory beneath the root. */
