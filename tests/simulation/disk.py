@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiers.channel.environment import Environment, Panicked, Transaction
-from tiers.channel.writer import Report, Submitted, Writer
+from tiers.channel.writer import Done, Report, Submitted, Writer
 from tiers.errors import ChannelUnavailable
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class SimEnvironment(Environment):
 
     def __init__(self, path: Path, map_bytes: int, *, readonly: bool = False) -> None:
         self.boot: Boot = self.world.current()
+        self.kept = False  # the last commit is there although it failed
         super().__init__(path, map_bytes, readonly=readonly)
         self.boot.environments.append(self)
 
@@ -34,7 +35,7 @@ class SimEnvironment(Environment):
         if node.disk_full:
             raise ChannelUnavailable("disk full: simulated")
         fails = node.fsync_fails > 0
-        kept = fails and world.chance(0.5)
+        self.kept = kept = fails and world.chance(0.5)
         node.fsync_fails -= fails
         with super().writing() as txn:
             yield txn
@@ -78,6 +79,8 @@ class SimWriter(Writer):
         self._ended = False
         self._give_up = _GiveUp()  # type: ignore[assignment]
         self._sim_begun = False
+        self._last_done: Done = ()
+        self._recorded: set[Submitted] = set()  # those of commits that failed and were kept
 
     def start(self) -> None:
         self._sim_begun = True
@@ -89,15 +92,12 @@ class SimWriter(Writer):
             return
         slow = self.world.chance(0.02)
         wait_s = self.world.random.uniform(0.0, 1.0) if slow else self.world.delay()
-        self._told_s = max(self._told_s, self._sim_loop.time() + wait_s)
+        self._told_s = max(self._told_s + 1e-6, self._sim_loop.time() + wait_s)
         self._sim_loop.call_at(self._told_s, self._to_loop, report)
 
     def submit(self, item: Submitted) -> None:
         super().submit(item)
         self._plan(self.world.delay())
-
-    def stop(self) -> None:
-        super().stop()
 
     def _plan(self, wait_s: float) -> None:
         if not self._planned and not self._ended:
@@ -133,12 +133,25 @@ class SimWriter(Writer):
         elif self._waiting or self._adopted or not self._inbox.empty():
             self._plan(self.world.delay() + self._give_up.delay_s)  # type: ignore[attr-defined]
 
+    def _tell(self, **what: Any) -> None:
+        self._last_done += what.get("done", ())
+        super()._tell(**what)
+
     def _commit(self, group: list[Submitted]) -> None:
         """Checked, and perhaps the last deed of this boot."""
         ledger, node = self.world.ledger, self.boot.node
         before = ledger.looked(self._environment, self._state, group)
-        super()._commit(group)
-        ledger.committed(self.boot, self._channel_id, group, before)
+        self._last_done = ()
+        try:
+            super()._commit(group)
+        except Panicked:
+            if self._environment.kept:  # type: ignore[attr-defined]
+                done = self._doubtful[1]
+                self._recorded.update(item for item, _ in done)
+                ledger.committed(self.boot, self._channel_id, done, before)
+            raise
+        done = tuple(one for one in self._last_done if one[0] not in self._recorded)
+        ledger.committed(self.boot, self._channel_id, done, before)
         if node.crash_at_commit and self.boot.alive:
             node.crash_at_commit -= 1
             if not node.crash_at_commit:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tiers.channel.environment import Environment
 from tiers.channel.layout import QUEUE_KEY, State, unguard, unpack_item
-from tiers.channel.writer import Submitted
+from tiers.channel.writer import Done, Submitted
 from tiers.core import manifest
 from tiers.core.batch import BatchId
 
@@ -100,14 +100,15 @@ class Ledger:
         self,
         boot: "Boot",
         channel: bytes,
-        group: Sequence[Submitted],
+        done: Done,
         released: list[tuple[str, BatchId]],
     ) -> None:
         """A group is on disk."""
         tier = boot.name.partition("-")[0]
-        for item in group:
-            for put in item.change.puts:
-                self._put(tier, channel, put.id, put.flagged, put.arrived)
+        for item, positions in done:
+            for put, position in zip(item.change.puts, positions, strict=True):
+                if position:  # else the channel had it, and left it out
+                    self._put(tier, channel, put.id, put.flagged)
             for output, position, reason in item.change.dead:
                 raise Violation(f"dead letter: {boot.name}, {output} {position}: {reason}")
         for output, key in released:
@@ -117,9 +118,9 @@ class Ledger:
             if below is not None and (below, key) not in self.stored:
                 raise Violation(f"{boot.name} released {show(key)} ({output}), stored nowhere")
 
-    def _put(self, tier: str, channel: bytes, key: BatchId, flagged: bool, arrived: bool) -> None:
-        if arrived and (channel, key) in self.seen:
-            return  # left out by the channel, which the queue shows
+    def _put(self, tier: str, channel: bytes, key: BatchId, flagged: bool) -> None:
+        if (channel, key) in self.seen:
+            raise Violation(f"stored twice by one receiver: {show(key)} in tier {tier}")
         self.seen.add((channel, key))
         copies = self.stored.setdefault((tier, key), Counter())
         copies[flagged] += 1

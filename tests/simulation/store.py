@@ -1,4 +1,4 @@
-"""A store in memory behind the protocol `Store`, and workers that carry its calls out in virtual time.
+"""A store in memory behind `Store`, and workers that carry its calls out in virtual time.
 
 A call may be slow, refused by an outage, carried out although its answer is lost, or carried out
 long after its caller was told that it failed, or has died. A function of several calls is run anew

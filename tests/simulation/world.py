@@ -26,7 +26,7 @@ from unittest import mock
 
 from tests.simulation.disk import SimEnvironment, SimWriter
 from tests.simulation.faults import FAULTS_UNTIL_S, Fault, draw
-from tests.simulation.ledger import Ledger, Violation
+from tests.simulation.ledger import Ledger, Violation, show
 from tests.simulation.loop import OWNER, VirtualLoop
 from tests.simulation.network import SILENCE_S, Network, SimSocket
 from tests.simulation.store import Files, SimStore, SimWorkers, Wanted
@@ -336,7 +336,7 @@ class World:
 
         def heal() -> None:
             for one in pairs:
-                cuts[one] -= 1
+                cuts[one] = max(0, cuts.get(one, 0) - 1)
 
         return heal
 
@@ -353,10 +353,6 @@ class World:
         fresh = self.directory / "topology.new"
         fresh.write_text(text)
         fresh.rename(self._file())
-        if not without:
-            for node in self.nodes.values():
-                if self.loop.is_running():
-                    self.later(3.0, self._ensure, node)
 
     def _ensure(self, node: Node) -> None:
         """Whoever had left is started again, as a person would."""
@@ -415,6 +411,9 @@ class World:
     def _look(self) -> None:
         """Is it over?"""
         now_s = self.loop.time()
+        if now_s > FAULTS_UNTIL_S + 8.0:
+            for node in self.nodes.values():
+                self._ensure(node)
         wanted = 2 * self.lines
         done = len(self.ledger.lines) == wanted and self._drained()
         if done and (now_s > FAULTS_UNTIL_S + 5 or not self.faults):
@@ -423,7 +422,7 @@ class World:
             missing = wanted - len(self.ledger.lines)
             if missing:
                 raise Violation(f"missing: {missing} of {wanted} lines are not published")
-            raise Violation("queues do not drain")
+            raise Violation(f"queues do not drain: {self._left()}")
         else:
             self.later(1.0, self._look)
 
@@ -435,6 +434,22 @@ class World:
             if agent.channel.stats().batches:
                 return False
         return True
+
+    def _left(self) -> str:
+        """Who still holds something, or is not well."""
+        found = []
+        for node in self.nodes.values():
+            agent = node.boot.agent if node.boot is not None and node.boot.alive else None
+            if agent is None or agent.state != "running":
+                found.append(f"{node.name} is {agent.state if agent else 'down'}")
+            elif agent.channel.stats().batches:
+                status = [one.status() for one in (*agent.groups.values(), *agent.sinks.values())]
+                queues = {
+                    name: [show(entry.id) for entry in agent.channel.entries(name)]
+                    for name in agent.topology.outputs(node.name)
+                }
+                found.append(f"{node.name} holds {queues}, {status}")
+        return "; ".join(found)
 
     def _bury(self) -> None:
         for node in self.nodes.values():

@@ -1,0 +1,306 @@
+"""Bugs on purpose, as patches of shipped methods: the simulator must see each of them."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from unittest import mock
+
+from tiers.channel.applying import Applying
+from tiers.channel.change import Change
+from tiers.core import commit
+from tiers.core.calls import Answer
+from tiers.core.claims import Outcome, Settlement, Step
+from tiers.core.commit import Publication, State
+from tiers.core.filing import Bucket
+from tiers.core.paths import day_name
+from tiers.core.receiver import Receiver
+from tiers.core.sender import Sender
+from tiers.intake import SourceIntake
+from tiers.sinks.file_sink import FileSink
+from tiers.transport.receiving import ReceiverEnd
+from tiers.transport.sending import SenderGroup
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`patches` are entered for the whole of a run."""
+
+    name: str
+    what: str
+    patches: Callable[[], list[Any]]
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for patch in self.patches():
+                stack.enter_context(patch)
+            yield
+
+
+def _wrapped(owner: Any, name: str, make: Callable[[Any], Any]) -> Any:
+    return mock.patch.object(owner, name, make(getattr(owner, name)))
+
+
+def _table(changes: dict[tuple[State, Answer], State]) -> list[Any]:
+    return [mock.patch.dict(commit.TABLE, changes)]
+
+
+def _ack_before_commit() -> list[Any]:
+    def make(append: Any) -> Any:
+        def early(self: ReceiverEnd, arrived: Any) -> None:
+            append(self, arrived)
+            self._stored([batch.id for batch in arrived])
+
+        return early
+
+    return [_wrapped(ReceiverEnd, "_append", make)]
+
+
+def _no_dedupe() -> list[Any]:
+    def make(put: Any) -> Any:
+        return lambda self, one, position: put(self, replace(one, arrived=False), position)
+
+    return [
+        _wrapped(Applying, "_put", make),
+        mock.patch("tiers.channel.reader.Reader.seen", lambda self, ids: set()),
+    ]
+
+
+def _delete_before_ack() -> list[Any]:
+    def make(send: Any) -> Any:
+        def early(self: SenderGroup, sending: Any) -> None:
+            send(self, sending)
+            releases = [(self.output, one.position) for one in sending.batches]
+            self._channel.submit(Change(releases=releases))
+
+        return early
+
+    return [_wrapped(SenderGroup, "_send", make)]
+
+
+def _no_look() -> list[Any]:
+    def make(look: Any) -> Any:
+        def blind(self: Settlement) -> None:
+            if not self.numbers:
+                look(self)
+                return
+            for batch in self._open():
+                self.outcomes[batch] = Outcome.MINE
+            self.step = Step.ENDED
+
+        return blind
+
+    return [_wrapped(Settlement, "_look", make)]
+
+
+def _no_fence() -> list[Any]:
+    return [mock.patch.object(Settlement, "_pending", Settlement._void)]
+
+
+def _check_before_intent() -> list[Any]:
+    return _table(
+        {
+            (State.STAGE, Answer.DONE): State.CHECK_CLAIMS,
+            (State.CHECK_CLOSED, Answer.ABSENT): State.INTEND,
+            (State.INTEND, Answer.DONE): State.PUBLISH,
+        }
+    )
+
+
+def _no_check() -> list[Any]:
+    return _table({(State.INTEND, Answer.DONE): State.PUBLISH})
+
+
+def _after_init(owner: Any, then: Callable[[Any], None]) -> list[Any]:
+    def make(init: Any) -> Any:
+        def changed(self: Any, *args: Any, **named: Any) -> None:
+            init(self, *args, **named)
+            then(self)
+
+        return changed
+
+    return [_wrapped(owner, "__init__", make)]
+
+
+def _flag_lost_on_restart() -> list[Any]:
+    return _after_init(SenderGroup, lambda group: setattr(group, "_flagged_upto", 0))
+
+
+def _mark_behind() -> list[Any]:
+    return _after_init(Sender, lambda sender: setattr(sender, "_mark", 1 << 40))
+
+
+def _rename_believed() -> list[Any]:
+    def make(answer: Any) -> Any:
+        def trusting(self: Publication, what: Answer) -> None:
+            lost = self.state is State.PUBLISH and what is Answer.LOST
+            answer(self, Answer.DONE if lost else what)
+
+        return trusting
+
+    return [_wrapped(Publication, "answer", make)]
+
+
+def _rotated_unflagged() -> list[Any]:
+    def make(requeue: Any) -> Any:
+        return lambda self, batches, *, flagged: requeue(self, batches, flagged=False)
+
+    return [_wrapped(Sender, "_requeue", make)]
+
+
+def _positions_apart() -> list[Any]:
+    def make(change: Any) -> Any:
+        def apart(self: SourceIntake, job: Any) -> Change:
+            whole: Change = change(self, job)
+            self._channel.submit(Change(records=whole.records))
+            return replace(whole, records={})
+
+        return apart
+
+    # One change to a commit, so that the two are two commits.
+    return [
+        _wrapped(SourceIntake, "_change", make),
+        mock.patch("tiers.channel.writer.GROUP_CHANGES_MAX", 1),
+    ]
+
+
+def _local_day() -> list[Any]:
+    def make(bucket: Any) -> Any:
+        def local(self: FileSink, envelope: Any) -> Bucket:
+            found: Bucket = bucket(self, envelope)
+            return found._replace(day=day_name(self._context.now_ms()))
+
+        return local
+
+    return [_wrapped(FileSink, "_bucket", make)]
+
+
+def _restart_asks_nothing() -> list[Any]:
+    return [mock.patch.object(Publication, "found", lambda plan: Publication(plan, State.ABANDON))]
+
+
+def _pending_left() -> list[Any]:
+    return _table({(State.ASK_TMP, Answer.THERE): State.ABANDON})
+
+
+def _tmp_taken_as_published() -> list[Any]:
+    return _table({(State.ASK_TMP, Answer.ABSENT): State.ASK_MANIFEST})
+
+
+def _session_not_compared() -> list[Any]:
+    def make(received: Any) -> Any:
+        def lax(self: Receiver, bundle: Any, seen: Any, now: float) -> Any:
+            for sender in self.senders.values():
+                if sender.channel == bundle.sender:
+                    bundle = replace(bundle, session=sender.session)
+            return received(self, bundle, seen, now)
+
+        return lax
+
+    return [_wrapped(Receiver, "received", make)]
+
+
+def _flag_dropped() -> list[Any]:
+    def make(opened: Any) -> Any:
+        return lambda self, *args: [replace(one, flagged=False) for one in opened(self, *args)]
+
+    return [_wrapped(Receiver, "_opened", make)]
+
+
+def _answers_too_soon() -> list[Any]:
+    def make(answer: Any) -> Any:
+        def hasty(self: Receiver, seen: Any) -> None:
+            pending, self._pending = self._pending, {}
+            answer(self, seen)
+            self._pending = pending
+
+        return hasty
+
+    return [_wrapped(Receiver, "_answer", make)]
+
+
+def _claim_of_other_taken() -> list[Any]:
+    def make(content: Any) -> Any:
+        def greedy(self: Settlement, data: bytes | None) -> None:
+            if self.step is Step.READ_CLAIM:
+                self.step = Step.REPLACE
+            else:
+                content(self, data)
+
+        return greedy
+
+    return [_wrapped(Settlement, "content", make), *_no_check()]
+
+
+def _release_before_publish() -> list[Any]:
+    return _table({(State.CHECK_CLOSED, Answer.ABSENT): State.RELEASE})
+
+
+def _unflagged_in_check() -> list[Any]:
+    def make(listed: Any) -> Any:
+        def partial(self: Publication, entries: Any) -> None:
+            flagged = {
+                f"{ref.id.origin.hex()}-{ref.id.seq}" for ref in self.plan.refs if ref.flagged
+            }
+            listed(self, [one for one in entries if one[0] in flagged])
+
+        return partial
+
+    return [_wrapped(Publication, "listed", make)]
+
+
+BUGS: Final = (
+    Bug("ack before commit", "a receiver acks before the batch is on disk", _ack_before_commit),
+    Bug("no dedupe on disk", "a receiver forgets which ids it stored", _no_dedupe),
+    Bug("delete before ack", "a sender lets go when a bundle leaves", _delete_before_ack),
+    Bug("no look", "a sink that has a claim looks at no manifests", _no_look),
+    Bug("no fence", "a pending file of another sink is taken for void", _no_fence),
+    Bug(
+        "check before the intent",
+        "claims are read before the manifest is there",
+        _check_before_intent,
+    ),
+    Bug("no check", "a file is published without reading the claims anew", _no_check),
+    Bug(
+        "check of flagged ones only",
+        "claims on unflagged batches are not looked at",
+        _unflagged_in_check,
+    ),
+    Bug(
+        "flag lost on restart",
+        "what was sent before a restart is not flagged",
+        _flag_lost_on_restart,
+    ),
+    Bug("mark behind what was sent", "batches leave before the mark is on disk", _mark_behind),
+    Bug(
+        "rename's answer believed",
+        "a lost answer of the last move counts as done",
+        _rename_believed,
+    ),
+    Bug("peers rotated without a flag", "retries go to another peer as if new", _rotated_unflagged),
+    Bug(
+        "positions outside the transaction",
+        "a source's position is committed before",
+        _positions_apart,
+    ),
+    Bug("day taken from the local clock", "a sink files by its own clock's day", _local_day),
+    Bug(
+        "restart asks nothing", "planned files are forgotten after a restart", _restart_asks_nothing
+    ),
+    Bug("pending file left", "a tmp found later is neither voided nor published", _pending_left),
+    Bug("void not asked", "no tmp and a manifest counts as published", _tmp_taken_as_published),
+    Bug("session not compared", "bundles of old sessions are taken", _session_not_compared),
+    Bug("flag dropped on the way", "a receiver stores flagged batches unflagged", _flag_dropped),
+    Bug("answers too soon", "unknown is answered of what is on its way to disk", _answers_too_soon),
+    Bug(
+        "claims of others taken",
+        "a claim is replaced at once, without check",
+        _claim_of_other_taken,
+    ),
+    Bug(
+        "released before published",
+        "a sink lets go once the intent is there",
+        _release_before_publish,
+    ),
+)
