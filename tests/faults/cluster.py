@@ -44,6 +44,7 @@ class Cluster:
         sinks: int = 2,
         sink: str = "",
         more: str = "",  # keys of the sink
+        head: str = "",  # keys at the top
         extra: str = "",
         roll_after: str = "1s",
     ) -> None:
@@ -56,6 +57,7 @@ class Cluster:
         self.ports |= {f"sink-{n + 1}": free_port_pair() for n in range(sinks)}
         self.sink = f"{sink or self._directory()}\n{more}"
         self.extra = extra
+        self.head = head
         self.roll_after = roll_after
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.written: Counter[bytes] = Counter()
@@ -75,10 +77,11 @@ class Cluster:
 
         def addresses(tier: str) -> str:
             named = {n: p for n, p in self.ports.items() if n.startswith(tier)}
-            return ", ".join(f'{name} = "127.0.0.1:{port}"' for name, port in named.items())
+            return ", ".join(f'{name} = "{self.address(name)}"' for name in named)
 
         text = f"""
 name = "faults"
+{self.head}
 [tiers.edge]
 agents = {json.dumps(self.edges)}
 next = "aggregator"
@@ -103,15 +106,21 @@ headers = {{ service = "web" }}
         fresh.write_text(text + self.extra)
         fresh.replace(self.file)
 
+    def address(self, name: str) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.ports[name]}"
+
+    def agent_command(self, name: str) -> list[str]:
+        command = [sys.executable, "-m", "tiers", "agent", str(self.file), name]
+        return [*command, "--data", str(self.data)]
+
     # -- processes ---------------------------------------------------------------------------
 
     def start(self, *names: str) -> None:
         for name in names or self.agents:
             log = (self.directory / f"{name}.txt").open("ab")
-            command = [sys.executable, "-m", "tiers", "agent", str(self.file), name]
-            self.children[name] = subprocess.Popen(
-                [*command, "--data", str(self.data)], stdout=log, stderr=log
-            )
+            command = self.agent_command(name)
+            self.children[name] = subprocess.Popen(command, stdout=log, stderr=log)
             log.close()
 
     def kill(self, name: str) -> None:
