@@ -40,7 +40,7 @@ def test_sigterm_in_mid_stream_costs_nothing(cluster: Cluster) -> None:
             cluster.wait_running(name)
             flows_on(cluster)
     output = settle(cluster)
-    assert output["flagged_doubled_events"] == 0
+    assert output["doubled_events"] == 0
     assert not any("Traceback" in cluster.log(name) for name in cluster.agents)
 
 
