@@ -1,13 +1,15 @@
 """A node's disk: real LMDB below, with commits in virtual time and failures made of the seed."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.ledger import Violation
 from tiers.channel.environment import Environment, Panicked, Transaction
-from tiers.channel.writer import Done, Report, Submitted, Writer
+from tiers.channel.layout import State
+from tiers.channel.writer import Done, Report, Submitted, Writer, WriterLimits
 from tiers.errors import ChannelUnavailable
 
 if TYPE_CHECKING:
@@ -26,23 +28,34 @@ class SimEnvironment(Environment):
     def __init__(self, path: Path, map_bytes: int, *, readonly: bool = False) -> None:
         self.boot: Boot = self.world.current()
         self.kept = False  # the last commit is there although it failed
+        self.panicked = False  # until it is opened anew
         super().__init__(path, map_bytes, readonly=readonly)
         self.boot.environments.append(self)
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         node, world = self.boot.node, self.world
+        self.kept = False
+        if self.panicked:
+            raise Panicked("LMDB has given up on the environment: simulated")
         if node.disk_full:
             raise ChannelUnavailable("disk full: simulated")
         fails = node.fsync_fails > 0
-        self.kept = kept = fails and world.chance(0.5)
+        kept = fails and world.chance(0.5)
         node.fsync_fails -= fails
         with super().writing() as txn:
             yield txn
             if fails and not kept:
-                raise Panicked("fsync failed: simulated")
+                self.panicked = world.chance(0.5)
+                raise ChannelUnavailable("fsync failed: simulated")
         if kept:
-            raise Panicked("fsync failed, yet it is there: simulated")
+            # Of the meta page, which is there nevertheless: from now on LMDB says PANIC.
+            self.kept = self.panicked = True
+            raise ChannelUnavailable("fsync failed, yet it is there: simulated")
+
+    def reopen(self) -> None:
+        super().reopen()
+        self.panicked = False
 
     def disk_free_bytes(self) -> int:
         return 0 if self.boot.node.disk_full else DISK_BYTES
@@ -68,9 +81,15 @@ class SimWriter(Writer):
 
     world: "World"
 
-    def __init__(self, *args: Any) -> None:
-        *rest, report = args
-        super().__init__(*rest, self._tell_later)
+    def __init__(
+        self,
+        environment: Environment,
+        state: State,
+        channel_id: bytes,
+        limits: WriterLimits,
+        report: Callable[[Report], None],
+    ) -> None:
+        super().__init__(environment, state, channel_id, limits, self._tell_later)
         self.boot: Boot = self.world.current()
         self._to_loop = report
         self._sim_loop = asyncio.get_running_loop()
@@ -124,6 +143,10 @@ class SimWriter(Writer):
         self._give_up.delay_s = 0.0  # type: ignore[attr-defined]
         try:
             more = self._turn()
+        except Violation as violation:
+            self.world.fail(violation)
+            self._ended = True
+            return
         except Exception as error:
             self._tell(failed=error)
             self._ended = True
@@ -144,13 +167,13 @@ class SimWriter(Writer):
         self._last_done = ()
         try:
             super()._commit(group)
-        except Panicked:
-            if self._environment.kept:  # type: ignore[attr-defined]
-                done = self._doubtful[1]
-                self._recorded.update(item for item, _ in done)
+        except ChannelUnavailable:
+            if isinstance(self._environment, SimEnvironment) and self._environment.kept:
+                done: Done = self._doubtful[1]
+                self._recorded.update(one[0] for one in done)
                 ledger.committed(self.boot, self._channel_id, done, before)
             raise
-        done = tuple(one for one in self._last_done if one[0] not in self._recorded)
+        done = tuple(pair for pair in self._last_done if pair[0] not in self._recorded)
         ledger.committed(self.boot, self._channel_id, done, before)
         if node.crash_at_commit and self.boot.alive:
             node.crash_at_commit -= 1

@@ -9,6 +9,7 @@ FAULTS_UNTIL_S: Final = 24.0
 KINDS: Final = (
     *("crash", "crash", "crash at store", "crash at store", "crash at commit", "crash at commit"),
     *("pause", "cut", "one-way cut", "half-open", "reset", "weather", "weather"),
+    *("crash at send", "crash at send", "pause at store", "zombie", "zombie"),
     *("store fails", "store late", "store answers lost", "store away", "store slow"),
     *("disk full", "fsync fails", "clock jumps", "topology changes", "all crash"),
 )
@@ -32,9 +33,16 @@ class Fault:
 def draw(chance: random.Random, nodes: list[str]) -> list[Fault]:
     """Between none and two dozen."""
     found = []
+    sinks = [name for name in nodes if name.startswith("sink")]
+    senders = [name for name in nodes if name not in sinks]
     for _ in range(chance.randrange(24)):
         node, other = chance.sample(nodes, 2)
         at_s = chance.uniform(0.5, FAULTS_UNTIL_S)
         for_s = chance.choice((0.3, 1.0, 3.0, 8.0, 30.0)) * chance.uniform(0.5, 1.5)
-        found.append(Fault(at_s, chance.choice(KINDS), node, other, for_s, chance.random()))
+        kind = chance.choice(KINDS)
+        if "store" in kind or kind == "zombie":
+            node = chance.choice(sinks)
+        elif kind == "crash at send":
+            node = chance.choice(senders)
+        found.append(Fault(at_s, kind, node, other, for_s, chance.random()))
     return sorted(found, key=lambda fault: fault.at_s)

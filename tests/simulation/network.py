@@ -75,7 +75,7 @@ class SimSocket:
         self.boot: Boot = boot
         self.node = boot.name
         self.kind = kind
-        self.route = bytes(options.get(zmq.ROUTING_ID, b""))  # type: ignore[arg-type]
+        self.route = bytes(options.get(zmq.ROUTING_ID, b""))
         self.routes: dict[bytes, Connection] = {}
         self._receive = receive
         self._link = link
@@ -116,6 +116,8 @@ class SimSocket:
         connection = self._connection
         if connection is None or not connection.open or connection.under_way > INBOX_MAX:
             return False
+        if self.kind == zmq.PUSH:
+            self.world.sent(self.boot.node)
         data = [self.route, parts[0]] if self.kind == zmq.DEALER else [parts[0]]
         self._carry(connection, self, connection.server, data)
         return True

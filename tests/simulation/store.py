@@ -66,9 +66,10 @@ class Files:
             return Moved.NO_PARENT
         if source in self.dirs:
             self._watch("move-tree", source, target)
-            for room in (self.files, self.dirs):
+            rooms: tuple[dict[str, Any], ...] = (self.files, self.dirs)
+            for room in rooms:
                 for path in [p for p in room if p == source or p.startswith(source + "/")]:
-                    room[target + path[len(source) :]] = room.pop(path)  # type: ignore[index]
+                    room[target + path[len(source) :]] = room.pop(path)
         else:
             self._watch("move", source, target)
             self.files[target] = self.files.pop(source)

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -99,6 +99,9 @@ class Node:
     fsync_fails: int = 0
     crash_at_store: int = 0  # so many store calls from now
     crash_at_commit: int = 0
+    crash_at_send: int = 0
+    pause_at_store: int = 0
+    pause_s: float = 0.0
     left: bool = False
 
 
@@ -204,6 +207,11 @@ class World:
             shown = ", ".join(str(arg)[:90] for arg in wanted.args if isinstance(arg, str))
             self.say(f"{boot.name}: {wanted.name} {shown} -> {answer}")
         node = boot.node
+        if node.pause_at_store and boot.alive:
+            node.pause_at_store -= 1
+            if not node.pause_at_store and (resume := self._pause(node)) is not None:
+                self.say(f"{node.name} is stopped for {node.pause_s:.1f} s")
+                self.later(node.pause_s, resume)
         if node.crash_at_store and boot.alive:
             node.crash_at_store -= 1
             if not node.crash_at_store:
@@ -279,6 +287,17 @@ class World:
                 node.crash_at_store = 1 + int(fault.amount * 25)
             case "crash at commit":
                 node.crash_at_commit = 1 + int(fault.amount * 8)
+            case "crash at send":
+                node.crash_at_send = 1 + int(fault.amount * 3)
+            case "pause at store":
+                self._pause_soon(node, fault)
+            case "zombie":
+                # It takes batches in whose acks are lost, and is stopped in the middle of a file.
+                self._pause_soon(node, fault)
+                for name in self.nodes:
+                    if name.startswith("agg"):
+                        silence = replace(fault, kind="one-way cut", other=name)
+                        self.later(3.0 + 4.0 * fault.amount, self._cut(silence))
             case "pause":
                 undo = self._pause(node)
             case "cut" | "one-way cut" | "half-open":
@@ -310,6 +329,17 @@ class World:
                 undo = self._write_topology
         if undo is not None:
             self.later(fault.for_s, undo)
+
+    def _pause_soon(self, node: Node, fault: Fault) -> None:
+        node.pause_at_store, node.pause_s = 1 + int(fault.amount * 12), fault.for_s
+
+    def sent(self, node: Node) -> None:
+        """A bundle has left, or is about to."""
+        if node.crash_at_send:
+            node.crash_at_send -= 1
+            if not node.crash_at_send:
+                down_s = self.random.choice((0.1, 1.0, 5.0))
+                self.later(self.random.uniform(0.0, 0.03), self.crash, node, down_s)
 
     def _pause(self, node: Node) -> Callable[[], None] | None:
         boot = node.boot
@@ -403,7 +433,8 @@ class World:
         self._write_topology()
         for node in self.nodes.values():
             node.disk_full, node.fsync_fails = False, 0
-            node.crash_at_store = node.crash_at_commit = 0
+            node.crash_at_store = node.crash_at_commit = node.crash_at_send = 0
+            node.pause_at_store = 0
             if node.boot is not None and node.boot.paused:
                 node.boot.paused = False
                 self.loop.resume(node.boot)
@@ -443,7 +474,8 @@ class World:
             if agent is None or agent.state != "running":
                 found.append(f"{node.name} is {agent.state if agent else 'down'}")
             elif agent.channel.stats().batches:
-                status = [one.status() for one in (*agent.groups.values(), *agent.sinks.values())]
+                parts: list[Any] = [*agent.groups.values(), *agent.sinks.values()]
+                status = [one.status() for one in parts]
                 queues = {
                     name: [show(entry.id) for entry in agent.channel.entries(name)]
                     for name in agent.topology.outputs(node.name)

@@ -128,7 +128,8 @@ def _flag_lost_on_restart() -> list[Any]:
 
 
 def _mark_behind() -> list[Any]:
-    return _after_init(Sender, lambda sender: setattr(sender, "_mark", 1 << 40))
+    unmarked = mock.patch.object(Sender, "_want_mark", lambda self, position: None)
+    return [*_after_init(Sender, lambda sender: setattr(sender, "_mark", 1 << 40)), unmarked]
 
 
 def _rename_believed() -> list[Any]:
