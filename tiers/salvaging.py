@@ -116,7 +116,7 @@ class Salvage:
         self._retention_s = retention_s
         # The newest first: where there are several, its positions are those that hold.
         found = sorted(directory.glob(f"{SET_ASIDE_STEM}*"), reverse=True)
-        self._all = [_Old(old) for old in found if (old / "data.mdb").exists()]
+        self._all = [_Old(old) for old in found]
         for old in self._all:
             if (mark := read_mark(old.directory)) is not None:
                 old.outcome = _outcome(mark)

@@ -112,6 +112,16 @@ async def test_a_truncated_file_is_set_aside(tmp_path: Path, kept: float) -> Non
         assert "set aside as channel.damaged-" in channel.stats().set_aside
 
 
+@pytest.mark.parametrize("gone", [True, False])
+async def test_a_file_that_is_gone_or_empty_is_no_fresh_channel(tmp_path: Path, gone: bool) -> None:
+    old_id = await make(tmp_path)
+    data = tmp_path / "channel" / "data.mdb"
+    data.unlink() if gone else data.write_bytes(b"")
+    async with opened(tmp_path) as channel:
+        assert channel.channel_id != old_id
+        assert "gone, or empty" in channel.stats().set_aside
+
+
 async def test_two_damaged_channels_in_one_second_keep_both(tmp_path: Path) -> None:
     for _ in range(2):
         async with opened(tmp_path):

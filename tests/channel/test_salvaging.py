@@ -59,6 +59,10 @@ async def begun(
         yield channel, salvage
 
 
+def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+
+
 def queued(channel: Channel) -> dict[int, list[str]]:
     """Outputs by seq; all of it flagged."""
     found: dict[int, list[str]] = {}
@@ -264,5 +268,14 @@ async def test_a_channel_that_ends_ends_the_salvage(tmp_path: Path) -> None:
             await salvage.run()
 
 
-def _cancel(task: "asyncio.Task[None]") -> None:
-    task.cancel()
+async def test_a_file_that_is_gone_is_said_and_keeps_no_agent_from_working(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make(tmp_path)
+    (tmp_path / "channel" / "data.mdb").unlink()
+    monkeypatch.setattr(salvaging, "TRIES_MAX", 2)
+    async with begun(tmp_path) as (channel, salvage):
+        await salvage.run()
+        assert (salvage.settled(), salvage.whole()) == (True, False)
+        assert "reading it failed 2 times" in salvage.text()
+        await channel.submit(Change(puts=[arrived(b"o" * 16, 1, outputs=OUTPUTS)]))

@@ -1,7 +1,6 @@
 /* Records, in order, what processes do to files beneath one directory: LD_PRELOAD this with
  * TIERS_POWER_ROOT (the directory) and TIERS_POWER_LOG (the record, elsewhere). One lock is held over
- * each call and its entry, so the order in the record is the order in which things happened in a
- * process; and what another process does since it has heard of something stands after that.
+ * each call and its entry, so the order in the record is the order in which things happened.
  *
  * entry: op u8 | inode u64 | offset or size i64 | length u32 | payload        (little-endian)
  *   C path         created: a file          N path        created: a directory
@@ -20,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -36,6 +36,17 @@ __attribute__((constructor)) static void begin(void) {
     if (!to || !below || !realpath(below, root)) return;
     root_length = strlen(root);
     record = syscall(SYS_openat, AT_FDCWD, to, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+}
+
+/* One at a time: of all threads, and of all processes that write to the same record. */
+static void enter(void) {
+    pthread_mutex_lock(&lock);
+    if (record >= 0) syscall(SYS_flock, record, LOCK_EX);
+}
+
+static void leave(void) {
+    if (record >= 0) syscall(SYS_flock, record, LOCK_UN);
+    pthread_mutex_unlock(&lock);
 }
 
 static int inside(const char *path) {
@@ -92,14 +103,14 @@ static int opened(int at, const char *name, int flags, mode_t mode) {
     struct stat found;
     if (record < 0 || !(flags & (O_CREAT | O_TRUNC)))
         return syscall(SYS_openat, at, name, flags, mode);
-    pthread_mutex_lock(&lock);
+    enter();
     int mine = absolute(at, name, path), there = mine && lstat(path, &found) == 0;
     int fd = syscall(SYS_openat, at, name, flags, mode), error = errno;
     if (fd >= 0 && mine && fstat(fd, &found) == 0) {
         if (!there) entry('C', found.st_ino, 0, path, strlen(path));
         else if (flags & O_TRUNC) entry('T', found.st_ino, 0, "", 0);
     }
-    pthread_mutex_unlock(&lock);
+    leave();
     errno = error;
     return fd;
 }
@@ -142,14 +153,14 @@ static void wrote(int fd, struct stat *found, int64_t at, const struct iovec *pa
 
 static ssize_t writing(int fd, const struct iovec *parts, int count, off_t at, int placed) {
     struct stat found;
-    pthread_mutex_lock(&lock);
+    enter();
     int mine = ours(fd, &found);
     ssize_t done = placed ? syscall(SYS_pwritev, fd, parts, count, at, at >> 32 >> 32)
                           : syscall(SYS_writev, fd, parts, count);
     int error = errno;
     if (mine && done > 0)
         wrote(fd, &found, placed ? at : lseek(fd, 0, SEEK_CUR) - done, parts, count, done);
-    pthread_mutex_unlock(&lock);
+    leave();
     errno = error;
     return done;
 }
@@ -184,10 +195,10 @@ PWRITEV(pwritev64)
 #define SIZED(name, number) \
     int name(int fd, off_t size) { \
         struct stat found; \
-        pthread_mutex_lock(&lock); \
+        enter(); \
         int mine = ours(fd, &found), done = syscall(number, fd, size), error = errno; \
         if (mine && done == 0) entry('T', found.st_ino, size, "", 0); \
-        pthread_mutex_unlock(&lock); \
+        leave(); \
         errno = error; \
         return done; \
     }
@@ -197,10 +208,10 @@ SIZED(ftruncate64, SYS_ftruncate)
 #define SYNC(name, number) \
     int name(int fd) { \
         struct stat found; \
-        pthread_mutex_lock(&lock); \
+        enter(); \
         int mine = ours(fd, &found), done = syscall(number, fd), error = errno; \
         if (mine && done == 0) entry('S', found.st_ino, 0, "", 0); \
-        pthread_mutex_unlock(&lock); \
+        leave(); \
         errno = error; \
         return done; \
     }
@@ -212,10 +223,10 @@ SYNC(fdatasync, SYS_fdatasync)
 static int making(int at, const char *name, mode_t mode) {
     char path[PATH_MAX];
     struct stat found;
-    pthread_mutex_lock(&lock);
+    enter();
     int mine = absolute(at, name, path), done = syscall(SYS_mkdirat, at, name, mode), error = errno;
     if (mine && done == 0 && lstat(path, &found) == 0) entry('N', found.st_ino, 0, path, strlen(path));
-    pthread_mutex_unlock(&lock);
+    leave();
     errno = error;
     return done;
 }
@@ -225,7 +236,7 @@ int mkdirat(int at, const char *name, mode_t mode) { return making(at, name, mod
 static int renaming(int at, const char *name, int to, const char *target, unsigned flags) {
     char both[2 * PATH_MAX], path[PATH_MAX];
     struct stat found;
-    pthread_mutex_lock(&lock);
+    enter();
     int mine = absolute(at, name, both) && absolute(to, target, path) && lstat(both, &found) == 0;
     int done = syscall(SYS_renameat2, at, name, to, target, flags), error = errno;
     if (mine && done == 0) {
@@ -233,7 +244,7 @@ static int renaming(int at, const char *name, int to, const char *target, unsign
         strcpy(both + length, path);
         entry('R', found.st_ino, 0, both, length + strlen(path));
     }
-    pthread_mutex_unlock(&lock);
+    leave();
     errno = error;
     return done;
 }
@@ -246,11 +257,11 @@ int renameat2(int at, const char *name, int to, const char *target, unsigned fla
 static int removing(int at, const char *name, int flags) {
     char path[PATH_MAX];
     struct stat found;
-    pthread_mutex_lock(&lock);
+    enter();
     int mine = absolute(at, name, path) && lstat(path, &found) == 0;
     int done = syscall(SYS_unlinkat, at, name, flags), error = errno;
     if (mine && done == 0) entry('U', found.st_ino, 0, path, strlen(path));
-    pthread_mutex_unlock(&lock);
+    leave();
     errno = error;
     return done;
 }

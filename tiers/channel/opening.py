@@ -2,6 +2,7 @@
 
 DIR/lock                      held by flock while an agent lives; holds its pid
 DIR/channel/data.mdb          the LMDB file (and lock.mdb)
+DIR/channel/begun             the channel's id: from then on data.mdb is neither gone nor empty
 DIR/channel/damaged           why a running agent found that the channel is damaged
 DIR/channel.damaged-<UTC>     a channel that was set aside; told of for as long as it is there
 
@@ -95,7 +96,7 @@ def _damage_before_open(path: Path) -> str:
             return damaged.read_text(errors="replace") or "found while it ran"
         data = path / "data.mdb"
         if not data.exists() or data.stat().st_size == 0:
-            return ""
+            return "its file is gone, or empty" if (path / "begun").exists() else ""
     problems = structure_problems(path)
     more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
     return problems[0] + more if problems else ""
@@ -122,6 +123,9 @@ def _open(
         state = head.state if head else State()
         if state.add_outputs(outputs) or head is None:
             _write_head(environment, identity, state, set_aside if head is None else "")
+        if not (path / "begun").exists():
+            with suppress(OSError):  # on a full disk: at the next open then
+                write_durably(path / "begun", identity.channel_id.hex().encode())
         _sync_directory(path)
         _sync_upwards(path.parent)
     except BaseException:
