@@ -173,8 +173,9 @@ class SimWriter(Writer):
                 self._recorded.update(one[0] for one in done)
                 ledger.committed(self.boot, self._channel_id, done, before)
             raise
-        done = tuple(pair for pair in self._last_done if pair[0] not in self._recorded)
-        ledger.committed(self.boot, self._channel_id, done, before)
+        told: Done = self._last_done
+        fresh = tuple(pair for pair in told if pair[0] not in self._recorded)
+        ledger.committed(self.boot, self._channel_id, fresh, before)
         if node.crash_at_commit and self.boot.alive:
             node.crash_at_commit -= 1
             if not node.crash_at_commit:

@@ -75,7 +75,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         pass
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         future: asyncio.Future[Any] = self.create_future()
 
         def settle(put: Callable[[Any], None], value: Any) -> None:
@@ -90,7 +90,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self.call_later(self._thread_delay_s(), settle, future.set_result, result)
         return future
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:
+    def add_signal_handler(self, *args: Any) -> None:  # type: ignore[override]
         pass
 
     def _process_events(self, event_list: Any) -> None:
