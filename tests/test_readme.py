@@ -71,7 +71,8 @@ def test_a_command_that_is_shown_takes_what_is_shown(line: str) -> None:
 
 
 def test_every_option_that_is_named_is_some_commands() -> None:
-    known = {"--help", "--dir", "--runs"}  # the latter two of scripts/hdfs and scripts/bench
+    # The others are of scripts/hdfs, scripts/bench and scripts/chaos.
+    known = {"--help", "--dir", "--runs", "--hdfs"}
     for name in main.list_commands(click.Context(main)):
         command, _ = find([name])
         inner = list(command.commands.values()) if isinstance(command, click.Group) else [command]
@@ -80,6 +81,7 @@ def test_every_option_that_is_named_is_some_commands() -> None:
     assert named, "none is named at all"
     assert named <= known
     assert "--dir" in (ROOT / "scripts" / "hdfs").read_text()
+    assert "--hdfs" in (ROOT / "tests" / "chaos" / "__main__.py").read_text()
     assert "--runs" in (ROOT / "scripts" / "benchmark" / "__main__.py").read_text()
 
 

@@ -14,6 +14,7 @@ import click
 
 from tests.chaos.counting import Pauses, count
 from tests.faults.cluster import Cluster, Writer
+from tests.faults.settling import flows_on
 from tests.hadoop.cluster import HdfsCluster
 from tests.hadoop.test_delivery import HdfsDelivery
 from tests.waiting import wait_for
@@ -119,6 +120,8 @@ def play(chaos: Chaos, minutes: float) -> float:
     cluster.start()
     cluster.wait_running()
     with Pauses(cluster.count_files) as pauses, Writer(cluster, 12, 0.01):
+        # A file that is rotated away before its source has ever looked is not read.
+        flows_on(cluster)
         until = time.monotonic() + minutes * 60
         while time.monotonic() < until:
             chaos.one()
