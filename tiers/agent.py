@@ -225,7 +225,7 @@ class Agent:
         if self.receiver is not None:
             self.receiver.drain()
         for group in self.groups.values():
-            group.set_peers({})
+            group.stop()
         acks = [group.settled() for group in self.groups.values()]
         await self._within(until, [*acks, self._parted()], "acks")
         for task in work:
@@ -275,6 +275,7 @@ class Agent:
             free_floor_bytes=channel.free_floor_bytes,
             commit_bytes_max=channel.commit_bytes_max,
             dedupe_retention_s=delivery.dedupe_retention_s,
+            ask_again=delivery.guarantee == "end",
         )
 
     def _salvage(self, outputs: tuple[str, ...]) -> Salvage:
@@ -300,6 +301,7 @@ class Agent:
                 ReceiverLimits(delivery.window_bytes_max, delivery.message_bytes_max),
                 topology.outputs(self.name),
                 self.stores,
+                guarantee=delivery.guarantee,
                 trouble=self._trouble("receiver"),
             )
             self.receiver.bind()
@@ -323,6 +325,7 @@ class Agent:
             heartbeat_s=delivery.heartbeat_s,
             silence_s=max(1.5, 3 * delivery.heartbeat_s),
             retry_max_s=delivery.reconnect_max_s,
+            lost_after_s=delivery.lost_after_s,
         )
         group = SenderGroup(
             self._context,
@@ -331,6 +334,7 @@ class Agent:
             self.channel,
             limits,
             bundle_bytes=delivery.bundle_bytes_max,
+            guarantee=delivery.guarantee,
             trouble=self._trouble(tier),
         )
         group.set_peers(self.topology.peers(tier))

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.channel.making import LIMITS, record
-from tiers.channel.change import Change, Put
+from tiers.channel.change import Change, Handed, Put
 from tiers.channel.channel import Channel
 from tiers.channel.checking import value_problems
 from tiers.core.batch import BatchId, Hop
+from tiers.core.peers import HandedTo
 
 ORIGINS = (b"A" * 16, b"B" * 16)
 OUTPUTS = ("one", "two", "three")
@@ -28,10 +29,12 @@ class Model:
 
     outputs: list[str] = field(default_factory=lambda: ["one", "two"])
     queues: dict[str, dict[int, tuple[Put, bool]]] = field(default_factory=dict)
+    handed: dict[tuple[str, int], HandedTo] = field(default_factory=dict)
     records: dict[bytes, bytes] = field(default_factory=dict)
     dead: list[tuple[int, str, str]] = field(default_factory=list)
     batches: dict[int, Put] = field(default_factory=dict)
-    seen: set[BatchId] = field(default_factory=set)
+    seen: dict[BatchId, bool] = field(default_factory=dict)  # whether it was passed on
+    forgotten: set[int] = field(default_factory=set)  # positions whose ids count as never seen
     next_position: int = 1
 
     def apply(self, change: Change) -> tuple[int, ...]:
@@ -45,12 +48,27 @@ class Model:
             queue = self.queues.setdefault(output, {})
             if position in queue:
                 queue[position] = (queue[position][0], True)
-        for output, position, reason in change.dead:
+        for handed in change.handed:
+            queue = self.queues.setdefault(handed.output, {})
+            if handed.position in queue:
+                put, flagged = queue[handed.position]
+                queue[handed.position] = (put, flagged or handed.flagged)
+                self.handed[handed.output, handed.position] = handed.to
+        for output, position, _ in change.damaged:
+            put_there = self.queues.setdefault(output, {}).get(position)
+            if put_there and put_there[0].arrived and position not in self.forgotten:
+                self.forgotten.add(position)
+                del self.seen[put_there[0].id]
+        for output, position, reason in (*change.dead, *change.damaged):
             if self.queues.setdefault(output, {}).pop(position, None):
                 self.dead.append((position, output, reason))
         for output, position in change.releases:
             self.queues.setdefault(output, {}).pop(position, None)
-        held = {p for queue in self.queues.values() for p in queue} | {p for p, *_ in self.dead}
+        queued = {p for queue in self.queues.values() for p in queue}
+        for position, put in self.batches.items():
+            if put.arrived and position not in queued | self.forgotten:
+                self.seen[put.id] = True
+        held = queued | {p for p, *_ in self.dead}
         self.batches = {p: put for p, put in self.batches.items() if p in held}
         return positions
 
@@ -59,7 +77,7 @@ class Model:
         if put.arrived:
             if put.id in self.seen:
                 return 0
-            self.seen.add(put.id)
+            self.seen[put.id] = False
         self.batches[position] = put
         for output in put.outputs:
             self.queues.setdefault(output, {})[position] = (put, put.flagged)
@@ -81,8 +99,10 @@ changes = st.tuples(
     st.lists(places, max_size=2),
     st.lists(st.tuples(places, st.text(max_size=9)), max_size=1),
     st.lists(places, max_size=6),
+    st.lists(st.tuples(places, st.sampled_from(("agg-1", "agg-ü")), st.booleans()), max_size=2),
+    st.lists(places, max_size=1),
 )
-Drawn = tuple[list, dict, list, list, list]  # type: ignore[type-arg]
+Drawn = tuple[list, dict, list, list, list, list, list]  # type: ignore[type-arg]
 
 
 class ChannelMachine(RuleBasedStateMachine):
@@ -97,7 +117,7 @@ class ChannelMachine(RuleBasedStateMachine):
         self.channel_id = self.channel.channel_id
 
     def open(self) -> None:
-        opening = Channel.open(self.directory, LIMITS, self.model.outputs)
+        opening = Channel.open(self.directory, replace(LIMITS, ask_again=True), self.model.outputs)
         self.channel = self.loop.run_until_complete(opening)
 
     def teardown(self) -> None:
@@ -107,7 +127,7 @@ class ChannelMachine(RuleBasedStateMachine):
             shutil.rmtree(self.directory)
 
     def change(self, drawn: Drawn) -> Change:
-        puts, records, flags, dead, releases = drawn
+        puts, records, flags, dead, releases, handed, damaged = drawn
         known = self.model.outputs
         return Change(
             puts=tuple(put for batch in puts if (put := self.put(*batch))),
@@ -115,6 +135,12 @@ class ChannelMachine(RuleBasedStateMachine):
             flags=[place for place in flags if place[0] in known],
             dead=[(*place, reason) for place, reason in dead if place[0] in known],
             releases=[place for place in releases if place[0] in known],
+            handed=[
+                Handed(place[0], place[1], HandedTo(agent, b"C" * 16), flagged)
+                for place, agent, flagged in handed
+                if place[0] in known
+            ],
+            damaged=[(*place, "damaged") for place in damaged if place[0] in known],
         )
 
     def put(
@@ -173,6 +199,7 @@ class ChannelMachine(RuleBasedStateMachine):
             ] == [(at, flag, put.hops, put.count, len(put.record)) for at, (put, flag) in queue]
             for entry in entries:
                 assert channel.entry(output, entry.position) == entry
+                assert entry.handed_to == model.handed.get((output, entry.position))
             if len(entries) > 2:
                 middle = entries[1].position
                 assert channel.entries(output, after=middle, limit=1) == entries[2:3]

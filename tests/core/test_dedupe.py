@@ -1,6 +1,7 @@
 """The dedupe window against a plain set."""
 
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -27,8 +28,12 @@ def test_a_window_is_a_set(offsets: set[int], block: int, data: st.DataObject) -
     left = data.draw(st.integers(0, len(offsets)))
     for at_ms in range(left):
         window = window.left(1000 + at_ms)
+    passed = data.draw(st.sets(st.sampled_from(sorted(offsets)))) if offsets else set()
+    for offset in passed:
+        window = window.passed_on(base + offset)
     again = decode(encode(window))
     assert again == window
+    assert {o for o in offsets if again.was_passed_on(base + o)} == passed
     assert {base + o for o in range(BLOCK_SEQS) if base + o in again} == {base + o for o in offsets}
     assert (len(again), again.held) == (len(offsets), len(offsets) - left)
     assert again.left_ms == (1000 + left - 1 if left else 0)
@@ -43,9 +48,10 @@ def test_one_run_is_small_and_a_full_bitmap_is_bounded() -> None:
     run = Window()
     for seq in range(BLOCK_SEQS, BLOCK_SEQS + 4000):
         run = run.stored(seq)
-    assert len(encode(run)) == 15
+    assert len(encode(run)) == 16
+    assert len(encode(run.passed_on(BLOCK_SEQS))) == 20
     holes = Window((1 << BLOCK_SEQS) - 1 & ~2)
-    assert len(encode(holes)) <= 11 + BLOCK_SEQS // 8
+    assert len(encode(replace(holes, passed=holes.bits))) <= 16 + 2 * (BLOCK_SEQS // 8)
 
 
 def test_retention_runs_only_when_nothing_is_held() -> None:
@@ -67,7 +73,16 @@ def test_any_bytes_decode_or_are_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", bytes(10), b"\x07" + bytes(14), b"\x00" + bytes(10) + b"\x10\x00\x10\x00"],
+    [
+        b"",
+        bytes(10),  # no sets
+        bytes(13),  # something behind them
+        bytes(10) + b"\x07" + bytes(14),  # a set of no kind
+        bytes(10) + b"\x01\x00\x01\x00\x00\x00",  # a run backwards
+        bytes(10) + b"\x01\x00\x01",  # and a broken one
+        bytes(10) + b"\x02\x00\x05\x00\x00",  # a bitmap cut off
+        bytes(11) + b"\x01\x00\x01\x00\x01",  # passed on, never seen
+    ],
 )
 def test_what_is_no_window_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="window"):
@@ -75,8 +90,14 @@ def test_what_is_no_window_is_refused(data: bytes) -> None:
 
 
 def test_a_window_that_holds_more_than_it_has_seen_is_refused() -> None:
-    claims_two = encode(Window(0b101, 2))
+    claims_two = encode(Window(0b101, held=2))
     claims_nine = claims_two.replace(struct.pack(">H", 2), struct.pack(">H", 9), 1)
     assert claims_nine != claims_two
-    with pytest.raises(ValueError, match="holds 9 of 2 seen"):
+    with pytest.raises(ValueError, match="holds 9"):
         decode(claims_nine)
+
+
+def test_what_is_forgotten_may_come_again() -> None:
+    window = Window().stored(1).stored(2).passed_on(2)
+    assert window.forgotten(2) == Window().stored(1)
+    assert window.forgotten(2).stored(2).held == 2

@@ -52,11 +52,11 @@ names = header_texts
 messages = st.one_of(
     st.builds(Hello, seqs, names, names, origins, sessions),
     st.builds(Welcome, sessions, tokens, seqs, names, names, origins,
-              st.dictionaries(names, names, max_size=4), seqs, seqs),
+              st.dictionaries(names, names, max_size=4), seqs, seqs, names),
     st.builds(Refuse, sessions, names),
     st.builds(Ack, sessions, ids, ids, seqs),
     st.builds(Ask, sessions, origins, origins, ids),
-    st.builds(Answer, sessions, origins, origins, ids, ids, ids, ids),
+    st.builds(Answer, sessions, origins, origins, ids, ids, ids),
     st.builds(Reject, sessions, seqs, seqs, names),
     st.builds(Ping, sessions, seqs),
     st.builds(Pong, sessions, seqs, seqs, seqs),
@@ -187,7 +187,7 @@ def test_what_is_no_message(data: bytes) -> None:
 WELCOME: dict[str, Any] = {
     "session": SESSION, "token": SESSION, "protocol": 1, "topology": "t", "agent": "a",
     "channel": RECEIVER,
-    "stores": {"sink/out": "id"}, "message_size_max": 1, "limit": 1,
+    "stores": {"sink/out": "id"}, "message_size_max": 1, "limit": 1, "guarantee": "hop",
 }  # fmt: skip
 
 
@@ -230,7 +230,7 @@ def test_as_many_ids_as_fit_one_message() -> None:
 
 def test_ids_of_many_origins_fit_too() -> None:
     each = tuple(BatchId(os.urandom(16), 2**62) for _ in range(IDS_MAX))
-    packed = encode(Answer(SESSION, SENDER, RECEIVER, each, each, each, each))
+    packed = encode(Answer(SESSION, SENDER, RECEIVER, each, each, each))
     assert len(packed) < CONTROL_BYTES_MAX
     assert isinstance(decode(packed), Answer)
 

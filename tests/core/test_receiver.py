@@ -19,6 +19,7 @@ from tiers.core.messages import (
     Bundle,
     Carried,
     Goodbye,
+    Guarantee,
     Hello,
     Identity,
     Message,
@@ -58,18 +59,20 @@ class End:
 
     free: int = 1_000_000
     now: float = 0.0
+    guarantee: Guarantee = "hop"
     disk: set[BatchId] = field(default_factory=set)
+    published: set[BatchId] = field(default_factory=set)
     writing: list[Arrived] = field(default_factory=list)
     said: list[tuple[bytes, Message]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.names: list[bytes] = []  # of sessions, for those to come; else that of their HELLO
-        self.receiver = Receiver(ME, LIMITS, new_session=self.names.pop)
+        self.receiver = Receiver(ME, LIMITS, new_session=self.names.pop, guarantee=self.guarantee)
         self.receiver.stores = {"sink/out": "id"}
         self.tick()
 
-    def seen(self, keys: Iterable[BatchId]) -> set[BatchId]:
-        return self.disk & set(keys)
+    def seen(self, keys: Iterable[BatchId]) -> dict[BatchId, bool]:
+        return {key: key in self.published for key in keys if key in self.disk}
 
     def do(self, effects: Effects) -> list[Message]:
         self.writing += effects.append
@@ -109,6 +112,11 @@ class End:
         self.disk.update(keys)
         return self.do(self.receiver.stored(keys, self.seen))
 
+    def publish(self, *seqs: int) -> list[Message]:
+        """No output waits for these any more."""
+        self.published.update(ids(*seqs))
+        return self.do(self.receiver.passed_on(ids(*seqs)))
+
     def ask(self, *seqs: int, number: int = 1, sender: bytes = EDGE) -> list[Message]:
         return self.hear(Ask(session(number), sender, ME.channel, ids(*seqs)))
 
@@ -133,7 +141,7 @@ def test_welcome_says_who_we_are_and_what_may_come() -> None:
     end = End()
     assert end.hello() == [
         Welcome(session(1), session(1), PROTOCOL, "web-logs", "agg-1", b"r" * 16,
-                {"sink/out": "id"}, 5000, 10_000)
+                {"sink/out": "id"}, 5000, 10_000, "hop")
     ]  # fmt: skip
     assert end.said[-1][0] == b"edge-1"
 
@@ -517,3 +525,80 @@ def test_a_draining_receiver_says_so_and_still_takes_what_comes() -> None:
     assert isinstance(welcome, Welcome)
     assert welcome.limit == 0
     assert goodbye == Goodbye(session(2))
+
+
+# -- guarantee = "end" -----------------------------------------------------------------------------
+
+
+def receipts(messages: Iterable[Message]) -> list[int]:
+    return [k.seq for message in messages if isinstance(message, Ack) for k in message.published]
+
+
+def test_who_has_sent_a_batch_is_told_that_it_is_published() -> None:
+    end = End(guarantee="end")
+    (welcome,) = end.hello()
+    assert isinstance(welcome, Welcome)
+    assert welcome.guarantee == "end"
+    end.bundle([a_record(1), a_record(2)])
+    assert (acked(end.commit()), end.receiver.owed()) == ([1, 2], 2)
+    assert receipts(end.publish(1)) == [1]
+    assert receipts(end.publish(1)) == []
+    again = end.bundle([a_record(1), a_record(2)])
+    assert (acked(again), receipts(again)) == ([2], [1])
+    assert receipts(end.publish(2)) == [2]
+    assert end.receiver.owed() == 0
+
+
+def test_everyone_who_sent_or_asked_is_told() -> None:
+    end = End(guarantee="end")
+    end.hello(1)
+    end.hello(2, agent="edge-2", channel=b"2" * 16)
+    end.bundle([a_record(1)])
+    end.bundle([a_record(1)], number=2, sender=b"2" * 16)
+    end.commit()
+    assert receipts(end.publish(1)) == [1, 1]
+    end.disk.update(ids(3))
+    end.ask(3)
+    assert receipts(end.publish(3)) == [3]
+
+
+def test_who_has_left_is_not_told() -> None:
+    end = End(guarantee="end")
+    end.hello()
+    end.bundle([a_record(1)])
+    end.commit()
+    end.hear(Goodbye(session(1)))
+    assert end.publish(1) == []
+
+
+def test_an_answer_tells_what_is_published() -> None:
+    end = End(guarantee="end")
+    end.hello()
+    end.bundle([a_record(1), a_record(2)])
+    end.commit()
+    end.publish(1)
+    (answer,) = end.ask(1, 2, 3)
+    assert isinstance(answer, Answer)
+    assert (answer.published, answer.held, answer.unknown) == (ids(1), ids(2), ids(3))
+
+
+def test_with_hop_nobody_waits_for_receipts() -> None:
+    end = End()
+    end.hello()
+    end.bundle([a_record(1)])
+    end.commit()
+    assert end.publish(1) == []
+    assert acked(end.bundle([a_record(1)])) == [1], "passed on is held"
+    (answer,) = end.ask(1)
+    assert isinstance(answer, Answer)
+    assert (answer.published, answer.held) == ((), ids(1))
+
+
+def test_receipts_owed_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiers.core.receiver.OWED_MAX", 1)
+    end = End(guarantee="end")
+    end.hello()
+    end.bundle([a_record(1), a_record(2)])
+    end.commit()
+    assert end.receiver.owed() == 1
+    assert receipts(end.publish(1, 2)) == [1]

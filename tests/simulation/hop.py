@@ -1,7 +1,8 @@
 """One hop on a virtual clock: real core senders and receivers, a network and disks made of a seed.
 
 Worse than the world: control messages and bundles are lost, doubled, late and out of order;
-senders and receivers crash (what was not on disk is gone), disks are lost, connections drop.
+senders and receivers crash (what was not on disk is gone), disks are lost, connections drop. What a
+receiver has stored is published after a while, if its disk lives so long.
 """
 
 import heapq
@@ -16,6 +17,7 @@ from tiers.core.batch import BatchId, Envelope, seal
 from tiers.core.messages import (
     Bundle,
     Carried,
+    Guarantee,
     Identity,
     Message,
     decode,
@@ -23,13 +25,19 @@ from tiers.core.messages import (
     encode,
     encode_bundle,
 )
-from tiers.core.peers import PeerLimits, Pending
+from tiers.core.peers import HandedTo, PeerLimits, Pending
 from tiers.core.receiver import Effects as ReceiverEffects
 from tiers.core.receiver import Receiver, ReceiverLimits
 from tiers.core.sender import Effects as SenderEffects
 from tiers.core.sender import Sender
 
-LIMITS = PeerLimits(window_bytes_max=4000, window_start_bytes=1000, ack_timeout_s=3.0)
+LIMITS = PeerLimits(
+    window_bytes_max=4000,
+    window_start_bytes=1000,
+    ack_timeout_s=3.0,
+    lost_after_s=5.0,
+    ask_again_s=2.0,
+)
 
 
 class Violation(AssertionError):
@@ -42,6 +50,8 @@ class SenderDisk:
 
     channel: bytes
     queue: dict[int, tuple[BatchId, bytes]] = field(default_factory=dict)
+    handed: dict[int, HandedTo] = field(default_factory=dict)
+    flagged: set[int] = field(default_factory=set)
     mark: int = 0
     position: int = 0
 
@@ -49,7 +59,7 @@ class SenderDisk:
 @dataclass
 class ReceiverDisk:
     channel: bytes
-    seen: set[BatchId] = field(default_factory=set)
+    seen: dict[BatchId, bool] = field(default_factory=dict)  # whether it was passed on since
 
 
 class World:
@@ -63,11 +73,14 @@ class World:
         receivers: int = 3,
         batches: int = 60,
         disk_loss: bool = False,
+        guarantee: Guarantee = "hop",
     ) -> None:
         self.random = random.Random(seed)
         self.now = 0.0
         self.faulty = True
         self.disk_loss = disk_loss
+        self.guarantee: Guarantee = guarantee
+        self.published: set[BatchId] = set()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self.copies: dict[BatchId, Counter[bool]] = {}  # stored copies by flag
@@ -103,7 +116,8 @@ class World:
         for node in self.senders.values():
             if node.disk.queue:
                 raise Violation(f"{node.name} does not drain: {len(node.disk.queue)} left")
-        missing = self.accepted - set(self.copies) - self.lost_with_disk
+        there = self.published if self.guarantee == "end" else set(self.copies)
+        missing = self.accepted - there - self.lost_with_disk
         if missing:
             raise Violation(f"lost: {missing}")
 
@@ -144,6 +158,7 @@ class SenderNode:
             mark=self.disk.mark,
             jitter=world.random.random,
             new_session=lambda: world.random.randbytes(8),
+            guarantee=world.guarantee,
         )
         self.perform(self.sender.set_peers(world.receivers, world.now))
         self._loop(self.boot)
@@ -179,8 +194,9 @@ class SenderNode:
         batches: list[Pending] = []
         for position, (key, record) in sorted(self.disk.queue.items()):
             if position > self.read_upto and len(batches) < self.sender.wants():
-                flagged = position <= self.flagged_upto
-                batches.append(Pending(key, position, len(record), 1, (), flagged))
+                flagged = position <= self.flagged_upto or position in self.disk.flagged
+                to = self.disk.handed.get(position)
+                batches.append(Pending(key, position, len(record), 1, (), flagged, to))
         if batches:
             self.read_upto = batches[-1].position
             self.perform(self.sender.offer(batches, self.world.now))
@@ -206,7 +222,11 @@ class SenderNode:
         if effects.raise_mark is not None:
             wait = world.random.uniform(0, 0.2)
             world.later(wait, partial(self._marked, boot, effects.raise_mark))
-        for position, reason in effects.dead:
+        for handed in effects.handed:
+            assert handed.handed_to is not None
+            kept = partial(self._kept, boot, handed.position, handed.handed_to, handed.flagged)
+            world.later(world.random.uniform(0, 0.2), kept)
+        for position, reason in (*effects.dead, *effects.damaged):
             raise Violation(f"dead letter {position}: {reason}")
         if effects.release:
             positions = tuple(effects.release)
@@ -222,11 +242,19 @@ class SenderNode:
             self.disk.mark = max(self.disk.mark, mark)
             self.perform(self.sender.marked(mark, self.world.now))
 
+    def _kept(self, boot: int, position: int, to: HandedTo, flagged: bool) -> None:
+        if boot == self.boot and position in self.disk.queue:
+            self.disk.handed[position] = to
+            if flagged:
+                self.disk.flagged.add(position)
+
     def _released(self, boot: int, positions: Iterable[int]) -> None:
         if boot != self.boot:
             return
         for position in positions:
             key, _ = self.disk.queue.pop(position)
+            if self.world.guarantee == "end" and key not in self.world.published:
+                raise Violation(f"{key} released and not published")
             if key not in self.world.copies and key not in self.world.lost_with_disk:
                 raise Violation(f"{key} released and stored nowhere")
 
@@ -250,7 +278,10 @@ class ReceiverNode:
         me = Identity("t", self.name, self.disk.channel)
         world = self.world
         self.receiver = Receiver(
-            me, ReceiverLimits(4000, 1 << 20), new_session=lambda: world.random.randbytes(8)
+            me,
+            ReceiverLimits(4000, 1 << 20),
+            new_session=lambda: world.random.randbytes(8),
+            guarantee=world.guarantee,
         )
         self._loop(self.boot)
 
@@ -270,12 +301,13 @@ class ReceiverNode:
         self.up = False
         if self.world.disk_loss and self.world.chance(0.5):
             # What it held may have gone on before, or be lost: both are allowed.
-            self.world.lost_with_disk |= self.disk.seen
+            if self.world.guarantee == "hop":
+                self.world.lost_with_disk |= self.disk.seen.keys()
             self.disk = ReceiverDisk(self.world.random.randbytes(16))
         self.world.later(self.world.random.uniform(0, 6), self.start)
 
-    def seen(self, ids: Iterable[BatchId]) -> set[BatchId]:
-        return self.disk.seen & set(ids)
+    def seen(self, ids: Iterable[BatchId]) -> dict[BatchId, bool]:
+        return {key: self.disk.seen[key] for key in ids if key in self.disk.seen}
 
     def control(self, route: bytes, data: bytes) -> None:
         if self.up:
@@ -302,10 +334,23 @@ class ReceiverNode:
         for key, flagged in batches:
             if key in self.disk.seen:
                 raise Violation(f"{self.name} stores {key} twice")
-            self.disk.seen.add(key)
+            self.disk.seen[key] = False
+            self._publish_later(key)
             self.world.stored(self.name, key, flagged)
         ids = [key for key, _ in batches]
         self.perform(self.receiver.stored(ids, self.seen))
+
+    def _publish_later(self, key: BatchId) -> None:
+        world, disk = self.world, self.disk
+
+        def publish() -> None:
+            if self.disk is disk:  # else it was lost with it
+                disk.seen[key] = True
+                world.published.add(key)
+                if self.up:
+                    self.perform(self.receiver.passed_on([key]))
+
+        world.later(world.random.uniform(0, 6), publish)
 
 
 __all__ = ["Violation", "World"]

@@ -105,11 +105,11 @@ class Ledger:
     ) -> None:
         """A group is on disk."""
         tier = boot.name.partition("-")[0]
-        for item, positions in done:
+        for item, positions, _ in done:
             for put, position in zip(item.change.puts, positions, strict=True):
                 if position:  # else the channel had it, and left it out
                     self._put(tier, channel, put.id, put.flagged)
-            for output, position, reason in item.change.dead:
+            for output, position, reason in (*item.change.dead, *item.change.damaged):
                 raise Violation(f"dead letter: {boot.name}, {output} {position}: {reason}")
         for output, key in released:
             if tier == "sink" and key not in self.published:

@@ -22,6 +22,14 @@ def test_a_lost_disk_never_makes_two_unflagged(seed: int) -> None:
     World(seed, disk_loss=True).run()
 
 
+@pytest.mark.parametrize("disk_loss", [False, True])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_with_end_all_is_published_whatever_disk_is_lost(seed: int, disk_loss: bool) -> None:
+    world = World(seed, disk_loss=disk_loss, guarantee="end")
+    world.run()
+    assert world.published == world.accepted
+
+
 def test_without_faults_no_flag_no_double_and_an_even_load() -> None:
     world = World(1, senders=3, receivers=2, batches=400)
     world.faulty = False

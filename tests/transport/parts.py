@@ -204,7 +204,7 @@ class Swallower:
                 message = decode(data)
                 if isinstance(message, Hello):
                     welcome = Welcome(message.session, b"T" * 8, 1, "web-logs", "agg-1",
-                                      self._channel, {}, 1 << 25, 1 << 24)  # fmt: skip
+                                      self._channel, {}, 1 << 25, 1 << 24, "hop")  # fmt: skip
                     self._router.send_multipart((route, encode(welcome)))
         with suppress(zmq.Again):
             while True:

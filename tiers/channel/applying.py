@@ -2,13 +2,15 @@
 
 A batch lives as long as an output's queue or a dead letter holds it. When the last lets go, its
 record and note are deleted, and if it arrived from a peer its window counts one held less: the
-retention of the dedupe window begins with the last that leaves.
+retention of the dedupe window begins with the last that leaves. Its window also remembers when
+no output waits for it any more: with `guarantee = "end"` that is news for who has sent it.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from tiers.channel.change import Change, Put
+from tiers.channel.change import Change, Handed, Put
 from tiers.channel.environment import Environment, Transaction
 from tiers.channel.layout import (
     DEAD_KEY,
@@ -32,7 +34,8 @@ from tiers.errors import ChannelDamaged
 
 class Applying:
     """Call `apply` for each change, in order, then `finish`; `state` is then what is true once
-    the transaction is on disk."""
+    the transaction is on disk, and `passed_on` are the batches that arrived from peers and that no
+    output waits for any more."""
 
     def __init__(
         self,
@@ -41,8 +44,12 @@ class Applying:
         before: State,
         channel_id: bytes,
         now_ms: int,
+        *,
+        ask_again: bool = False,
     ) -> None:
         self.state = before.copy()
+        self.passed_on: list[BatchId] = []
+        self._ask_again = ask_again
         self._db = environment.db
         self._txn = txn
         self._channel_id = channel_id
@@ -60,13 +67,19 @@ class Applying:
             else:
                 self._txn.put(key, guard(key, value), db=self._db["records"])
         for output, position in change.flags:
-            self._flag(output, position)
+            self._rewrite(output, position, flagged=True)
+        for handed in change.handed:
+            self._hand(handed)
         for output, position, reason in change.dead:
+            self._bury(output, position, reason)
+        for output, position, reason in change.damaged:
+            if self._ask_again:
+                self._forget(output, position)
             self._bury(output, position, reason)
         for output, position in change.releases:
             item = self._take_from_queue(output, position)
             if item is not None:
-                self._delete_unless_held(position, item)
+                self._let_go(position, item)
         return taken
 
     def finish(self) -> None:
@@ -115,15 +128,33 @@ class Applying:
         state.batches += 1
         return position
 
-    def _flag(self, output: str, position: int) -> None:
+    def _rewrite(self, output: str, position: int, **changes: Any) -> None:
+        """Change an item that waits, if it still does."""
+        item = self._item(output, position)
+        if item is not None:
+            key = QUEUE_KEY.pack(self.state.outputs[output].id, position)
+            value = replace(item, **changes).pack()
+            self._txn.put(key, guard(key, value), db=self._db["queue"])
+
+    def _item(self, output: str, position: int) -> Item | None:
         key = QUEUE_KEY.pack(self.state.outputs[output].id, position)
         stored = self._txn.get(key, db=self._db["queue"])
-        if stored is None:
+        return None if stored is None else unpack_item(unguard("queue", key, stored))
+
+    def _hand(self, handed: Handed) -> None:
+        flag = {"flagged": True} if handed.flagged else {}
+        self._rewrite(handed.output, handed.position, handed_to=handed.to, **flag)
+
+    def _forget(self, output: str, position: int) -> None:
+        """A batch whose record is damaged counts as never seen: who has sent it will be told so,
+        and sends it again. The copy that is here counts in no window from now on."""
+        item = self._item(output, position)
+        if item is None or not item.arrived:
             return
-        item = unpack_item(unguard("queue", key, stored))
-        if not item.flagged:
-            value = replace(item, flagged=True).pack()
-            self._txn.put(key, guard(key, value), db=self._db["queue"])
+        key, window = self._window(item.id)
+        self._windows[key] = window.forgotten(item.id.seq)
+        for name in self.state.outputs:
+            self._rewrite(name, position, arrived=False)
 
     def _bury(self, output: str, position: int, reason: str) -> None:
         item = self._take_from_queue(output, position)
@@ -133,6 +164,7 @@ class Applying:
         letter = Letter(output, reason, self._now_ms, item)
         if self._txn.put(key, guard(key, letter.pack()), db=self._db["dead"]):
             self.state.dead += 1
+        self._let_go(position, item)
 
     def _take_from_queue(self, output: str, position: int) -> Item | None:
         """The item, no longer in the queue; None when that output had let go of it before."""
@@ -147,9 +179,18 @@ class Applying:
         totals.size_bytes -= item.size
         return item
 
-    def _delete_unless_held(self, position: int, item: Item) -> None:
-        if self._is_held(position):
+    def _let_go(self, position: int, item: Item) -> None:
+        """One output has let go of a batch; the last lets it go on its way."""
+        if self._is_queued(position):
             return
+        if item.arrived:
+            key, window = self._window(item.id)
+            self._windows[key] = window.passed_on(item.id.seq)
+            self.passed_on.append(item.id)
+        if not self._is_dead(position):
+            self._delete(position, item)
+
+    def _delete(self, position: int, item: Item) -> None:
         at = POSITION.pack(position)
         if not self._txn.delete(at, db=self._db["batches"]):
             raise ChannelDamaged(f"position {position} was queued and has no batch")
@@ -162,17 +203,20 @@ class Applying:
                 raise ChannelDamaged(f"window of {item.id} holds nothing, yet it was here")
             self._windows[key] = window.left(self._now_ms)
 
-    def _is_held(self, position: int) -> bool:
+    def _is_queued(self, position: int) -> bool:
         for totals in self.state.outputs.values():
             if totals.batches:
                 key = QUEUE_KEY.pack(totals.id, position)
                 if self._txn.get(key, db=self._db["queue"]) is not None:
                     return True
-        if self.state.dead:
-            cursor = self._txn.cursor(self._db["dead"])
-            at = POSITION.pack(position)
-            return cursor.set_range(at) and cursor.key()[: len(at)] == at
         return False
+
+    def _is_dead(self, position: int) -> bool:
+        if not self.state.dead:
+            return False
+        cursor = self._txn.cursor(self._db["dead"])
+        at = POSITION.pack(position)
+        return cursor.set_range(at) and cursor.key()[: len(at)] == at
 
     def _window(self, batch: BatchId) -> tuple[bytes, Window]:
         key = SEEN_KEY.pack(batch.origin, dedupe.block_of(batch.seq))

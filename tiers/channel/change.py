@@ -6,8 +6,19 @@ they were submitted, several to one fsync.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tiers.core.batch import BatchId, Buffer, Hop
+from tiers.core.peers import HandedTo
+
+
+class Handed(NamedTuple):
+    """A batch was stored by a peer, and is kept here until it is published."""
+
+    output: str
+    position: int
+    to: HandedTo
+    flagged: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,7 @@ class Entry:
     stored_ms: int  # when this channel took it
     count: int  # events
     size: int  # bytes of the record
+    handed_to: HandedTo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +57,11 @@ class Change:
     # Small values by key; None deletes. A positions record of a source, a mark, a plan, ...
     records: Mapping[bytes, bytes | None] = field(default_factory=dict)
     flags: Sequence[tuple[str, int]] = ()  # (output, position): flagged from now on
+    handed: Sequence[Handed] = ()
     dead: Sequence[tuple[str, int, str]] = ()  # (output, position, reason): to the dead letters
+    # The same for what cannot be read. Where upstream still has it (`ChannelLimits.ask_again`)
+    # its id counts as never seen, so that it comes once more.
+    damaged: Sequence[tuple[str, int, str]] = ()
     releases: Sequence[tuple[str, int]] = ()  # (output, position): that output lets go
 
 

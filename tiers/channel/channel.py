@@ -26,6 +26,7 @@ from tiers.channel.opening import (
 from tiers.channel.reader import Reader
 from tiers.channel.room import Room, Sizes
 from tiers.channel.writer import Report, Submitted, Writer, WriterLimits
+from tiers.core.batch import BatchId
 from tiers.errors import ChannelDamaged, ChannelUnavailable, UsageError
 from tiers.units import show_size
 
@@ -45,6 +46,7 @@ class ChannelLimits:
     free_floor_bytes: int = 512 << 20  # free space left on the disk for others
     commit_bytes_max: int = 8 << 20  # bodies in one group commit
     dedupe_retention_s: float = 7 * 86400.0  # how long ids are known after they left
+    ask_again: bool = False  # upstream keeps what is not published: damaged batches come again
 
 
 class Channel(Reader):
@@ -87,6 +89,7 @@ class Channel(Reader):
         self._room = Room(limits.size_bytes_max, limits.high, limits.low, limits.free_floor_bytes)
         self._room_waiters: set[asyncio.Future[None]] = set()
         self._subscribers: list[Callable[[], None]] = []
+        self._told_of_passed_on: list[Callable[[Sequence[BatchId]], None]] = []
         self._pending: dict[Submitted, None] = {}  # ordered: submitted and not committed
         self._pending_bytes = 0
         self._commits = 0
@@ -100,7 +103,9 @@ class Channel(Reader):
             self._environment,
             opened.state,
             self.channel_id,
-            WriterLimits(limits.commit_bytes_max, int(limits.dedupe_retention_s * 1000)),
+            WriterLimits(
+                limits.commit_bytes_max, int(limits.dedupe_retention_s * 1000), limits.ask_again
+            ),
             self._report_from_writer,
         )
         self._now = self._writer.measure()
@@ -157,7 +162,8 @@ class Channel(Reader):
             assert self._configured.issuperset(put.outputs), put.outputs
         for key in change.records:
             assert 0 < len(key) <= RECORD_KEY_BYTES_MAX, key
-        for output, *_ in (*change.flags, *change.dead, *change.releases):
+        waiting = (*change.flags, *change.dead, *change.damaged, *change.releases)
+        for output in (*(one[0] for one in waiting), *(one.output for one in change.handed)):
             assert output in self._outputs, output
 
     def _report_from_writer(self, report: Report) -> None:
@@ -166,7 +172,9 @@ class Channel(Reader):
 
     def _take_report(self, report: Report) -> None:
         self._now = report
-        for item, positions in report.done:
+        for item, positions, passed_on in report.done:
+            for told in self._told_of_passed_on if passed_on else ():
+                told(passed_on)
             del self._pending[item]
             self._pending_bytes -= item.pending_bytes
             self._puts += len(positions)
@@ -246,6 +254,11 @@ class Channel(Reader):
     def subscribe(self, callback: Callable[[], None]) -> None:
         """`callback` is called on the loop after every group commit."""
         self._subscribers.append(callback)
+
+    def tell_passed_on(self, callback: Callable[[Sequence[BatchId]], None]) -> None:
+        """`callback` is called on the loop with the batches that had arrived from peers and that
+        no output waits for any more, once that is on disk."""
+        self._told_of_passed_on.append(callback)
 
     async def close(self, within_s: float | None = None) -> None:
         """Commits all that was submitted. ChannelUnavailable when

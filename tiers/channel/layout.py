@@ -12,8 +12,11 @@
 All integers are big-endian. C is a u32: the CRC-32 of key and value. A record carries its own
 checksum, so every byte in the file that we wrote is covered by one.
 
-    item: | bits u8 | stored_ms u64 | count u32 | size u32 | origin 16 | seq u64 | hops, msgpack |
-           bit 0: flagged, bit 1: arrived from a peer (its window counts it), bit 2: has a note
+    item: | bits u8 | stored_ms u64 | count u32 | size u32 | origin 16 | seq u64 |
+          | channel id 16 | length u8 | agent |  only with bit 3
+          | hops, msgpack |
+           bit 0: flagged, bit 1: arrived from a peer (its window counts it), bit 2: has a note,
+           bit 3: handed to that agent
 """
 
 import struct
@@ -26,9 +29,10 @@ from isal.isal_zlib import crc32
 
 from tiers.channel.change import Entry
 from tiers.core.batch import BatchId, Buffer, Hop
+from tiers.core.peers import HandedTo
 from tiers.errors import ChannelDamaged
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 DATABASES: Final = ("batches", "notes", "queue", "records", "seen", "dead", "meta")
 RECORD_KEY_BYTES_MAX: Final = 511  # LMDB's own limit of a key
 IDENTITY: Final = b"identity"
@@ -41,7 +45,8 @@ DEAD_KEY: Final = struct.Struct(">QH")
 SEEN_KEY: Final = struct.Struct(">16sQ")
 _CRC: Final = struct.Struct(">I")
 _ITEM: Final = struct.Struct(">BQII16sQ")
-_FLAGGED, _ARRIVED, _NOTED = 1, 2, 4
+_TO: Final = struct.Struct(">16sB")
+_FLAGGED, _ARRIVED, _NOTED, _HANDED = 1, 2, 4, 8
 
 
 def guard(key: bytes, value: bytes) -> bytes:
@@ -69,15 +74,28 @@ class Item:
     size: int
     id: BatchId
     hops: bytes  # msgpack, see `pack_hops`
+    handed_to: HandedTo | None = None
 
     def pack(self) -> bytes:
         bits = self.flagged * _FLAGGED | self.arrived * _ARRIVED | self.noted * _NOTED
         numbers = (self.stored_ms, self.count, self.size, self.id.origin, self.id.seq)
-        return _ITEM.pack(bits, *numbers) + self.hops
+        if self.handed_to is None:
+            return _ITEM.pack(bits, *numbers) + self.hops
+        agent = self.handed_to.agent.encode()
+        to = _TO.pack(self.handed_to.channel, len(agent)) + agent
+        return _ITEM.pack(bits | _HANDED, *numbers) + to + self.hops
 
     def entry(self, position: int) -> Entry:
-        hops = unpack_hops(self.hops)
-        return Entry(position, self.id, self.flagged, hops, self.stored_ms, self.count, self.size)
+        return Entry(
+            position,
+            self.id,
+            self.flagged,
+            unpack_hops(self.hops),
+            self.stored_ms,
+            self.count,
+            self.size,
+            self.handed_to,
+        )
 
 
 def unpack_item(value: bytes) -> Item:
@@ -86,7 +104,20 @@ def unpack_item(value: bytes) -> Item:
         raise ChannelDamaged(f"queue item of {len(value)} bytes is too short")
     bits, stored_ms, count, size, origin, seq = _ITEM.unpack_from(value)
     flags = (bool(bits & _FLAGGED), bool(bits & _ARRIVED), bool(bits & _NOTED))
-    return Item(*flags, stored_ms, count, size, BatchId(origin, seq), value[_ITEM.size :])
+    rest, handed_to = value[_ITEM.size :], None
+    if bits & _HANDED:
+        handed_to, rest = _unpack_to(rest)
+    return Item(*flags, stored_ms, count, size, BatchId(origin, seq), rest, handed_to)
+
+
+def _unpack_to(data: bytes) -> tuple[HandedTo, bytes]:
+    """To whom an item was handed, and what comes behind it."""
+    try:
+        channel, length = _TO.unpack_from(data)
+        agent, rest = data[_TO.size :][:length].decode(), data[_TO.size + length :]
+    except (struct.error, UnicodeDecodeError) as error:
+        raise ChannelDamaged(f"queue item is handed to nobody that can be read: {error}") from error
+    return HandedTo(agent, channel), rest
 
 
 def pack_hops(hops: Sequence[Hop]) -> bytes:

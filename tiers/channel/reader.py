@@ -115,9 +115,10 @@ class Reader:
                 more = cursor.next()
         return found
 
-    def seen(self, ids: Iterable[BatchId]) -> set[BatchId]:
-        """Which of these arrived and were stored here once. Committed ones only."""
-        found: set[BatchId] = set()
+    def seen(self, ids: Iterable[BatchId]) -> dict[BatchId, bool]:
+        """Which of these arrived and were stored here once, and whether every output has let go
+        of them since. Committed ones only."""
+        found: dict[BatchId, bool] = {}
         windows: dict[bytes, dedupe.Window] = {}
         with self._reading() as txn:
             for one in ids:
@@ -128,7 +129,7 @@ class Reader:
                     window = dedupe.Window() if stored is None else read_window(key, stored)
                     windows[key] = window
                 if one.seq in window:
-                    found.add(one)
+                    found[one] = window.was_passed_on(one.seq)
         return found
 
     def dead_ids(self) -> list[tuple[str, BatchId]]:

@@ -13,13 +13,14 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Final, NamedTuple
 
 from tiers.channel.applying import Applying, read_window
 from tiers.channel.change import Change
 from tiers.channel.checking import read_head
 from tiers.channel.environment import Environment, MapFull, Panicked
 from tiers.channel.layout import State
+from tiers.core.batch import BatchId
 from tiers.errors import ChannelDamaged, ChannelUnavailable
 
 log = logging.getLogger("tiers.channel")
@@ -47,7 +48,15 @@ class Submitted:
     future: "Future[Positions]"
 
 
-Done = tuple[tuple[Submitted, Positions], ...]
+class Committed(NamedTuple):
+    """What became of a change."""
+
+    item: Submitted
+    positions: Positions
+    passed_on: tuple[BatchId, ...]  # see Applying
+
+
+Done = tuple[Committed, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,7 @@ class Report:
 class WriterLimits:
     commit_bytes_max: int
     dedupe_retention_ms: int
+    ask_again: bool = False
 
 
 @dataclass(slots=True)
@@ -194,10 +204,13 @@ class Writer(threading.Thread):
         environment = self._environment
         if self._must_reopen:
             self._reopen()
-            group[:] = [item for item in group if item not in {i for i, _ in self._adopted}]
+            group[:] = [item for item in group if item not in {one.item for one in self._adopted}]
         with environment.writing() as txn:
-            applying = Applying(environment, txn, self._state, self._channel_id, _now_ms())
-            done = tuple((item, applying.apply(item.change, item.positions)) for item in group)
+            ask_again = self._limits.ask_again
+            applying = Applying(
+                environment, txn, self._state, self._channel_id, _now_ms(), ask_again=ask_again
+            )
+            done = tuple(_apply(applying, item) for item in group)
             applying.finish()
             used_bytes = environment.used_bytes(txn)
             self._doubtful = (applying.state.groups, done)
@@ -253,7 +266,7 @@ class Writer(threading.Thread):
         groups, done = self._doubtful
         if head.state.groups != self._state.groups:
             assert head.state.groups == groups, "somebody else wrote"
-            gone = {item for item, _ in done}
+            gone = {one.item for one in done}
             self._waiting = deque(item for item in self._waiting if item not in gone)
             self._adopted += done
             self._state = head.state
@@ -330,6 +343,12 @@ class Writer(threading.Thread):
         )
 
 
+def _apply(applying: Applying, item: Submitted) -> Committed:
+    before = len(applying.passed_on)
+    positions = applying.apply(item.change, item.positions)
+    return Committed(item, positions, tuple(applying.passed_on[before:]))
+
+
 def overtaking(waiting: Iterable[Submitted]) -> list[Submitted]:
     """Changes that may be committed before all others that wait: they put nothing, and touch no
     record, batch or queue entry that an earlier one, which stays, touches too."""
@@ -339,7 +358,9 @@ def overtaking(waiting: Iterable[Submitted]) -> list[Submitted]:
     first_put: int | None = None
     for item in waiting:
         change = item.change
-        touched = {*change.flags, *change.releases, *((o, p) for o, p, _ in change.dead)}
+        touched = {*change.flags, *change.releases}
+        touched |= {(one.output, one.position) for one in change.handed}
+        touched |= {(output, position) for output, position, _ in (*change.dead, *change.damaged)}
         stays = (
             bool(change.puts)
             or not keys.isdisjoint(change.records)

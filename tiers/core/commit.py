@@ -126,11 +126,11 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """To the channel, in one change: forget the plan, `dead` ones go to the dead letters, those
+    """To the channel, in one change: forget the plan, `damaged` ones go to the dead letters, those
     that others claim are flagged."""
 
     plan: Plan
-    dead: Sequence[tuple[int, str]] = ()  # (position, reason)
+    damaged: Sequence[tuple[int, str]] = ()  # (position, reason)
     flagged: Sequence[int] = ()  # positions
 
 

@@ -2,25 +2,27 @@
 
 A block covers 4096 neighbouring sequence numbers of one origin. When they arrived in order, the
 usual case with one receiver, a block is a single run; when an origin spreads its batches over
-several receivers it is a bitmap, 512 bytes at most. Each block counts how many of its batches
-are still held in the channel, and knows when the last of them left: only then the retention
-begins to run.
+several receivers it is a bitmap, 512 bytes at most. Beside what was seen a block remembers what
+was *passed on*: every output has let go of it. Each block counts how many of its batches are
+still in the channel, and knows when the last of them left: only then the retention begins to run.
 
-    run:     | 00 | held u16 | left_ms u64 | first u16 | last u16 |
-    bitmap:  | 01 | held u16 | left_ms u64 | bits, little-endian, without trailing zero bytes |
+    window: | held u16 | left_ms u64 | seen, a set | passed on, a set |
+    set:    | 00 |                          empty
+            | 01 | first u16 | last u16 |   a run
+            | 02 | length u16 | bits |      little-endian, without trailing zero bytes
 
 All integers but the bits are big-endian.
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 BLOCK_SEQS: Final = 4096
-_HEAD: Final = struct.Struct(">BHQ")
-_RUN: Final = struct.Struct(">HH")
-_IS_RUN: Final = 0
-_IS_BITMAP: Final = 1
+_HEAD: Final = struct.Struct(">HQ")
+_RUN: Final = struct.Struct(">BHH")
+_BITMAP: Final = struct.Struct(">BH")
+_IS_EMPTY, _IS_RUN, _IS_BITMAP = range(3)
 
 
 def block_of(seq: int) -> int:
@@ -28,29 +30,50 @@ def block_of(seq: int) -> int:
     return seq // BLOCK_SEQS
 
 
+def _bit(seq: int) -> int:
+    return 1 << (seq % BLOCK_SEQS)
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One block. Bit n of `bits` is set when the block's n-th sequence number was stored."""
+    """One block. Bit n of `bits` is set when the block's n-th sequence number was stored, and of
+    `passed` when every output has let go of it since."""
 
     bits: int = 0
-    held: int = 0  # how many of them the channel still holds
+    passed: int = 0
+    held: int = 0  # how many of them are in the channel, dead letters counted
     left_ms: int = 0  # when the last one left, ms since the epoch; 0 while none has
 
     def __contains__(self, seq: int) -> bool:
-        return bool(self.bits >> (seq % BLOCK_SEQS) & 1)
+        return bool(self.bits & _bit(seq))
 
     def __len__(self) -> int:
         return self.bits.bit_count()
 
+    def was_passed_on(self, seq: int) -> bool:
+        """Whether no output waits for it any more: published or dead with `guarantee = "end"`."""
+        return bool(self.passed & _bit(seq))
+
     def stored(self, seq: int) -> "Window":
         """`seq` is in the channel now."""
         assert seq not in self, "stored twice"
-        return Window(self.bits | 1 << (seq % BLOCK_SEQS), self.held + 1, self.left_ms)
+        return replace(self, bits=self.bits | _bit(seq), held=self.held + 1)
+
+    def passed_on(self, seq: int) -> "Window":
+        """Every output has let go of `seq`."""
+        assert seq in self, "passed on and never stored"
+        return replace(self, passed=self.passed | _bit(seq))
 
     def left(self, now_ms: int) -> "Window":
         """One of the held has left the channel."""
         assert self.held > 0, "more left than were held"
-        return Window(self.bits, self.held - 1, max(self.left_ms, now_ms))
+        return replace(self, held=self.held - 1, left_ms=max(self.left_ms, now_ms))
+
+    def forgotten(self, seq: int) -> "Window":
+        """As if `seq` had never come: what is stored of it cannot be read."""
+        assert seq in self and self.held > 0, "forgotten and never stored"
+        bit = _bit(seq)
+        return replace(self, bits=self.bits & ~bit, passed=self.passed & ~bit, held=self.held - 1)
 
     def forgettable(self, now_ms: int, retention_ms: int) -> bool:
         """Nothing of it is held, and all left longer ago than the retention."""
@@ -59,30 +82,48 @@ class Window:
 
 def encode(window: Window) -> bytes:
     """The bytes drawn above."""
-    bits = window.bits
-    first = (bits & -bits).bit_length() - 1 if bits else 0
+    head = _HEAD.pack(window.held, window.left_ms)
+    return head + _encode_set(window.bits) + _encode_set(window.passed)
+
+
+def _encode_set(bits: int) -> bytes:
+    if not bits:
+        return bytes((_IS_EMPTY,))
+    first = (bits & -bits).bit_length() - 1
     run = bits >> first
-    if bits and run & (run + 1) == 0:
-        last = first + run.bit_length() - 1
-        return _HEAD.pack(_IS_RUN, window.held, window.left_ms) + _RUN.pack(first, last)
+    if run & (run + 1) == 0:
+        return _RUN.pack(_IS_RUN, first, first + run.bit_length() - 1)
     data = bits.to_bytes((bits.bit_length() + 7) // 8, "little")
-    return _HEAD.pack(_IS_BITMAP, window.held, window.left_ms) + data
+    return _BITMAP.pack(_IS_BITMAP, len(data)) + data
 
 
 def decode(data: bytes) -> Window:
     """The window of these bytes. ValueError when they are none."""
-    if len(data) < _HEAD.size:
-        raise ValueError(f"window of {len(data)} bytes is too short")
-    kind, held, left_ms = _HEAD.unpack_from(data)
-    if kind == _IS_RUN and len(data) == _HEAD.size + _RUN.size:
-        first, last = _RUN.unpack_from(data, _HEAD.size)
+    try:
+        held, left_ms = _HEAD.unpack_from(data)
+        bits, rest = _decode_set(data[_HEAD.size :])
+        passed, rest = _decode_set(rest)
+    except (struct.error, IndexError) as error:
+        raise ValueError(f"window of {len(data)} bytes is too short") from error
+    if rest:
+        raise ValueError(f"window is followed by {len(rest)} bytes")
+    if held > bits.bit_count() or passed & ~bits:
+        raise ValueError(f"window holds {held}, and passed on what it had not seen")
+    return Window(bits, passed, held, left_ms)
+
+
+def _decode_set(data: bytes) -> tuple[int, bytes]:
+    """A set and what comes behind it."""
+    kind = data[0]
+    if kind == _IS_EMPTY:
+        return 0, data[1:]
+    if kind == _IS_RUN:
+        _, first, last = _RUN.unpack_from(data)
         if not first <= last < BLOCK_SEQS:
             raise ValueError(f"window's run is {first} to {last}")
-        bits = ((1 << (last - first + 1)) - 1) << first
-    elif kind == _IS_BITMAP and len(data) <= _HEAD.size + BLOCK_SEQS // 8:
-        bits = int.from_bytes(data[_HEAD.size :], "little")
-    else:
-        raise ValueError(f"window of kind {kind} with {len(data)} bytes")
-    if held > bits.bit_count():
-        raise ValueError(f"window holds {held} of {bits.bit_count()} seen")
-    return Window(bits, held, left_ms)
+        return ((1 << (last - first + 1)) - 1) << first, data[_RUN.size :]
+    _, length = _BITMAP.unpack_from(data)
+    found, rest = data[_BITMAP.size :][:length], data[_BITMAP.size + length :]
+    if kind != _IS_BITMAP or len(found) != length or length > BLOCK_SEQS // 8:
+        raise ValueError(f"window's set of kind {kind} and {length} bytes")
+    return int.from_bytes(found, "little"), rest

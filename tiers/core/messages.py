@@ -23,7 +23,7 @@ import reprlib
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgpack
 
@@ -31,6 +31,7 @@ from tiers.core.batch import BatchId, Buffer, Hop
 from tiers.errors import PeerError
 
 PROTOCOL: Final = 1
+Guarantee = Literal["hop", "end"]  # how far a batch has to be before it is released
 CONTROL_BYTES_MAX: Final = 1 << 20
 HEAD_BYTES_MAX: Final = 64 * 1024  # of a bundle: what is not records
 IDS_MAX: Final = 2000  # in each list of a message
@@ -76,6 +77,7 @@ class Welcome:
     stores: Mapping[str, str]  # "tier/output" -> store id, of all sinks below
     message_size_max: int
     limit: int
+    guarantee: str  # of the receiver's tier: Guarantee
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """`stored` are durable in the receiver's channel, these or earlier; `published` in files."""
+    """`stored` are durable in the receiver's channel, these or earlier; `published` are in files,
+    or dead: with `guarantee = "end"`, no output below waits for them any more."""
 
     session: bytes
     stored: tuple[BatchId, ...]
@@ -108,14 +111,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """After a new HELLO, `unknown` is final: the receiver will not get it from an old pipe."""
+    """`held` is stored, or was and has gone on; `published` as in an ACK. After a new HELLO,
+    `unknown` is final: the receiver will not get it from an old pipe."""
 
     session: bytes
     sender: bytes
     receiver: bytes
     held: tuple[BatchId, ...]
     published: tuple[BatchId, ...]
-    dead: tuple[BatchId, ...]
     unknown: tuple[BatchId, ...]
 
 

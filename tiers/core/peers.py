@@ -11,6 +11,7 @@
 ends it, and everything unacked of it becomes ambiguous: the peer may have it or not.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -44,6 +45,13 @@ _MOVES: Final = {
 }
 
 
+class HandedTo(NamedTuple):
+    """Who has on disk a batch that is not published yet, with `guarantee = "end"`."""
+
+    agent: str
+    channel: bytes  # its channel id
+
+
 @dataclass(slots=True)
 class Pending:
     """A batch that an output has not let go of."""
@@ -54,6 +62,8 @@ class Pending:
     count: int  # events
     hops: tuple[Hop, ...] = ()
     flagged: bool = False
+    handed_to: HandedTo | None = None
+    asked_s: float = -math.inf  # when its peer was last asked for it, or said to have it
 
 
 class Sent(NamedTuple):
@@ -78,6 +88,8 @@ class PeerLimits:
     ack_timeout_s: float = 10.0  # an ack or an answer later than this is late
     retry_first_s: float = 0.1
     retry_max_s: float = 10.0
+    lost_after_s: float = 600.0  # down for so long -> what it had stored goes to others, flagged
+    ask_again_s: float = 30.0  # what was handed on and is not published is asked for so often
 
 
 @dataclass(slots=True)
@@ -101,6 +113,8 @@ class Peer:
     in_flight: dict[BatchId, Sent] = field(default_factory=dict)
     in_flight_bytes: int = 0
     ambiguous: dict[BatchId, Pending] = field(default_factory=dict)
+    # Stored there, not published: with `guarantee = "end"`. Who was not asked for longest, first.
+    handed: dict[BatchId, Pending] = field(default_factory=dict)
     asked_s: float | None = None  # an ASK is out since
     heard_s: float = 0.0
     ping_s: float = 0.0  # next PING
@@ -177,7 +191,7 @@ class Peer:
             pending = self.in_flight.pop(key).pending
             self.in_flight_bytes -= pending.size
             return pending
-        return self.ambiguous.pop(key, None)
+        return self.ambiguous.pop(key, None) or self.handed.pop(key, None)
 
     def skip(self, key: BatchId) -> None:
         """A batch did not leave with its bundle after all: those behind it moved up."""
@@ -193,6 +207,15 @@ class Peer:
             if (sent.bundle, sent.place) == (bundle, place):
                 return key
         return None
+
+    def has(self, pending: Pending) -> bool:
+        """Whether the batch was handed to the very channel that the peer has."""
+        return pending.handed_to == HandedTo(self.name, self.channel)
+
+    def is_lost(self, now: float) -> bool:
+        """Not to be waited for any more, even by what it had stored."""
+        long_down = now - self.since_s > self.limits.lost_after_s
+        return self.state is PeerState.DOWN and (self.leaving or long_down)
 
     def is_late(self, now: float) -> bool:
         """Silent, or an ack that should long be here."""

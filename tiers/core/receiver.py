@@ -6,6 +6,9 @@ HELLO. So after a HELLO the old pipes are dead, and *unknown* is final. A HELLO 
 brings twice revives none of them, since the receiver names each session anew. A batch is acked
 once it is on disk, however often and by whomever it came; an answer waits for what is on its way.
 
+With `guarantee = "end"` senders keep what they sent until it is published: who has sent a batch, or
+asked for it, is told when no output here waits for it any more.
+
 Credit is the channel's free room shared among the senders, told as a limit of bytes per session.
 
 Pure: time and the look-up of seen ids are arguments; every method returns what is to be done.
@@ -24,6 +27,7 @@ from tiers.core.messages import (
     Ask,
     Bundle,
     Goodbye,
+    Guarantee,
     Hello,
     Identity,
     Message,
@@ -39,6 +43,10 @@ from tiers.errors import BatchError
 SENDERS_MAX: Final = 10_000
 FORGET_AFTER_S: Final = 60.0  # a sender that says nothing for so long is forgotten
 _ASKS_MAX: Final = 64  # waiting questions of one sender
+OWED_MAX: Final = 1 << 18  # batches whose senders are told when they are published; others ask
+
+# Which of these were stored here once, and whether every output has let go of them since.
+Seen = Callable[[Iterable[BatchId]], Mapping[BatchId, bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +102,16 @@ class Receiver:
     """What an agent's receiver decides. `now` is monotonic seconds throughout."""
 
     def __init__(
-        self, me: Identity, limits: ReceiverLimits, *, new_session: Callable[[], bytes]
+        self,
+        me: Identity,
+        limits: ReceiverLimits,
+        *,
+        new_session: Callable[[], bytes],
+        guarantee: Guarantee = "hop",
     ) -> None:
         self.me = me
         self.limits = limits
+        self.guarantee: Guarantee = guarantee
         self._new_session = new_session
         self.stores: Mapping[str, str] = {}  # told in WELCOME
         self.draining = False
@@ -107,6 +121,7 @@ class Receiver:
         self.discarded = 0  # bundles of old sessions
         self._by_session: dict[bytes, str] = {}
         self._pending: dict[BatchId, dict[str, int]] = {}  # on their way to disk; sender -> events
+        self._owed: dict[BatchId, tuple[str, ...]] = {}  # agents that wait for the receipt
         self._free = 0
         self._effects = Effects()
 
@@ -116,7 +131,7 @@ class Receiver:
         self,
         route: bytes,
         message: Message,
-        seen: Callable[[Iterable[BatchId]], set[BatchId]],
+        seen: Seen,
         now: float,
         now_ms: int,
     ) -> Effects:
@@ -172,6 +187,7 @@ class Receiver:
             stores=self.stores,
             message_size_max=self.limits.message_size_max,
             limit=self._grant(sender),
+            guarantee=self.guarantee,
         )
         self._effects.say.append((route, welcome))
         if self.draining:
@@ -211,7 +227,7 @@ class Receiver:
     def received(
         self,
         bundle: Bundle,
-        seen: Callable[[Iterable[BatchId]], set[BatchId]],
+        seen: Seen,
         now: float,
     ) -> Effects:
         """A bundle came. What is new is to be appended; what is here is acked at once."""
@@ -225,20 +241,46 @@ class Receiver:
             return self._done()
         arrived = self._opened(sender, bundle)
         here = seen([batch.id for batch in arrived])
-        again: list[BatchId] = []
         for batch in arrived:
+            if not self._is_published(batch.id, here):
+                self._owe(batch.id, sender)
             if batch.id in here:
                 self.duplicates += 1
-                again.append(batch.id)
             elif batch.id in self._pending:
                 self.duplicates += 1
                 self._pending[batch.id].setdefault(sender.agent, 0)
             else:
                 self._pending[batch.id] = {sender.agent: batch.envelope.count}
                 self._effects.append.append(batch)
-        if again:
-            self._ack(sender, again)
+        again = [batch.id for batch in arrived if batch.id in here]
+        published = {key for key in again if self._is_published(key, here)}
+        self._ack(sender, [key for key in again if key not in published], published)
         return self._done()
+
+    def _is_published(self, key: BatchId, here: Mapping[BatchId, bool]) -> bool:
+        return self.guarantee == "end" and here.get(key, False)
+
+    def _owe(self, key: BatchId, sender: Upstream) -> None:
+        if self.guarantee == "hop":
+            return
+        agents = self._owed.get(key, ())
+        if sender.agent not in agents and (agents or len(self._owed) < OWED_MAX):
+            self._owed[key] = (*agents, sender.agent)
+
+    def passed_on(self, ids: Iterable[BatchId]) -> Effects:
+        """No output waits for these any more, and that is on disk: receipts are due."""
+        receipts: dict[str, list[BatchId]] = {}
+        for key in ids:
+            for agent in self._owed.pop(key, ()):
+                receipts.setdefault(agent, []).append(key)
+        for agent, keys in receipts.items():
+            if (sender := self.senders.get(agent)) is not None:
+                self._ack(sender, (), keys)
+        return self._done()
+
+    def owed(self) -> int:
+        """Batches whose senders wait for the receipt."""
+        return len(self._owed)
 
     def _expel(self, sender: Upstream, reason: str) -> None:
         self.discarded += 1
@@ -261,9 +303,7 @@ class Receiver:
                 arrived.append(Arrived(envelope.id, record, envelope, flagged, hops))
         return arrived
 
-    def stored(
-        self, ids: Iterable[BatchId], seen: Callable[[Iterable[BatchId]], set[BatchId]]
-    ) -> Effects:
+    def stored(self, ids: Iterable[BatchId], seen: Seen) -> Effects:
         """These are on disk: ack them to everyone who sent them."""
         acks: dict[str, list[BatchId]] = {}
         for key in ids:
@@ -279,30 +319,40 @@ class Receiver:
         self._answer(seen)
         return self._done()
 
-    def _ack(self, sender: Upstream, ids: Iterable[BatchId]) -> None:
-        for piece in in_pieces(ids):
+    def _ack(
+        self, sender: Upstream, stored: Iterable[BatchId], published: Iterable[BatchId] = ()
+    ) -> None:
+        for piece in in_pieces(stored):
             ack = Ack(sender.session, piece, (), self._grant(sender))
             self._effects.say.append((sender.route, ack))
+        for piece in in_pieces(published):
+            ack = Ack(sender.session, (), piece, self._grant(sender))
+            self._effects.say.append((sender.route, ack))
 
-    def _answer(self, seen: Callable[[Iterable[BatchId]], set[BatchId]]) -> None:
+    def _answer(self, seen: Seen) -> None:
         for sender in self.senders.values():
             waiting = []
             for ask in sender.asks:
                 if any(key in self._pending for key in ask.ids):
                     waiting.append(ask)
                 elif (ask.sender, ask.receiver) == (sender.channel, self.me.channel):
-                    held = seen(ask.ids)
-                    answer = Answer(
-                        session=ask.session,
-                        sender=ask.sender,
-                        receiver=ask.receiver,
-                        held=tuple(key for key in ask.ids if key in held),
-                        published=(),
-                        dead=(),
-                        unknown=tuple(key for key in ask.ids if key not in held),
-                    )
-                    self._effects.say.append((sender.route, answer))
+                    self._effects.say.append((sender.route, self._answer_to(ask, sender, seen)))
             sender.asks = waiting
+
+    def _answer_to(self, ask: Ask, sender: Upstream, seen: Seen) -> Answer:
+        here = seen(ask.ids)
+        published = [key for key in here if self._is_published(key, here)]
+        held = [key for key in here if not self._is_published(key, here)]
+        for key in held:
+            self._owe(key, sender)
+        return Answer(
+            session=ask.session,
+            sender=ask.sender,
+            receiver=ask.receiver,
+            held=tuple(held),
+            published=tuple(published),
+            unknown=tuple(key for key in ask.ids if key not in here),
+        )
 
     # -- credit, time, leaving -------------------------------------------------------------
 

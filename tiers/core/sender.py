@@ -9,22 +9,28 @@ from then on two copies may exist, and the sinks settle it. A flag is for ever.
 A restarted sender does not know what it had sent. So nothing is sent beyond the *mark*, a queue
 position that is on disk; after a restart everything up to the mark is flagged.
 
+With `guarantee = "end"` a batch that a peer has stored is *handed* to it, and kept until that peer
+says that it is published. It waits for that very channel, over restarts too, and is offered again,
+flagged, only where that channel does not know it any more or the peer is lost.
+
 Pure: time, jitter and session ids are arguments; every method returns what is to be done.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 
 from tiers.core.batch import BatchId
 from tiers.core.messages import (
     BUNDLE_BATCHES_MAX,
     HEAD_BYTES_MAX,
+    IDS_MAX,
     PROTOCOL,
     Ack,
     Answer,
     Ask,
     Goodbye,
+    Guarantee,
     Hello,
     Identity,
     Message,
@@ -36,10 +42,12 @@ from tiers.core.messages import (
     in_pieces,
     index_bytes,
 )
-from tiers.core.peers import Peer, PeerLimits, PeerState, Pending
+from tiers.core.outbox import Outbox
+from tiers.core.peers import HandedTo, Peer, PeerLimits, PeerState, Pending
 
 MARK_AHEAD = 512  # positions that the mark is kept ahead of what has been sent
 QUEUE_BATCHES_MAX = 1024  # batches held ready in memory, besides those in flight
+HANDED_MAX = 65536  # batches in memory in all: with "end" most wait to be published
 _HEAD_BYTES = HEAD_BYTES_MAX - 1024  # of a bundle, for its index
 
 
@@ -57,12 +65,14 @@ class Sending:
 @dataclass(slots=True)
 class Effects:
     """Perform in the order of the fields. `raise_mark` is to be put on disk, then `marked` said;
-    `dead` and `release` ride in any later commit."""
+    what comes behind it rides in any later commit."""
 
     say: list[tuple[str, Message]] = field(default_factory=list)
     send: list[Sending] = field(default_factory=list)
     raise_mark: int | None = None
     dead: list[tuple[int, str]] = field(default_factory=list)  # position, reason
+    damaged: list[tuple[int, str]] = field(default_factory=list)  # dead, as they cannot be read
+    handed: list[Pending] = field(default_factory=list)  # to be kept: who has them, and flags
     release: list[int] = field(default_factory=list)  # positions
     gone: list[str] = field(default_factory=list)  # peers that can be disconnected for good
 
@@ -79,18 +89,19 @@ class Sender:
         mark: int,
         jitter: Callable[[], float],
         new_session: Callable[[], bytes],
+        guarantee: Guarantee = "hop",
     ) -> None:
         self.me = me
         self.limits = limits
+        self.guarantee = guarantee
         self.bundle_bytes = bundle_bytes
         self.peers: dict[str, Peer] = {}
-        self.flagged = 0  # batches flagged since the start
         self._mark = mark  # durable
         self._mark_asked = mark
         self._jitter = jitter
         self._new_session = new_session
-        self._queue: deque[Pending] = deque()
-        self._where: dict[BatchId, Peer | None] = {}  # of every batch not released; None: queued
+        self._outbox = Outbox()
+        self._stopping = False
         self._turn = 0
         self._effects = Effects()
 
@@ -109,6 +120,12 @@ class Sender:
         for name, peer in self.peers.items():
             peer.leaving = peer.leaving or name not in wanted
         return self.tick(now)
+
+    def stop(self, now: float) -> Effects:
+        """Every peer is left, once what is in flight to it is settled. What was handed on waits
+        on disk."""
+        self._stopping = True
+        return self.set_peers((), now)
 
     def connected(self, name: str, now: float) -> Effects:
         """The control connection is there: say HELLO now rather than at the next retry."""
@@ -129,17 +146,31 @@ class Sender:
 
     def wants(self) -> int:
         """How many more batches `offer` may bring."""
-        return QUEUE_BATCHES_MAX - len(self._queue)
+        return min(QUEUE_BATCHES_MAX - self._outbox.queued(), HANDED_MAX - len(self._outbox))
 
     def offer(self, batches: Sequence[Pending], now: float) -> Effects:
         """New batches of the output's queue, in its order."""
         for pending in batches:
-            assert pending.id not in self._where, "a batch is offered once"
-            self._where[pending.id] = None
-            self._queue.append(pending)
+            if pending.handed_to is None:
+                self._outbox.put(pending)
+            else:
+                self._offer_handed(pending)
         if batches:
             self._want_mark(batches[-1].position)
         return self._flow(now)
+
+    def _offer_handed(self, pending: Pending) -> None:
+        """One that an earlier run had handed on."""
+        assert pending.handed_to is not None, "it was handed on"
+        peer = self.peers.get(pending.handed_to.agent)
+        if self.guarantee == "hop":
+            self._effects.release.append(pending.position)
+        elif peer is None or (peer.in_session and not peer.has(pending)):
+            # Taken out of the topology, or its disk is gone: nobody tells what became of it.
+            pending.handed_to, pending.flagged = None, True
+            self._outbox.put(pending)
+        else:
+            self._outbox.hand(pending, peer)
 
     def marked(self, mark: int, now: float) -> Effects:
         """`raise_mark` is on disk."""
@@ -148,18 +179,18 @@ class Sender:
 
     def unreadable(self, pending: Pending, reason: str) -> Effects:
         """The record of a batch could not be read when its bundle left: to the dead letters."""
-        peer = self._where.get(pending.id)
-        if peer is not None and pending.id in peer.in_flight:
-            peer.skip(pending.id)
-            del self._where[pending.id]
-        else:
-            self._drop(pending.id)
-        self._effects.dead.append((pending.position, reason))
+        self._outbox.skip(pending.id)
+        self._effects.damaged.append((pending.position, reason))
         return self._done()
 
     def outstanding(self) -> int:
         """Batches not released."""
-        return len(self._where)
+        return len(self._outbox)
+
+    @property
+    def flagged(self) -> int:
+        """Batches flagged since the start."""
+        return self._outbox.flagged
 
     def in_flight(self) -> int:
         """Batches that a peer may have and has not acked."""
@@ -169,26 +200,6 @@ class Sender:
         if position + MARK_AHEAD // 4 > self._mark_asked:
             self._mark_asked = position + MARK_AHEAD
             self._effects.raise_mark = self._mark_asked
-
-    def _drop(self, key: BatchId) -> Pending:
-        """Forget a batch that is not released, wherever it is."""
-        peer = self._where.pop(key)
-        if peer is None:
-            pending = next(item for item in self._queue if item.id == key)
-            self._queue.remove(pending)
-            return pending
-        held = peer.forget(key)
-        assert held is not None, "a batch is queued or with a peer"
-        return held
-
-    def _requeue(self, batches: Iterable[Pending], *, flagged: bool) -> None:
-        """Back to the head of the queue, in order."""
-        for pending in sorted(batches, key=lambda item: item.position, reverse=True):
-            if flagged and not pending.flagged:
-                pending.flagged = True
-                self.flagged += 1
-            self._where[pending.id] = None
-            self._queue.appendleft(pending)
 
     # -- messages --------------------------------------------------------------------------
 
@@ -201,7 +212,9 @@ class Sender:
         current = message.session == peer.session
         match message:
             case Ack():
-                self._acked(peer, message.stored)
+                self._stored(peer, message.stored, now, current=current)
+                for published in message.published:
+                    self._release(peer, published)
                 if current:
                     peer.limit = max(peer.limit, message.limit)
             case Pong() if peer.in_session and not current:
@@ -216,10 +229,10 @@ class Sender:
             case Pong() if current:
                 peer.limit = max(peer.limit, message.limit)
             case Answer() if current and peer.in_session:
-                self._answer(peer, message)
+                self._answer(peer, message, now)
             case Reject() if current and (key := peer.at(message.bundle, message.place)):
                 reason = f"rejected by {name}: {message.reason}"
-                self._effects.dead.append((self._drop(key).position, reason))
+                self._effects.dead.append((self._outbox.drop(key).position, reason))
             case Goodbye() if current:
                 peer.move("goodbye", now)
             case _:
@@ -228,16 +241,32 @@ class Sender:
             peer.heard_s = now
         return self._flow(now)
 
-    def _acked(self, peer: Peer, ids: Iterable[BatchId]) -> None:
+    def _stored(self, peer: Peer, ids: Iterable[BatchId], now: float, *, current: bool) -> None:
+        """The peer has these on disk: in the channel of this session, or perhaps another's."""
         for key in ids:
-            if key not in self._where:
+            if key not in self._outbox:
                 continue
-            # Not with it any more: stored by an earlier session's bundle, given to another since.
-            with_it = self._where[key] is peer
-            pending = self._drop(key)
-            if with_it:
-                peer.acked(pending)
-            self._effects.release.append(pending.position)
+            holder = self._outbox.holder(key)
+            if self.guarantee == "hop":
+                self._release(peer, key)
+            elif current and (holder is None or (holder is peer and key not in peer.handed)):
+                pending = self._let_go(peer, key)
+                pending.handed_to = HandedTo(peer.name, peer.channel)
+                pending.asked_s = now
+                self._outbox.hand(pending, peer)
+                self._effects.handed.append(pending)
+
+    def _release(self, peer: Peer, key: BatchId) -> None:
+        if key in self._outbox:
+            self._effects.release.append(self._let_go(peer, key).position)
+
+    def _let_go(self, peer: Peer, key: BatchId) -> Pending:
+        # Not with it any more: stored by an earlier session's bundle, given to another since.
+        with_it = self._outbox.holder(key) is peer and key not in peer.handed
+        pending = self._outbox.drop(key)
+        if with_it:
+            peer.acked(pending)
+        return pending
 
     def _welcome(self, peer: Peer, message: Welcome, now: float) -> None:
         if why := self._unfit(peer, message):
@@ -254,12 +283,22 @@ class Sender:
         peer.welcomed(now)
         if other_channel:
             # Its disk is gone, and perhaps what it had stored of ours had gone on before.
-            self._requeue(peer.ambiguous.values(), flagged=True)
+            self._outbox.requeue(peer.ambiguous.values(), flagged=True)
             peer.ambiguous.clear()
+        self._take_back(peer)
         self._ask(peer, now)
+
+    def _take_back(self, peer: Peer) -> None:
+        """What was handed to another channel than the peer has now: that disk is gone."""
+        lost = [pending for pending in peer.handed.values() if not peer.has(pending)]
+        for pending in lost:
+            del peer.handed[pending.id]
+        self._outbox.requeue(lost, flagged=True)
 
     def _unfit(self, peer: Peer, message: Welcome) -> str:
         """Why a peer that would take our batches must not have them; empty when it may."""
+        if self.guarantee == "end" and message.guarantee != "end":
+            return f"has guarantee {message.guarantee!r:.20}: all tiers must have 'end', as here"
         if message.message_size_max <= HEAD_BYTES_MAX:
             return f"takes messages of at most {message.message_size_max} bytes: too short for ours"
         stores = self.stores(besides=peer)
@@ -280,19 +319,42 @@ class Sender:
         return told
 
     def _ask(self, peer: Peer, now: float) -> None:
-        if not peer.ambiguous:
-            return
-        peer.asked_s = now
-        for ids in in_pieces(peer.ambiguous):
-            ask = Ask(peer.session, self.me.channel, peer.channel, ids)
-            self._effects.say.append((peer.name, ask))
+        if peer.ambiguous:
+            peer.asked_s = now
+        for pending in peer.handed.values():
+            pending.asked_s = now
+        for ids in in_pieces((*peer.ambiguous, *peer.handed)):
+            self._say_ask(peer, ids)
 
-    def _answer(self, peer: Peer, answer: Answer) -> None:
+    def _ask_again(self, peer: Peer, now: float) -> None:
+        """What was handed on long ago: a receipt may be lost, or the batch."""
+        long_ago = now - self.limits.ask_again_s
+        waiting = takewhile(lambda one: one.asked_s < long_ago, peer.handed.values())
+        due = list(islice(waiting, IDS_MAX))
+        for pending in due:
+            pending.asked_s = now
+            peer.handed[pending.id] = peer.handed.pop(pending.id)
+        if due:
+            self._say_ask(peer, tuple(pending.id for pending in due))
+
+    def _say_ask(self, peer: Peer, ids: tuple[BatchId, ...]) -> None:
+        ask = Ask(peer.session, self.me.channel, peer.channel, ids)
+        self._effects.say.append((peer.name, ask))
+
+    def _answer(self, peer: Peer, answer: Answer, now: float) -> None:
         if (answer.sender, answer.receiver) != (self.me.channel, peer.channel):
             return
-        self._acked(peer, (*answer.held, *answer.published, *answer.dead))
-        unknown = [peer.ambiguous.pop(key) for key in answer.unknown if key in peer.ambiguous]
-        self._requeue(unknown, flagged=False)
+        for key in answer.published:
+            self._release(peer, key)
+        self._stored(peer, answer.held, now, current=True)
+        unknown = [
+            with_it.pop(key)
+            for with_it in (peer.ambiguous, peer.handed)
+            for key in answer.unknown
+            if key in with_it
+        ]
+        # With "end" it may have been there, and have gone on before its copy was damaged.
+        self._outbox.requeue(unknown, flagged=self.guarantee == "end")
         if not peer.ambiguous:
             peer.asked_s = None
 
@@ -301,7 +363,8 @@ class Sender:
     def tick(self, now: float) -> Effects:
         """Call every 50 ms or so, and after a wait of any length."""
         for peer in list(self.peers.values()):
-            settled = not peer.in_flight and not peer.ambiguous
+            handed = peer.handed and not self._stopping
+            settled = not peer.in_flight and not peer.ambiguous and not handed
             if peer.state is PeerState.DRAINING and settled:
                 self._part(peer, now)
             elif peer.in_session:
@@ -333,6 +396,7 @@ class Sender:
         elif now >= peer.ping_s:
             peer.ping_s = now + self.limits.heartbeat_s
             self._effects.say.append((peer.name, Ping(peer.session, int(now * 1000))))
+            self._ask_again(peer, now)
 
     def _hello(self, peer: Peer, now: float) -> None:
         peer.begin(self._new_session(), now, self._jitter)
@@ -348,8 +412,8 @@ class Sender:
 
     def _flow(self, now: float) -> Effects:
         """Assign what may be sent: round robin by bundle over peers that are up, with credit."""
-        self._fail_over()
-        while self._queue and self._queue[0].position <= self._mark:
+        self._fail_over(now)
+        while self._outbox.next(self._mark) is not None:
             peer = self._next_peer()
             if peer is None:
                 break
@@ -360,17 +424,18 @@ class Sender:
                 self._effects.send.append(sending)
         return self._done()
 
-    def _fail_over(self) -> None:
-        """What a down peer may hold goes to the others, flagged; while there are none that take
-        it, it rather waits: the peer itself may be the first to come back."""
+    def _fail_over(self, now: float) -> None:
+        """What a down peer may hold, and a lost one holds, goes to the others, flagged; while there
+        are none that take it, it rather waits: the peer itself may be the first to come back."""
         for peer in self.peers.values():
-            if (
-                peer.state is PeerState.DOWN
-                and peer.ambiguous
-                and any(other.room() for other in self.peers.values() if other is not peer)
-            ):
-                self._requeue(peer.ambiguous.values(), flagged=True)
+            if peer.state is not PeerState.DOWN or not (peer.ambiguous or peer.handed):
+                continue
+            if any(other.room() for other in self.peers.values() if other is not peer):
+                self._outbox.requeue(peer.ambiguous.values(), flagged=True)
                 peer.ambiguous.clear()
+                if peer.is_lost(now):
+                    self._outbox.requeue(peer.handed.values(), flagged=True)
+                    peer.handed.clear()
 
     def _next_peer(self) -> Peer | None:
         names = list(self.peers)
@@ -384,20 +449,17 @@ class Sender:
     def _fill(self, peer: Peer, now: float) -> Iterator[Pending]:
         size = head = count = 0
         most = peer.message_size_max - HEAD_BYTES_MAX
-        while self._queue and self._queue[0].position <= self._mark:
-            pending = self._queue[0]
+        while pending := self._outbox.next(self._mark):
             if pending.size > most:
                 reason = f"record of {pending.size} bytes; {peer.name} takes at most {most}"
-                self._drop(pending.id)
+                self._outbox.drop(pending.id)
                 self._effects.dead.append((pending.position, reason))
                 continue
             index = index_bytes(pending.hops)
             full = size + pending.size > min(self.bundle_bytes, most) or head + index > _HEAD_BYTES
             if count and (full or count == BUNDLE_BATCHES_MAX or not peer.room()):
                 return
-            self._queue.popleft()
-            self._where[pending.id] = peer
-            peer.sending(pending, now, count)
+            self._outbox.send(peer, now, count)
             size, head, count = size + pending.size, head + index, count + 1
             yield pending
 

@@ -222,7 +222,7 @@ class FileSink:
     async def _load(self) -> None:
         """Look up what waits in the queue, as far as it may be held."""
         while self._held() < REFS_MAX:
-            found, dead, last = await self._until_clear(_SINK, self._look_up)
+            found, bad, last = await self._until_clear(_SINK, self._look_up)
             if not last:
                 return
             self._after = last
@@ -231,14 +231,15 @@ class FileSink:
                 # Age by the wall clock, which may have jumped: never less than none.
                 came_s = now_s - max(0, now_ms - stored_ms) / 1000
                 self._filing.add(bucket, ref._replace(came_s=came_s))
-            if dead:
-                await self._bury(dead)
+            if bad.dead or bad.damaged:
+                await self._bury(bad)
 
-    def _look_up(self) -> tuple[list[tuple[Bucket, Ref, int]], list[tuple[int, str]], int]:
-        """The next entries: (bucket, ref, stored_ms) of the good, (position, reason) of the bad,
-        and the last position; 0 when there are none. In a worker thread."""
+    def _look_up(self) -> tuple[list[tuple[Bucket, Ref, int]], Change, int]:
+        """The next entries: (bucket, ref, stored_ms) of the good, what buries the bad, and the last
+        position; 0 when there are none. In a worker thread."""
         found: list[tuple[Bucket, Ref, int]] = []
-        dead: list[tuple[int, str]] = []
+        dead: list[tuple[str, int, str]] = []
+        damaged: list[tuple[str, int, str]] = []
         last = 0
         for entry in self._channel.entries(self._output, self._after, _LOAD_MAX):
             last = entry.position
@@ -246,14 +247,22 @@ class FileSink:
                 envelope = self._channel.envelope(entry.position)
                 bucket = self._bucket(envelope)
             except BatchError as error:
-                dead.append((entry.position, str(error)))
+                whole = self._is_whole(entry.position)
+                (dead if whole else damaged).append((self._output, entry.position, str(error)))
                 continue
             same = envelope.codec == self._options.codec
             plain = self._options.codec == "none"
             size = envelope.size if plain and not same else entry.size
             ref = Ref(entry.position, envelope.id, envelope.count, entry.flagged, size, 0.0)
             found.append((bucket, ref, entry.stored_ms))
-        return found, dead, last
+        return found, Change(dead=dead, damaged=damaged), last
+
+    def _is_whole(self, position: int) -> bool:
+        try:
+            self._channel.record(position)
+        except BatchError:
+            return False
+        return True
 
     def _bucket(self, envelope: Envelope) -> Bucket:
         if envelope.framing != "lines":
@@ -261,11 +270,11 @@ class FileSink:
         directory = paths.render(self._options.path, envelope.headers, envelope.time)
         return Bucket(paths.day_name(envelope.sealed), directory)
 
-    async def _bury(self, dead: list[tuple[int, str]]) -> None:
-        self._counts.dead += len(dead)
-        for position, reason in dead:
+    async def _bury(self, change: Change) -> None:
+        bad = (*change.dead, *change.damaged)
+        self._counts.dead += len(bad)
+        for _, position, reason in bad:
             _log.warning("batch at %d to the dead letters: %s", position, reason)
-        change = Change(dead=[(self._output, position, reason) for position, reason in dead])
         await asyncio.shield(self._channel.submit(change))
 
     # --- one file ------------------------------------------------------------------------------
@@ -399,10 +408,10 @@ class FileSink:
                 return Change(records=records)
             case commit.Release():
                 return Change(records={key: None}, releases=[(output, p) for p in plan.positions])
-            case commit.Abandon(_, dead, flagged):
-                letters = [(output, position, reason) for position, reason in dead]
+            case commit.Abandon(_, damaged, flagged):
+                letters = [(output, position, reason) for position, reason in damaged]
                 flags = [(output, position) for position in flagged]
-                return Change(records={key: None}, dead=letters, flags=flags)
+                return Change(records={key: None}, damaged=letters, flags=flags)
 
     def _count(self, publication: Publication) -> None:
         plan, counts = publication.plan, self._counts

@@ -5,9 +5,9 @@ In the file a value carries its unit (`window = "16MiB"`); in code the name does
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from tiers.units import Duration, Size, parse_duration, parse_size
@@ -27,12 +27,6 @@ class Table(BaseModel):
     """A table of the file: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _only_hop(value: object) -> object:
-    if value == "end":
-        raise ValueError('"hop" ("end" comes with a later version)')
-    return value
 
 
 class BatchSettings(Table):
@@ -136,6 +130,16 @@ class DeliverySettings(Table):
         le=2 * GIB,
         description="Longest message that is taken",
     )
+    guarantee: Literal["hop", "end"] = Field(
+        default="hop",
+        description='Kept until the next tier has it (`"hop"`), or until it is published (`"end"`)',
+    )
+    lost_after_s: Duration = Field(
+        default=600.0,
+        alias="lost_after",
+        gt=0,
+        description='With `"end"`: what a peer had stored goes to others once it is down so long',
+    )
     dedupe_retention_s: Duration = Field(
         default=7 * DAY_S,
         alias="dedupe_retention",
@@ -146,9 +150,6 @@ class DeliverySettings(Table):
         default=10.0,
         alias="shutdown_timeout",
         description="How long a stop waits for acks under way",
-    )
-    guarantee: Annotated[Literal["hop"], BeforeValidator(_only_hop)] = Field(
-        default="hop", description="A batch is let go of once the next channel has it on disk"
     )
 
 

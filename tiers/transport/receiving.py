@@ -15,7 +15,15 @@ import zmq
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
 from tiers.core.batch import BatchId, Hop
-from tiers.core.messages import PROTOCOL, Identity, Refuse, decode, decode_bundle, encode
+from tiers.core.messages import (
+    PROTOCOL,
+    Guarantee,
+    Identity,
+    Refuse,
+    decode,
+    decode_bundle,
+    encode,
+)
 from tiers.core.receiver import Arrived, Effects, Receiver, ReceiverLimits
 from tiers.errors import PeerError
 from tiers.topology import Address
@@ -40,10 +48,11 @@ class ReceiverEnd:
         outputs: Sequence[str],
         stores: Callable[[], Mapping[str, str]],
         *,
+        guarantee: Guarantee = "hop",
         trouble: Callable[[str], None],
     ) -> None:
         self.address = address
-        self.receiver = Receiver(me, limits, new_session=lambda: os.urandom(8))
+        self.receiver = Receiver(me, limits, new_session=lambda: os.urandom(8), guarantee=guarantee)
         self.malformed = 0  # messages that could not be read
         self._complain_s = 0.0  # when the next of them may be told
         self.events_in = 0
@@ -76,6 +85,7 @@ class ReceiverEnd:
     async def run(self) -> None:
         """Until cancelled."""
         self._channel.subscribe(self._tick)
+        self._channel.tell_passed_on(self._passed_on)
         while True:
             self._tick()
             await asyncio.sleep(TICK_S)
@@ -156,6 +166,11 @@ class ReceiverEnd:
     def _stored(self, ids: Iterable[BatchId]) -> None:
         self._perform(self.receiver.stored(ids, self._channel.seen))
 
+    def _passed_on(self, ids: Sequence[BatchId]) -> None:
+        if self._parting_s is not None:
+            self._parting_s = time.monotonic()  # who waits for receipts stays for the last
+        self._perform(self.receiver.passed_on(ids))
+
     def drain(self) -> None:
         """Tell the senders to send no more."""
         self._parting_s = time.monotonic()
@@ -189,6 +204,7 @@ class ReceiverEnd:
                 }
                 for sender in receiver.senders.values()
             ],
+            "owed": receiver.owed(),
             "rejected": receiver.rejected,
             "malformed": self.malformed,
             "duplicates": receiver.duplicates,

@@ -15,11 +15,12 @@ from typing import Any
 
 import zmq
 
-from tiers.channel.change import Change
+from tiers.channel.change import Change, Handed
 from tiers.channel.channel import Channel
 from tiers.core.messages import (
     Bundle,
     Carried,
+    Guarantee,
     Hello,
     Identity,
     Message,
@@ -28,7 +29,7 @@ from tiers.core.messages import (
     encode_bundle,
 )
 from tiers.core.peers import PeerLimits, Pending
-from tiers.core.sender import Effects, Sender, Sending
+from tiers.core.sender import HANDED_MAX, Effects, Sender, Sending
 from tiers.errors import BatchError, PeerError
 from tiers.topology import Address
 from tiers.transport.sockets import KEEPALIVE, Link, Socket
@@ -64,6 +65,7 @@ class SenderGroup:
         limits: PeerLimits,
         *,
         bundle_bytes: int,
+        guarantee: Guarantee = "hop",
         trouble: Callable[[str], None],
     ) -> None:
         self.output = output
@@ -89,6 +91,7 @@ class SenderGroup:
             mark=mark,
             jitter=random.random,
             new_session=lambda: os.urandom(8),
+            guarantee=guarantee,
         )
 
     # -- peers -----------------------------------------------------------------------------
@@ -198,16 +201,35 @@ class SenderGroup:
                     flagged = entry.flagged or entry.position <= self._flagged_upto
                     batches.append(
                         Pending(
-                            entry.id, entry.position, entry.size, entry.count, entry.hops, flagged
+                            entry.id,
+                            entry.position,
+                            entry.size,
+                            entry.count,
+                            entry.hops,
+                            flagged,
+                            entry.handed_to,
                         )
                     )
                 self._perform(self.sender.offer(batches, time.monotonic()))
         finally:
             self._reading = False
 
-    def _bury(self, position: int, reason: str) -> None:
-        self._trouble(f"batch at {position} goes to the dead letters: {reason}")
-        self._channel.submit(Change(dead=((self.output, position, reason),)))
+    def _let_go(self, effects: Effects) -> None:
+        dead, damaged = (
+            [(self.output, position, reason) for position, reason in buried]
+            for buried in (effects.dead, effects.damaged)
+        )
+        for _, position, reason in (*dead, *damaged):
+            self._trouble(f"batch at {position} goes to the dead letters: {reason}")
+        handed = [
+            Handed(self.output, one.position, one.handed_to, one.flagged)
+            for one in effects.handed
+            if one.handed_to is not None
+        ]
+        releases = [(self.output, position) for position in effects.release]
+        if dead or damaged or handed or releases:
+            change = Change(dead=dead, damaged=damaged, handed=handed, releases=releases)
+            self._channel.submit(change)
 
     def _perform(self, effects: Effects) -> None:
         for name, message in effects.say:
@@ -216,11 +238,7 @@ class SenderGroup:
             self._send(sending)
         if effects.raise_mark is not None:
             self._raise_mark(effects.raise_mark)
-        for position, reason in effects.dead:
-            self._bury(position, reason)
-        if effects.release:
-            releases = [(self.output, position) for position in effects.release]
-            self._channel.submit(Change(releases=releases))
+        self._let_go(effects)
         for name in effects.gone:
             self._disconnect(name)
         if effects.release and self.sender.wants() > 0:
@@ -265,8 +283,12 @@ class SenderGroup:
         for pending, reason in later:
             self._perform(self.sender.unreadable(pending, reason))
 
+    def stop(self) -> None:
+        """Let go of every peer, gently."""
+        self._perform(self.sender.stop(time.monotonic()))
+
     async def settled(self) -> None:
-        """After `set_peers({})`: until nothing is under way to any peer."""
+        """After `stop`: until nothing is under way to any peer."""
         while self.sender.peers:  # noqa: ASYNC110 the core has no events to wait for
             await asyncio.sleep(TICK_S)
 
@@ -290,12 +312,18 @@ class SenderGroup:
                     "in_flight_bytes": peer.in_flight_bytes,
                     "in_flight": len(peer.in_flight),
                     "ambiguous": len(peer.ambiguous),
+                    "handed": len(peer.handed),
                     "events": peer.events,
                     "batches": peer.batches,
                     "error": peer.error,
                 }
             )
-        return {"flagged": self.sender.flagged, "peers": peers}
+        return {
+            "flagged": self.sender.flagged,
+            "handed": sum(len(peer.handed) for peer in self.sender.peers.values()),
+            "handed_max": HANDED_MAX,
+            "peers": peers,
+        }
 
 
 def _read_mark(value: bytes | None) -> int:

@@ -13,6 +13,7 @@ from tiers.core.calls import Answer
 from tiers.core.claims import Outcome, Settlement, Step
 from tiers.core.commit import Publication, State
 from tiers.core.filing import Bucket
+from tiers.core.outbox import Outbox
 from tiers.core.paths import day_name
 from tiers.core.receiver import Receiver
 from tiers.core.sender import Sender
@@ -63,7 +64,7 @@ def _no_dedupe() -> list[Any]:
 
     return [
         _wrapped(Applying, "_put", make),
-        mock.patch("tiers.channel.reader.Reader.seen", lambda self, ids: set()),
+        mock.patch("tiers.channel.reader.Reader.seen", lambda self, ids: {}),
     ]
 
 
@@ -147,7 +148,7 @@ def _rotated_unflagged() -> list[Any]:
     def make(requeue: Any) -> Any:
         return lambda self, batches, *, flagged: requeue(self, batches, flagged=False)
 
-    return [_wrapped(Sender, "_requeue", make)]
+    return [_wrapped(Outbox, "requeue", make)]
 
 
 def _positions_apart() -> list[Any]:
