@@ -121,7 +121,7 @@ class SimWriter(Writer):
     def _plan(self, wait_s: float) -> None:
         if not self._planned and not self._ended:
             self._planned = True
-            self._sim_loop.call_later(wait_s, self._step)
+            self._sim_loop.call_later(wait_s + self.boot.node.commit_s, self._step)
 
     def _idle(self) -> None:
         if not self._ended:

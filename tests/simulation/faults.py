@@ -11,7 +11,9 @@ KINDS: Final = (
     *("pause", "cut", "one-way cut", "half-open", "reset", "weather", "weather"),
     *("crash at send", "crash at send", "pause at store", "zombie", "zombie"),
     *("store fails", "store late", "store answers lost", "store away", "store slow"),
-    *("disk full", "fsync fails", "clock jumps", "topology changes", "all crash"),
+    *("stopped at intent", "stopped at publish", "stopped at question", "store publishes late"),
+    *("disk full", "disk slow", "fsync fails", "clock jumps", "topology changes", "all crash"),
+    *("disk lost", "disk lost"),
 )
 
 
@@ -40,9 +42,11 @@ def draw(chance: random.Random, nodes: list[str]) -> list[Fault]:
         at_s = chance.uniform(0.5, FAULTS_UNTIL_S)
         for_s = chance.choice((0.3, 1.0, 3.0, 8.0, 30.0)) * chance.uniform(0.5, 1.5)
         kind = chance.choice(KINDS)
-        if "store" in kind or kind == "zombie":
+        if "store" in kind or kind == "zombie" or kind.startswith("stopped"):
             node = chance.choice(sinks)
         elif kind == "crash at send":
             node = chance.choice(senders)
+        elif kind == "disk lost":  # of an edge it would be all there is of a line
+            node = chance.choice([name for name in nodes if not name.startswith("edge")])
         found.append(Fault(at_s, kind, node, other, for_s, chance.random()))
     return sorted(found, key=lambda fault: fault.at_s)

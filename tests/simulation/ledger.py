@@ -30,8 +30,9 @@ class Ledger:
 
     files: "Files"
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], guarantee: str) -> None:
         self._say = say
+        self._guarantee = guarantee
         self.lines: dict[bytes, str] = {}  # published: where
         self.published: dict[BatchId, str] = {}
         self.stored: dict[tuple[str, BatchId], Counter[bool]] = {}  # by tier: copies by flag
@@ -112,7 +113,8 @@ class Ledger:
             for output, position, reason in (*item.change.dead, *item.change.damaged):
                 raise Violation(f"dead letter: {boot.name}, {output} {position}: {reason}")
         for output, key in released:
-            if tier == "sink" and key not in self.published:
+            kept = tier == "sink" or self._guarantee == "end"
+            if kept and key not in self.published:
                 raise Violation(f"{boot.name} released {show(key)} before it is published")
             below = {"edge": "agg", "agg": "sink"}.get(tier)
             if below is not None and (below, key) not in self.stored:

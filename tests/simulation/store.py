@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tests.simulation.injecting import step_of
 from tiers.core.batch import Buffer
 from tiers.errors import StoreUnavailable
 from tiers.sinks.stores.store import Listed, Moved
@@ -210,12 +211,18 @@ class SimWorkers:
 
     async def _perform(self, wanted: Wanted) -> Any:
         world, boot = self.world, self.boot
-        weather = world.store_weather(boot.name)
+        weather = world.injector.of(boot.name)
         await asyncio.sleep(world.delay() * (100 if world.chance(weather.slow) else 1))
-        if weather.down or world.chance(weather.fails):
+        failing = weather.publish_fails and step_of(wanted) == "publish"
+        if failing or weather.down or world.chance(weather.fails):
+            weather.publish_fails = weather.publish_fails and not failing
             world.count("store call failed")
             raise StoreUnavailable("the simulated store is away")
-        if world.chance(weather.late):
+        world.injector.stop_before(boot.node, wanted)
+        await asyncio.sleep(0)
+        late_publish = weather.late_publish and step_of(wanted) == "publish"
+        if late_publish or world.chance(weather.late):
+            weather.late_publish = weather.late_publish and not late_publish
             world.count("store call late")
             world.later(world.random.uniform(0.0, 12.0), world.carry_out, boot, wanted)
             raise StoreUnavailable("no answer yet")

@@ -6,15 +6,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from unittest import mock
 
+from tests.simulation.store import Files
 from tiers.channel.applying import Applying
 from tiers.channel.change import Change
 from tiers.core import commit
 from tiers.core.calls import Answer
 from tiers.core.claims import Outcome, Settlement, Step
 from tiers.core.commit import Publication, State
+from tiers.core.dedupe import Window
 from tiers.core.filing import Bucket
 from tiers.core.outbox import Outbox
 from tiers.core.paths import day_name
+from tiers.core.peers import Peer, PeerState
 from tiers.core.receiver import Receiver
 from tiers.core.sender import Sender
 from tiers.intake import SourceIntake
@@ -252,6 +255,66 @@ def _unflagged_in_check() -> list[Any]:
     return [_wrapped(Publication, "listed", make)]
 
 
+def _channel_not_compared() -> list[Any]:
+    def welcome_lax(welcome: Any) -> Any:
+        def lax(self: Sender, peer: Peer, message: Any, now: float) -> None:
+            peer.channel = message.channel
+            welcome(self, peer, message, now)
+
+        return lax
+
+    def received_lax(received: Any) -> Any:
+        def lax(self: Receiver, bundle: Any, seen: Any, now: float) -> Any:
+            return received(self, replace(bundle, receiver=self.me.channel), seen, now)
+
+        return lax
+
+    return [
+        _wrapped(Sender, "_welcome", welcome_lax),
+        _wrapped(Receiver, "received", received_lax),
+    ]
+
+
+def _credit_ignored() -> list[Any]:
+    def boundless(self: Peer) -> int:
+        return 1 << 30 if self.state is PeerState.UP and not self.leaving else 0
+
+    return [mock.patch.object(Peer, "room", boundless)]
+
+
+def _removed_not_voided() -> list[Any]:
+    def make(move: Any) -> Any:
+        def removing(self: Files, source: str, target: str) -> Any:
+            moved = move(self, source, target)
+            if "/void/" in target:
+                self.files.pop(target, None)
+            return moved
+
+        return removing
+
+    return [_wrapped(Files, "move", make)]
+
+
+def _void_asked_first() -> list[Any]:
+    swapped = {
+        (state, answer): State.ASK_VOID
+        for (state, answer), then in commit.TABLE.items()
+        if then is State.ASK_TMP
+    }
+    swapped[State.ASK_VOID, Answer.ABSENT] = State.ASK_TMP
+    swapped[State.ASK_TMP, Answer.ABSENT] = State.ASK_MANIFEST
+    found = mock.patch.object(Publication, "found", lambda plan: Publication(plan, State.ASK_VOID))
+    return [*_table(swapped), found]
+
+
+def _released_at_stored() -> list[Any]:
+    return _after_init(Sender, lambda sender: setattr(sender, "guarantee", "hop"))
+
+
+def _published_is_what_is_stored() -> list[Any]:
+    return [mock.patch.object(Window, "was_passed_on", lambda self, seq: True)]
+
+
 BUGS: Final = (
     Bug("ack before commit", "a receiver acks before the batch is on disk", _ack_before_commit),
     Bug("no dedupe on disk", "a receiver forgets which ids it stored", _no_dedupe),
@@ -299,6 +362,16 @@ BUGS: Final = (
         "claims of others taken",
         "a claim is replaced at once, without check",
         _claim_of_other_taken,
+    ),
+    Bug("channel id not compared", "a lost disk is not noticed", _channel_not_compared),
+    Bug("credit ignored", "a sender sends more than it may", _credit_ignored),
+    Bug("tmp removed, not voided", "a fence leaves no mark", _removed_not_voided),
+    Bug("void asked before tmp", "it may be voided in between", _void_asked_first),
+    Bug("released at stored", "with `end`, a sender lets go too soon", _released_at_stored),
+    Bug(
+        "stored told as published",
+        "with `end`, a receiver says of all it has that it is published",
+        _published_is_what_is_stored,
     ),
     Bug(
         "released before published",
