@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 from tests.simulation.faults import Fault
-from tests.simulation.planted.bugs import BUGS
+from tests.simulation.planted import BUGS
 from tests.simulation.world import Outcome, World
 
 SEEDS_PER_PROCESS = 50
@@ -25,7 +25,9 @@ def play(seed: int, sinks: int = 2, bug: str = "", faults: list[Fault] | None = 
     planted = next((one.planted() for one in BUGS if one.name == bug), nullcontext())
     with planted:
         guarantee = "end" if seed % 2 else "hop"
-        return World(seed, faults, sinks=sinks or 2 + (seed % 3 == 0), guarantee=guarantee).run()
+        closing = (seed // 2) % 4 == 3
+        sinks = sinks or 2 + (seed % 3 == 0)
+        return World(seed, faults, sinks=sinks, guarantee=guarantee, closing=closing).run()
 
 
 def _play(job: tuple[int, int, str]) -> Outcome:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.ledger import Violation
 from tiers.channel.environment import Environment, Panicked, Transaction
 from tiers.channel.layout import State
+from tiers.channel.reader import Reader
 from tiers.channel.writer import Done, Report, Submitted, Writer, WriterLimits
-from tiers.errors import ChannelUnavailable
+from tiers.errors import BatchError, ChannelUnavailable
 
 if TYPE_CHECKING:
     from tests.simulation.world import Boot, World
@@ -57,8 +58,30 @@ class SimEnvironment(Environment):
         super().reopen()
         self.panicked = False
 
+    def damaged(self, position: int) -> bool:
+        """Whether that record cannot be read, from now on if not before."""
+        node = self.boot.node
+        if node.damage:
+            node.damage -= 1
+            if not node.damage:
+                self.world.say(f"{node.name}: the record at {position} is damaged")
+                node.damaged.add(position)
+        return position in node.damaged
+
     def disk_free_bytes(self) -> int:
         return 0 if self.boot.node.disk_full else DISK_BYTES
+
+
+def damaging(record: Callable[[Reader, int], bytes]) -> Callable[[Reader, int], bytes]:
+    """Reading a record, of which some have rotted."""
+
+    def read(self: Reader, position: int) -> bytes:
+        environment = self._environment
+        if isinstance(environment, SimEnvironment) and environment.damaged(position):
+            raise BatchError("its checksum is another: simulated")
+        return record(self, position)
+
+    return read
 
 
 class _GiveUp:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 FAULTS_UNTIL_S: Final = 24.0
+CLOSING_UNTIL_S: Final = 60.0  # of runs in which days are closed
+AWAKE_S: Final = 48.0  # when who had fallen asleep in a day finds it closed, and not forgotten yet
 KINDS: Final = (
     *("crash", "crash", "crash at store", "crash at store", "crash at commit", "crash at commit"),
     *("pause", "cut", "one-way cut", "half-open", "reset", "weather", "weather"),
@@ -13,7 +15,7 @@ KINDS: Final = (
     *("store fails", "store late", "store answers lost", "store away", "store slow"),
     *("stopped at intent", "stopped at publish", "stopped at question", "store publishes late"),
     *("disk full", "disk slow", "fsync fails", "clock jumps", "topology changes", "all crash"),
-    *("disk lost", "disk lost"),
+    *("disk lost", "disk lost", "gone for good", "damaged", "damaged"),
 )
 
 
@@ -46,7 +48,22 @@ def draw(chance: random.Random, nodes: list[str]) -> list[Fault]:
             node = chance.choice(sinks)
         elif kind == "crash at send":
             node = chance.choice(senders)
-        elif kind == "disk lost":  # of an edge it would be all there is of a line
+        elif kind in (
+            "disk lost",
+            "gone for good",
+            "damaged",
+        ):  # of an edge it would be all there is of a line
             node = chance.choice([name for name in nodes if not name.startswith("edge")])
         found.append(Fault(at_s, kind, node, other, for_s, chance.random()))
     return sorted(found, key=lambda fault: fault.at_s)
+
+
+def draw_closing(chance: random.Random, nodes: list[str]) -> list[Fault]:
+    """A sink falls asleep in the middle of a file, and wakes up when its day is closed."""
+    sinks = [name for name in nodes if name.startswith("sink")]
+    at_s = chance.uniform(6.0, 13.0)
+    for_s = AWAKE_S - at_s + chance.uniform(-2.0, 3.0)
+    node, other = chance.sample(sinks, 2)
+    kind = chance.choice(("stopped at intent", "stopped at publish"))
+    calm = [one for one in draw(chance, nodes) if one.kind in ("crash at commit", "reset")]
+    return sorted([*calm, Fault(at_s, kind, node, other, for_s, 0.5)], key=lambda one: one.at_s)

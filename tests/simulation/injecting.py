@@ -79,6 +79,10 @@ class Injector:
                     self.of(node.name).publish_fails = True
             case "pause":
                 return self.pause(node)
+            case "damaged" if world.guarantee == "end":
+                node.damage = 1 + int(fault.amount * 4)
+            case "gone for good":
+                world.lose(node)
             case "disk full":
                 node.disk_full = True
                 return lambda: setattr(node, "disk_full", False)

@@ -37,7 +37,9 @@ class Ledger:
         self.published: dict[BatchId, str] = {}
         self.stored: dict[tuple[str, BatchId], Counter[bool]] = {}  # by tier: copies by flag
         self.seen: set[tuple[bytes, BatchId]] = set()
-        self.dead = 0
+        self._at: dict[tuple[bytes, int], BatchId] = {}  # by channel and position
+        self._closed: set[str] = set()  # days
+        self._too_late: set[str] = set()  # manifests that came into a closed day
 
     # -- the store -------------------------------------------------------------------------
 
@@ -57,6 +59,10 @@ class Ledger:
             raise Violation(f"a published file was moved: {path}")
         if what == "move" and not target.startswith(OWN):
             self._publish(path, target)
+        elif what == "move" and target.startswith(f"{OWN}/closed/"):
+            self._closed.add(target.rpartition("/")[2])
+        elif what == "move" and "/manifests/" in target and target.split("/")[1] in self._closed:
+            self._too_late.add(target)
         elif what == "move" and len(inside) > 2 and inside[2] in ("manifests", "void"):
             raise Violation(f"a {inside[2]} entry was moved: {path}")
 
@@ -66,6 +72,8 @@ class Ledger:
         record = self.files.files.get(path.replace("/tmp/", "/manifests/"))
         if record is None:
             raise Violation(f"published without a manifest: {target}")
+        if path.replace("/tmp/", "/manifests/") in self._too_late:
+            raise Violation(f"published into a closed day: {target}")
         told = manifest.decode(record[0])
         if told.path != target:
             raise Violation(f"published as {target}, its manifest says {told.path}")
@@ -109,8 +117,14 @@ class Ledger:
         for item, positions, _ in done:
             for put, position in zip(item.change.puts, positions, strict=True):
                 if position:  # else the channel had it, and left it out
+                    self._at[channel, position] = put.id
                     self._put(tier, channel, put.id, put.flagged)
-            for output, position, reason in (*item.change.dead, *item.change.damaged):
+            letters = (*item.change.dead, *item.change.damaged)
+            for output, position, reason in letters:
+                if self._guarantee == "end" and position in boot.node.damaged:
+                    # Upstream has it still, and is told that it is not here.
+                    self.seen.discard((channel, self._at[channel, position]))
+                    continue
                 raise Violation(f"dead letter: {boot.name}, {output} {position}: {reason}")
         for output, key in released:
             kept = tier == "sink" or self._guarantee == "end"

@@ -1,6 +1,6 @@
-"""The simulator can see: every bug of planted/bugs.py is caught within so many seeds."""
+"""The simulator can see: every bug of planted is caught within so many seeds."""
 
-from tests.simulation.planted.bugs import BUGS
+from tests.simulation.planted import BUGS
 from tests.simulation.test_world import simulate
 
 SEEDS_MAX = 64

@@ -24,8 +24,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from tests.simulation.disk import SimEnvironment, SimWriter
-from tests.simulation.faults import FAULTS_UNTIL_S, Fault, draw
+from tests.simulation.disk import SimEnvironment, SimWriter, damaging
+from tests.simulation.faults import CLOSING_UNTIL_S, FAULTS_UNTIL_S, Fault, draw, draw_closing
 from tests.simulation.injecting import Injector
 from tests.simulation.ledger import Ledger, Violation, show
 from tests.simulation.loop import OWNER, VirtualLoop
@@ -33,6 +33,7 @@ from tests.simulation.network import SILENCE_S, Network, SimSocket
 from tests.simulation.store import Files, SimStore, SimWorkers, Wanted
 from tiers import sources
 from tiers.agent import Agent
+from tiers.channel.reader import Reader
 from tiers.core.receiver import ReceiverLimits
 from tiers.errors import ChannelUnavailable, UsageError
 from tiers.reloading import begin
@@ -74,6 +75,7 @@ path = "%Y/%m/%d"
 roll_after = "2s"
 takeover_after = "15s"
 """
+RETENTION = '[delivery]\ndedupe_retention = "20s"\n'
 END = '[delivery]\nguarantee = "end"\nlost_after = "6s"\n'
 AGGREGATORS = ('agg-1 = "10.0.1.1:7400"', 'agg-2 = "10.0.1.2:7400"')
 LINES = 60
@@ -112,6 +114,9 @@ class Node:
     stop_at: str = ""  # the step of commit.md before which it is to stop
     commit_s: float = 0.0  # how much longer commits take
     disk_lost: bool = False
+    gone: bool = False  # for good
+    damage: int = 0  # so many reads of records from now on
+    damaged: set[int] = field(default_factory=set)  # positions of records that cannot be read
 
 
 @dataclass
@@ -140,6 +145,7 @@ class World:
         lines: int = LINES,
         sinks: int = 2,
         guarantee: str = "hop",
+        closing: bool = False,
     ) -> None:
         self.seed = seed
         self.random = random.Random(seed)
@@ -156,7 +162,9 @@ class World:
         self.lines = lines
         names = ["edge-1", "edge-2", "agg-1", "agg-2", *(f"sink-{n + 1}" for n in range(sinks))]
         self.nodes = {name: Node(self, name) for name in names}
-        drawn = draw(self.random, names)
+        self.closing = closing  # days are closed while faults are on
+        self.until_s = CLOSING_UNTIL_S if closing else FAULTS_UNTIL_S
+        drawn = (draw_closing if closing else draw)(self.random, names)
         self.faults = drawn if faults is None else faults
         self._sinks = "".join(f', sink-{n} = "10.0.2.{n}:7400"' for n in range(3, sinks + 1))
         self.lossy = False  # a disk was lost, and what it held with it
@@ -224,10 +232,11 @@ class World:
     # -- nodes -----------------------------------------------------------------------------
 
     def start(self, node: Node) -> None:
-        if node.boot is not None and node.boot.alive:
+        if node.gone or (node.boot is not None and node.boot.alive):
             return
         if node.disk_lost:
             node.disk_lost = False
+            node.damaged.clear()
             shutil.rmtree(self.directory / node.name, ignore_errors=True)
         boot = node.boot = Boot(node)
         context = contextvars.Context()
@@ -281,6 +290,13 @@ class World:
         self.loop.call_soon(self._release, boot, context=contextvars.Context())
         self.later(down_s, self.start, node)
 
+    def lose(self, node: Node) -> None:
+        """It never comes back; at most one node of a world."""
+        if not any(one.gone for one in self.nodes.values()):
+            node.gone = True
+            self.lossy = self.lossy or self.guarantee == "hop"
+            self.crash(node, 0.0, disk_lost=True)
+
     # -- faults ----------------------------------------------------------------------------
 
     def sent(self, node: Node) -> None:
@@ -305,6 +321,8 @@ class World:
         text = TOPOLOGY.replace("AGGREGATORS", aggregators).replace(" SINKS", self._sinks)
         if self.guarantee == "end":
             text = text.replace("[delivery]\n", END)
+        if self.closing:
+            text = text.replace("[delivery]\n", RETENTION).replace('"15s"', '"5s"')
         text = text.replace('type = "numbers"', f'type = "numbers"\nlines = {self.lines}')
         fresh = self.directory / "topology.new"
         fresh.write_text(text)
@@ -326,7 +344,7 @@ class World:
                     self.loop.call_soon(self.start, node, context=contextvars.Context())
                 for fault in self.faults:
                     self.later(fault.at_s, self.injector.inject, fault)
-                self.later(FAULTS_UNTIL_S + 5.0, self._heal)
+                self.later(self.until_s + 5.0, self._heal)
                 self.later(1.0, self._look)
                 self.loop.run_until_complete(self._over)
             except Violation as error:
@@ -358,18 +376,16 @@ class World:
     def _look(self) -> None:
         """Is it over?"""
         now_s = self.loop.time()
-        if now_s > FAULTS_UNTIL_S + 8.0:
+        if now_s > self.until_s + 8.0:
             for node in self.nodes.values():
                 self._ensure(node)
         wanted = 2 * self.lines
         # What a lost disk held is missing with "hop", and must not be doubled.
-        enough = len(self.ledger.lines) == wanted or (
-            self.lossy and now_s > FAULTS_UNTIL_S + LOSSY_S
-        )
+        enough = len(self.ledger.lines) == wanted or (self.lossy and now_s > self.until_s + LOSSY_S)
         done = enough and self._drained()
-        if done and (now_s > FAULTS_UNTIL_S + 5 or not self.faults):
+        if done and (now_s > self.until_s + 5 or not self.faults):
             self._over.set_result(None) if not self._over.done() else None
-        elif now_s > FAULTS_UNTIL_S + HEAL_S:
+        elif now_s > self.until_s + HEAL_S:
             missing = wanted - len(self.ledger.lines)
             if missing and not self.lossy:
                 raise Violation(f"missing: {missing} of {wanted} lines are not published")
@@ -379,10 +395,13 @@ class World:
 
     def _drained(self) -> bool:
         for node in self.nodes.values():
+            if node.gone:
+                continue
             agent = node.boot.agent if node.boot is not None and node.boot.alive else None
             if agent is None or agent.state != "running":
                 return False
-            if agent.channel.stats().batches:
+            stats = agent.channel.stats()
+            if stats.batches > stats.dead:
                 return False
         return True
 
@@ -447,6 +466,7 @@ class World:
             mock.patch("tiers.channel.channel.lock_directory", lambda directory: os.dup(lock)),
             mock.patch("tiers.sinks.directory.LocalStore", lambda root: self.current().store),
             mock.patch("tiers.agent.StatusServer", _NoStatus),
+            mock.patch.object(Reader, "record", damaging(Reader.record)),
             mock.patch("tiers.agent.ReceiverLimits", _small_credit),
             mock.patch("tiers.agent.zmq", context),
             mock.patch.dict(sources.BUILTIN, {"numbers": "tests.simulation.source:Numbers"}),

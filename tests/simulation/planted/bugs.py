@@ -1,4 +1,4 @@
-"""Bugs on purpose, as patches of shipped methods: the simulator must see each of them."""
+"""Bugs on purpose: of a hop, and of a file on its way."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -42,11 +42,11 @@ class Bug:
             yield
 
 
-def _wrapped(owner: Any, name: str, make: Callable[[Any], Any]) -> Any:
+def wrapped(owner: Any, name: str, make: Callable[[Any], Any]) -> Any:
     return mock.patch.object(owner, name, make(getattr(owner, name)))
 
 
-def _table(changes: dict[tuple[State, Answer], State]) -> list[Any]:
+def table(changes: dict[tuple[State, Answer], State]) -> list[Any]:
     return [mock.patch.dict(commit.TABLE, changes)]
 
 
@@ -58,7 +58,7 @@ def _ack_before_commit() -> list[Any]:
 
         return early
 
-    return [_wrapped(ReceiverEnd, "_append", make)]
+    return [wrapped(ReceiverEnd, "_append", make)]
 
 
 def _no_dedupe() -> list[Any]:
@@ -66,7 +66,7 @@ def _no_dedupe() -> list[Any]:
         return lambda self, one, position: put(self, replace(one, arrived=False), position)
 
     return [
-        _wrapped(Applying, "_put", make),
+        wrapped(Applying, "_put", make),
         mock.patch("tiers.channel.reader.Reader.seen", lambda self, ids: {}),
     ]
 
@@ -80,7 +80,7 @@ def _delete_before_ack() -> list[Any]:
 
         return early
 
-    return [_wrapped(SenderGroup, "_send", make)]
+    return [wrapped(SenderGroup, "_send", make)]
 
 
 def _no_look() -> list[Any]:
@@ -95,7 +95,7 @@ def _no_look() -> list[Any]:
 
         return blind
 
-    return [_wrapped(Settlement, "_look", make)]
+    return [wrapped(Settlement, "_look", make)]
 
 
 def _no_fence() -> list[Any]:
@@ -103,7 +103,7 @@ def _no_fence() -> list[Any]:
 
 
 def _check_before_intent() -> list[Any]:
-    return _table(
+    return table(
         {
             (State.STAGE, Answer.DONE): State.CHECK_CLAIMS,
             (State.CHECK_CLOSED, Answer.ABSENT): State.INTEND,
@@ -113,7 +113,7 @@ def _check_before_intent() -> list[Any]:
 
 
 def _no_check() -> list[Any]:
-    return _table({(State.INTEND, Answer.DONE): State.PUBLISH})
+    return table({(State.INTEND, Answer.DONE): State.PUBLISH})
 
 
 def _after_init(owner: Any, then: Callable[[Any], None]) -> list[Any]:
@@ -124,7 +124,7 @@ def _after_init(owner: Any, then: Callable[[Any], None]) -> list[Any]:
 
         return changed
 
-    return [_wrapped(owner, "__init__", make)]
+    return [wrapped(owner, "__init__", make)]
 
 
 def _flag_lost_on_restart() -> list[Any]:
@@ -144,14 +144,14 @@ def _rename_believed() -> list[Any]:
 
         return trusting
 
-    return [_wrapped(Publication, "answer", make)]
+    return [wrapped(Publication, "answer", make)]
 
 
 def _rotated_unflagged() -> list[Any]:
     def make(requeue: Any) -> Any:
         return lambda self, batches, *, flagged: requeue(self, batches, flagged=False)
 
-    return [_wrapped(Outbox, "requeue", make)]
+    return [wrapped(Outbox, "requeue", make)]
 
 
 def _positions_apart() -> list[Any]:
@@ -165,7 +165,7 @@ def _positions_apart() -> list[Any]:
 
     # One change to a commit, so that the two are two commits.
     return [
-        _wrapped(SourceIntake, "_change", make),
+        wrapped(SourceIntake, "_change", make),
         mock.patch("tiers.channel.writer.GROUP_CHANGES_MAX", 1),
     ]
 
@@ -178,7 +178,7 @@ def _local_day() -> list[Any]:
 
         return local
 
-    return [_wrapped(FileSink, "_bucket", make)]
+    return [wrapped(FileSink, "_bucket", make)]
 
 
 def _restart_asks_nothing() -> list[Any]:
@@ -186,11 +186,11 @@ def _restart_asks_nothing() -> list[Any]:
 
 
 def _pending_left() -> list[Any]:
-    return _table({(State.ASK_TMP, Answer.THERE): State.ABANDON})
+    return table({(State.ASK_TMP, Answer.THERE): State.ABANDON})
 
 
 def _tmp_taken_as_published() -> list[Any]:
-    return _table({(State.ASK_TMP, Answer.ABSENT): State.ASK_MANIFEST})
+    return table({(State.ASK_TMP, Answer.ABSENT): State.ASK_MANIFEST})
 
 
 def _session_not_compared() -> list[Any]:
@@ -203,14 +203,14 @@ def _session_not_compared() -> list[Any]:
 
         return lax
 
-    return [_wrapped(Receiver, "received", make)]
+    return [wrapped(Receiver, "received", make)]
 
 
 def _flag_dropped() -> list[Any]:
     def make(opened: Any) -> Any:
         return lambda self, *args: [replace(one, flagged=False) for one in opened(self, *args)]
 
-    return [_wrapped(Receiver, "_opened", make)]
+    return [wrapped(Receiver, "_opened", make)]
 
 
 def _answers_too_soon() -> list[Any]:
@@ -222,7 +222,7 @@ def _answers_too_soon() -> list[Any]:
 
         return hasty
 
-    return [_wrapped(Receiver, "_answer", make)]
+    return [wrapped(Receiver, "_answer", make)]
 
 
 def _claim_of_other_taken() -> list[Any]:
@@ -235,11 +235,11 @@ def _claim_of_other_taken() -> list[Any]:
 
         return greedy
 
-    return [_wrapped(Settlement, "content", make), *_no_check()]
+    return [wrapped(Settlement, "content", make), *_no_check()]
 
 
 def _release_before_publish() -> list[Any]:
-    return _table({(State.CHECK_CLOSED, Answer.ABSENT): State.RELEASE})
+    return table({(State.CHECK_CLOSED, Answer.ABSENT): State.RELEASE})
 
 
 def _unflagged_in_check() -> list[Any]:
@@ -252,7 +252,7 @@ def _unflagged_in_check() -> list[Any]:
 
         return partial
 
-    return [_wrapped(Publication, "listed", make)]
+    return [wrapped(Publication, "listed", make)]
 
 
 def _channel_not_compared() -> list[Any]:
@@ -270,8 +270,8 @@ def _channel_not_compared() -> list[Any]:
         return lax
 
     return [
-        _wrapped(Sender, "_welcome", welcome_lax),
-        _wrapped(Receiver, "received", received_lax),
+        wrapped(Sender, "_welcome", welcome_lax),
+        wrapped(Receiver, "received", received_lax),
     ]
 
 
@@ -292,7 +292,7 @@ def _removed_not_voided() -> list[Any]:
 
         return removing
 
-    return [_wrapped(Files, "move", make)]
+    return [wrapped(Files, "move", make)]
 
 
 def _void_asked_first() -> list[Any]:
@@ -304,7 +304,7 @@ def _void_asked_first() -> list[Any]:
     swapped[State.ASK_VOID, Answer.ABSENT] = State.ASK_TMP
     swapped[State.ASK_TMP, Answer.ABSENT] = State.ASK_MANIFEST
     found = mock.patch.object(Publication, "found", lambda plan: Publication(plan, State.ASK_VOID))
-    return [*_table(swapped), found]
+    return [*table(swapped), found]
 
 
 def _released_at_stored() -> list[Any]:
@@ -315,7 +315,7 @@ def _published_is_what_is_stored() -> list[Any]:
     return [mock.patch.object(Window, "was_passed_on", lambda self, seq: True)]
 
 
-BUGS: Final = (
+FIRST: Final = (
     Bug("ack before commit", "a receiver acks before the batch is on disk", _ack_before_commit),
     Bug("no dedupe on disk", "a receiver forgets which ids it stored", _no_dedupe),
     Bug("delete before ack", "a sender lets go when a bundle leaves", _delete_before_ack),
