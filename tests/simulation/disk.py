@@ -14,7 +14,8 @@ from tiers.channel.writer import Done, Report, Submitted, Writer, WriterLimits
 from tiers.errors import BatchError, ChannelUnavailable
 
 if TYPE_CHECKING:
-    from tests.simulation.world import Boot, World
+    from tests.simulation.nodes import Boot
+    from tests.simulation.world import World
 
 DISK_BYTES = 1 << 30
 LOOK_EVERY_S = 1.0

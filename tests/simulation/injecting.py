@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from tests.simulation.faults import Fault
 
 if TYPE_CHECKING:
+    from tests.simulation.nodes import Node
     from tests.simulation.store import Wanted
-    from tests.simulation.world import Node, World
+    from tests.simulation.world import World
 
 STOPPED_S_MIN = 10.0  # of a sink in the middle of a file: long enough for another to take over
 RESET_EVERY_S = 0.6

@@ -11,8 +11,8 @@ from tiers.core import manifest
 from tiers.core.batch import BatchId
 
 if TYPE_CHECKING:
+    from tests.simulation.nodes import Boot
     from tests.simulation.store import Files
-    from tests.simulation.world import Boot
 
 OWN = ".tiers"
 

@@ -15,7 +15,8 @@ import zmq
 from tiers.transport.sockets import Link
 
 if TYPE_CHECKING:
-    from tests.simulation.world import Boot, World
+    from tests.simulation.nodes import Boot
+    from tests.simulation.world import World
 
 RETRY_S = 0.3
 SILENCE_S = 8.0  # until a connection to a host that is gone is given up by the kernel

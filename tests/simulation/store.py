@@ -17,7 +17,8 @@ from tiers.errors import StoreUnavailable
 from tiers.sinks.stores.store import Listed, Moved
 
 if TYPE_CHECKING:
-    from tests.simulation.world import Boot, World
+    from tests.simulation.nodes import Boot
+    from tests.simulation.world import World
 
 T = TypeVar("T")
 

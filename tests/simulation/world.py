@@ -8,33 +8,25 @@ every store call is checked against delivery.md and commit.md.
 import asyncio
 import contextlib
 import contextvars
-import logging
-import os
 import random
-import secrets
 import shutil
-import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
-from tests.simulation.disk import SimEnvironment, SimWriter, damaging
+from tests.simulation import topology
 from tests.simulation.faults import CLOSING_UNTIL_S, FAULTS_UNTIL_S, Fault, draw, draw_closing
 from tests.simulation.injecting import Injector
 from tests.simulation.ledger import Ledger, Violation, show
 from tests.simulation.loop import OWNER, VirtualLoop
-from tests.simulation.network import SILENCE_S, Network, SimSocket
-from tests.simulation.store import Files, SimStore, SimWorkers, Wanted
-from tiers import sources
+from tests.simulation.network import SILENCE_S, Network
+from tests.simulation.nodes import Boot, Node
+from tests.simulation.patching import patched
+from tests.simulation.store import Files, Wanted
 from tiers.agent import Agent
-from tiers.channel.reader import Reader
-from tiers.core.receiver import ReceiverLimits
 from tiers.errors import ChannelUnavailable, UsageError
 from tiers.reloading import begin
 
@@ -42,81 +34,8 @@ BEGINNING_MS = 1_795_391_985_000  # 15 s before midnight, UTC
 HEAL_S = 400.0
 LOSSY_S = 100.0  # after which no more lines are expected
 BATCH_BYTES_MAX = 1000  # a sender may overshoot its credit by one batch
-CREDIT_BYTES = 500  # of one sender
-TOPOLOGY = """
-name = "sim"
-insecure = true
-[batch]
-linger = "50ms"
-size = "1KiB"
-codec = "none"
-[channel]
-size = "16MiB"
-free_floor = "1MiB"
-[delivery]
-window = "136KiB"
-bundle_size = "4KiB"
-reconnect_max = "2s"
-failover_after = "2s"
-[tiers.edge]
-agents = ["edge-1", "edge-2"]
-next = "aggregator"
-[[tiers.edge.sources]]
-type = "numbers"
-[tiers.aggregator]
-agents = { AGGREGATORS }
-next = "store"
-[tiers.store]
-agents = { sink-1 = "10.0.2.1:7400", sink-2 = "10.0.2.2:7400" SINKS }
-[[tiers.store.sinks]]
-type = "directory"
-root = "/simulated"
-path = "%Y/%m/%d"
-roll_after = "2s"
-takeover_after = "15s"
-"""
-RETENTION = '[delivery]\ndedupe_retention = "20s"\n'
-END = '[delivery]\nguarantee = "end"\nlost_after = "6s"\n'
-AGGREGATORS = ('agg-1 = "10.0.1.1:7400"', 'agg-2 = "10.0.1.2:7400"')
 LINES = 60
 GRAVES: list[Any] = []  # of worlds that are over: a process plays a bounded number of them
-
-
-class Boot:
-    """One life of a node."""
-
-    def __init__(self, node: "Node") -> None:
-        self.node = node
-        self.name = node.name
-        self.alive = True
-        self.paused = False
-        self.held: list[asyncio.Handle] = []
-        self.environments: list[SimEnvironment] = []
-        self.store = SimStore(node.world.files)
-        self.agent: Agent | None = None
-
-
-@dataclass
-class Node:
-    """A machine: what survives a crash of its agent."""
-
-    world: "World"
-    name: str
-    boot: Boot | None = None
-    skew_ms: int = 0
-    disk_full: bool = False
-    fsync_fails: int = 0
-    crash_at_store: int = 0  # so many store calls from now
-    crash_at_commit: int = 0
-    crash_at_send: int = 0
-    pause_at_store: int = 0
-    pause_s: float = 0.0
-    stop_at: str = ""  # the step of commit.md before which it is to stop
-    commit_s: float = 0.0  # how much longer commits take
-    disk_lost: bool = False
-    gone: bool = False  # for good
-    damage: int = 0  # so many reads of records from now on
-    damaged: set[int] = field(default_factory=set)  # positions of records that cannot be read
 
 
 @dataclass
@@ -166,7 +85,7 @@ class World:
         self.until_s = CLOSING_UNTIL_S if closing else FAULTS_UNTIL_S
         drawn = (draw_closing if closing else draw)(self.random, names)
         self.faults = drawn if faults is None else faults
-        self._sinks = "".join(f', sink-{n} = "10.0.2.{n}:7400"' for n in range(3, sinks + 1))
+        self._sinks = sinks
         self.lossy = False  # a disk was lost, and what it held with it
         self._over = self.loop.create_future()
         self._grave: list[Any] = []
@@ -317,15 +236,12 @@ class World:
         return self.directory / "topology.toml"
 
     def write_topology(self, *, without: bool = False) -> None:
-        aggregators = ", ".join(AGGREGATORS[: 1 if without else 2])
-        text = TOPOLOGY.replace("AGGREGATORS", aggregators).replace(" SINKS", self._sinks)
-        if self.guarantee == "end":
-            text = text.replace("[delivery]\n", END)
-        if self.closing:
-            text = text.replace("[delivery]\n", RETENTION).replace('"15s"', '"5s"')
-        text = text.replace('type = "numbers"', f'type = "numbers"\nlines = {self.lines}')
         fresh = self.directory / "topology.new"
-        fresh.write_text(text)
+        fresh.write_text(
+            topology.text(
+                self.guarantee, self._sinks, self.lines, closing=self.closing, without=without
+            )
+        )
         fresh.rename(self._file())
 
     def _ensure(self, node: Node) -> None:
@@ -337,7 +253,7 @@ class World:
 
     def run(self) -> Outcome:
         violation = ""
-        with self._patched():
+        with patched(self):
             try:
                 self.write_topology()
                 for node in self.nodes.values():
@@ -432,77 +348,14 @@ class World:
         GRAVES.append((self._grave, self.loop))  # collecting them would run their `finally`
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    # -- patches ---------------------------------------------------------------------------
-
-    def _time_ns(self) -> int:
+    def time_ns(self) -> int:
         boot = OWNER.get()
         skew = boot.node.skew_ms if isinstance(boot, Boot) else 0
         return (BEGINNING_MS + int(self.loop.time() * 1000) + skew) * 1_000_000
 
-    @contextlib.contextmanager
-    def _patched(self) -> Iterator[None]:
-        def rng() -> random.Random:
-            return self.chance_of_calls or self.random
-
-        SimSocket.world = SimWorkers.world = SimWriter.world = SimEnvironment.world = self
-        lock = os.open("/dev/null", os.O_RDONLY)
-        context = SimpleNamespace(Context=lambda: SimpleNamespace(destroy=lambda linger: None))
-        patches: list[Any] = [
-            mock.patch.object(time, "monotonic", self.loop.time),
-            mock.patch.object(time, "perf_counter", self.loop.time),
-            mock.patch.object(time, "time_ns", self._time_ns),
-            mock.patch.object(time, "time", lambda: self._time_ns() / 1e9),
-            mock.patch.object(os, "urandom", lambda size: rng().randbytes(size)),
-            mock.patch.object(random, "random", lambda: rng().random()),
-            mock.patch.object(secrets, "randbits", lambda bits: rng().getrandbits(bits)),
-            mock.patch.object(secrets, "token_hex", lambda size=32: rng().randbytes(size).hex()),
-            mock.patch("tiers.transport.sending.Socket", SimSocket),
-            mock.patch("tiers.transport.receiving.Socket", SimSocket),
-            mock.patch("tiers.transport.sending.TICK_S", 0.2),
-            mock.patch("tiers.transport.receiving.TICK_S", 0.2),
-            mock.patch("tiers.sinks.file_sink.Workers", SimWorkers),
-            mock.patch("tiers.channel.channel.Writer", SimWriter),
-            mock.patch("tiers.channel.opening.Environment", SimEnvironment),
-            mock.patch("tiers.channel.channel.lock_directory", lambda directory: os.dup(lock)),
-            mock.patch("tiers.sinks.directory.LocalStore", lambda root: self.current().store),
-            mock.patch("tiers.agent.StatusServer", _NoStatus),
-            mock.patch.object(Reader, "record", damaging(Reader.record)),
-            mock.patch("tiers.agent.ReceiverLimits", _small_credit),
-            mock.patch("tiers.agent.zmq", context),
-            mock.patch.dict(sources.BUILTIN, {"numbers": "tests.simulation.source:Numbers"}),
-            mock.patch.object(sys, "unraisablehook", lambda _: None),
-        ]
-        logging.disable(logging.CRITICAL)
-        self.loop.set_exception_handler(self._unhandled)
-        try:
-            with contextlib.ExitStack() as stack:
-                for patch in patches:
-                    stack.enter_context(patch)
-                yield
-        finally:
-            os.close(lock)
-            logging.disable(logging.NOTSET)
-
-    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if isinstance(error, Violation):
             self.fail(error)
         elif error is not None and not isinstance(error, asyncio.CancelledError):
             self.fail(Violation(f"an agent's error: {error!r} ({context.get('message')})"))
-
-
-class _NoStatus:
-    """In place of the status server."""
-
-    def __init__(self, *args: object) -> None:
-        pass
-
-    async def start(self) -> None:
-        pass
-
-    async def stop(self) -> None:
-        pass
-
-
-def _small_credit(_: int, message_size_max: int) -> ReceiverLimits:
-    return ReceiverLimits(CREDIT_BYTES, message_size_max)

@@ -1,0 +1,49 @@
+"""The machines of a world, and the lives of their agents."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.simulation.store import SimStore
+from tiers.agent import Agent
+
+if TYPE_CHECKING:
+    from tests.simulation.disk import SimEnvironment
+    from tests.simulation.world import World
+
+
+class Boot:
+    """One life of a node."""
+
+    def __init__(self, node: "Node") -> None:
+        self.node = node
+        self.name = node.name
+        self.alive = True
+        self.paused = False
+        self.held: list[asyncio.Handle] = []
+        self.environments: list[SimEnvironment] = []
+        self.store = SimStore(node.world.files)
+        self.agent: Agent | None = None
+
+
+@dataclass
+class Node:
+    """A machine: what survives a crash of its agent."""
+
+    world: "World"
+    name: str
+    boot: Boot | None = None
+    skew_ms: int = 0
+    disk_full: bool = False
+    fsync_fails: int = 0
+    crash_at_store: int = 0  # so many store calls from now
+    crash_at_commit: int = 0
+    crash_at_send: int = 0
+    pause_at_store: int = 0
+    pause_s: float = 0.0
+    stop_at: str = ""  # the step of commit.md before which it is to stop
+    commit_s: float = 0.0  # how much longer commits take
+    disk_lost: bool = False
+    gone: bool = False  # for good
+    damage: int = 0  # so many reads of records from now on
+    damaged: set[int] = field(default_factory=set)  # positions of records that cannot be read

@@ -1,0 +1,89 @@
+"""What is real is taken away from the agents of a world, and the simulated put in its place."""
+
+import contextlib
+import logging
+import os
+import random
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from tests.simulation.disk import SimEnvironment, SimWriter, damaging
+from tests.simulation.network import SimSocket
+from tests.simulation.store import SimWorkers
+from tiers import sources
+from tiers.channel.reader import Reader
+from tiers.core.receiver import ReceiverLimits
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+CREDIT_BYTES = 500  # of one sender
+
+
+@contextlib.contextmanager
+def patched(world: "World") -> Iterator[None]:
+    """Nothing real is left of time, chance, threads, sockets and stores."""
+
+    def rng() -> random.Random:
+        return world.chance_of_calls or world.random
+
+    SimSocket.world = SimWorkers.world = SimWriter.world = SimEnvironment.world = world
+    lock = os.open("/dev/null", os.O_RDONLY)
+    context = SimpleNamespace(Context=lambda: SimpleNamespace(destroy=lambda linger: None))
+    patches: list[Any] = [
+        mock.patch.object(time, "monotonic", world.loop.time),
+        mock.patch.object(time, "perf_counter", world.loop.time),
+        mock.patch.object(time, "time_ns", world.time_ns),
+        mock.patch.object(time, "time", lambda: world.time_ns() / 1e9),
+        mock.patch.object(os, "urandom", lambda size: rng().randbytes(size)),
+        mock.patch.object(random, "random", lambda: rng().random()),
+        mock.patch.object(secrets, "randbits", lambda bits: rng().getrandbits(bits)),
+        mock.patch.object(secrets, "token_hex", lambda size=32: rng().randbytes(size).hex()),
+        mock.patch("tiers.transport.sending.Socket", SimSocket),
+        mock.patch("tiers.transport.receiving.Socket", SimSocket),
+        mock.patch("tiers.transport.sending.TICK_S", 0.2),
+        mock.patch("tiers.transport.receiving.TICK_S", 0.2),
+        mock.patch("tiers.sinks.file_sink.Workers", SimWorkers),
+        mock.patch("tiers.channel.channel.Writer", SimWriter),
+        mock.patch("tiers.channel.opening.Environment", SimEnvironment),
+        mock.patch("tiers.channel.channel.lock_directory", lambda directory: os.dup(lock)),
+        mock.patch("tiers.sinks.directory.LocalStore", lambda root: world.current().store),
+        mock.patch("tiers.agent.StatusServer", _NoStatus),
+        mock.patch.object(Reader, "record", damaging(Reader.record)),
+        mock.patch("tiers.agent.ReceiverLimits", _small_credit),
+        mock.patch("tiers.agent.zmq", context),
+        mock.patch.dict(sources.BUILTIN, {"numbers": "tests.simulation.source:Numbers"}),
+        mock.patch.object(sys, "unraisablehook", lambda _: None),
+    ]
+    logging.disable(logging.CRITICAL)
+    world.loop.set_exception_handler(world.unhandled)
+    try:
+        with contextlib.ExitStack() as stack:
+            for patch in patches:
+                stack.enter_context(patch)
+            yield
+    finally:
+        os.close(lock)
+        logging.disable(logging.NOTSET)
+
+
+class _NoStatus:
+    """In place of the status server."""
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+
+def _small_credit(_: int, message_size_max: int) -> ReceiverLimits:
+    return ReceiverLimits(CREDIT_BYTES, message_size_max)
