@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 from tests.simulation.faults import Fault
-from tests.simulation.planted import BUGS
-from tests.simulation.world import Outcome, World
+from tests.simulation.planted import BUGS, KNOWN
+from tests.simulation.world import LINES, Outcome, World
 
 SEEDS_PER_PROCESS = 50
 TRACE_SHOWN = 60
@@ -19,15 +19,24 @@ SHRINK_RUNS_MAX = 120
 PLANTED_SEEDS_MAX = 300
 
 
-def play(seed: int, sinks: int = 2, bug: str = "", faults: list[Fault] | None = None) -> Outcome:
-    """One seed: the odd ones with `guarantee = "end"`; every third with three sinks unless told
-    otherwise."""
+def play(
+    seed: int,
+    sinks: int = 2,
+    bug: str = "",
+    faults: list[Fault] | None = None,
+    *,
+    lines: int = LINES,
+) -> Outcome:
+    """One seed: the odd ones with `guarantee = "end"`; in every fourth pair days are closed; every
+    third with three sinks unless told otherwise."""
     planted = next((one.planted() for one in BUGS if one.name == bug), nullcontext())
     with planted:
         guarantee = "end" if seed % 2 else "hop"
         closing = (seed // 2) % 4 == 3
         sinks = sinks or 2 + (seed % 3 == 0)
-        return World(seed, faults, sinks=sinks, guarantee=guarantee, closing=closing).run()
+        return World(
+            seed, faults, lines=lines, sinks=sinks, guarantee=guarantee, closing=closing
+        ).run()
 
 
 def _play(job: tuple[int, int, str]) -> Outcome:
@@ -37,8 +46,8 @@ def _play(job: tuple[int, int, str]) -> Outcome:
     return outcome
 
 
-def shrink(outcome: Outcome, sinks: int, bug: str) -> Outcome:
-    """The same violation with as few faults as can be found."""
+def shrink(outcome: Outcome, sinks: int, bug: str) -> tuple[Outcome, int]:
+    """A violation with as few faults, and then as few lines, as can be found; how many lines."""
     best, runs = outcome, 0
     size = max(1, len(best.faults) // 2)
     while runs < SHRINK_RUNS_MAX:
@@ -53,13 +62,19 @@ def shrink(outcome: Outcome, sinks: int, bug: str) -> Outcome:
             if size == 1:
                 break
             size = max(1, size // 2)
-    return best
+    lines = LINES
+    for fewer_lines in (LINES // 12, LINES // 4, LINES // 2):
+        tried = play(outcome.seed, sinks, bug, best.faults, lines=fewer_lines)
+        if tried.violation:
+            return tried, fewer_lines
+    return best, lines
 
 
 def report(outcome: Outcome, sinks: int, bug: str) -> None:
-    best = shrink(outcome, sinks, bug)
+    best, lines = shrink(outcome, sinks, bug)
     print(f"seed {outcome.seed}: {outcome.violation}")
-    print(f"with {len(best.faults)} of its {len(outcome.faults)} faults: {best.violation}")
+    few = f"{len(best.faults)} of its {len(outcome.faults)} faults and {lines} lines per edge"
+    print(f"with {few}: {best.violation}")
     for fault in best.faults:
         print(f"  {fault}")
     print(f"the last {TRACE_SHOWN} lines of that run:")
@@ -113,25 +128,29 @@ def simulate(first: int, seeds: int | None, jobs: int, sinks: int) -> int:
     return 0
 
 
-def planted(jobs: int, most: int, names: list[str]) -> int:
-    """The table of bugs. Exit status 1 where one is not caught."""
-    print(f"{'planted bug':36}{'seeds':>6}  caught by")
+def planted(jobs: int, most: int, names: list[str], *, known: bool) -> int:
+    """The table of bugs. Exit status 1 where one is not caught. `known` begins each at a seed that
+    has shown it before, else all begin at 0."""
+    print(f"{'planted bug':36}{'from seed':>10}{'seeds':>6}  caught by")
     missed = 0
     for bug in BUGS:
         if names and bug.name not in names:
             continue
         found: Outcome | None = None
-        for begin in range(0, most, 4 * jobs):
-            several = outcomes(count_up(begin, 4 * jobs), jobs, 0, bug.name)
+        first = KNOWN.get(bug.name, 0) if known else 0
+        share = jobs if known else 4 * jobs
+        for begin in range(first, first + most, share):
+            several = outcomes(count_up(begin, share), jobs, 0, bug.name)
             caught = [one for one in several if one.violation]
             if caught:
                 found = min(caught, key=lambda one: one.seed)
                 break
         if found is None:
             missed += 1
-            print(f"{bug.name:36}{'-':>6}  not caught by {most} seeds", flush=True)
+            print(f"{bug.name:36}{first:10}{'-':>6}  not caught by {most} seeds", flush=True)
         else:
-            print(f"{bug.name:36}{found.seed + 1:6}  {found.violation[:90]}", flush=True)
+            needed = found.seed - first + 1
+            print(f"{bug.name:36}{first:10}{needed:6}  {found.violation[:90]}", flush=True)
     return 1 if missed else 0
 
 
@@ -143,11 +162,13 @@ def main() -> int:
     parser.add_argument("--sinks", type=int, default=0, help="2 or 3 (default: both, by seed)")
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--planted", action="store_true", help="the table of planted bugs")
+    parser.add_argument("--known", action="store_true", help="... from seeds that showed them")
     parser.add_argument("--bug", default="", help="with --seed or --planted: this planted bug")
     options = parser.parse_args()
     if options.planted:
         names = [options.bug] if options.bug else []
-        return planted(options.jobs, options.seeds or PLANTED_SEEDS_MAX, names)
+        most = options.seeds or PLANTED_SEEDS_MAX
+        return planted(options.jobs, most, names, known=options.known)
     if options.seed is None:
         return simulate(options.first, options.seeds, options.jobs, options.sinks)
     outcome = play(options.seed, options.sinks, options.bug)

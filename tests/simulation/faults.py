@@ -7,6 +7,7 @@ from typing import Final
 
 FAULTS_UNTIL_S: Final = 24.0
 CLOSING_UNTIL_S: Final = 60.0  # of runs in which days are closed
+SHORT_S: Final = 5.0
 AWAKE_S: Final = 48.0  # when who had fallen asleep in a day finds it closed, and not forgotten yet
 KINDS: Final = (
     *("crash", "crash", "crash at store", "crash at store", "crash at commit", "crash at commit"),
@@ -59,11 +60,13 @@ def draw(chance: random.Random, nodes: list[str]) -> list[Fault]:
 
 
 def draw_closing(chance: random.Random, nodes: list[str]) -> list[Fault]:
-    """A sink falls asleep in the middle of a file, and wakes up when its day is closed."""
+    """A sink falls asleep in the middle of a file, and wakes up when its day is closed. Nothing
+    else takes long: what comes back after its day was forgotten is outside of the promise."""
     sinks = [name for name in nodes if name.startswith("sink")]
     at_s = chance.uniform(6.0, 13.0)
     for_s = AWAKE_S - at_s + chance.uniform(-2.0, 3.0)
     node, other = chance.sample(sinks, 2)
     kind = chance.choice(("stopped at intent", "stopped at publish"))
-    calm = [one for one in draw(chance, nodes) if one.kind in ("crash at commit", "reset")]
+    short = [one for one in draw(chance, nodes) if one.for_s < SHORT_S and one.node != node]
+    calm = [one for one in short if one.kind in ("crash", "pause", "reset")]
     return sorted([*calm, Fault(at_s, kind, node, other, for_s, 0.5)], key=lambda one: one.at_s)
