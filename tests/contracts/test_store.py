@@ -16,6 +16,7 @@ import pytest
 from hdfs import InsecureClient
 
 from tests.hadoop.cluster import HdfsCluster
+from tests.simulation.place import SimPlace
 from tests.waiting import wait_for
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks.stores.hdfs import HdfsStore
@@ -87,10 +88,12 @@ class HdfsPlace:
         return HdfsStore(url="http://127.0.0.1:1", user="logs", root="/", connect_s=1, read_s=1)
 
 
-@pytest.fixture(params=["directory", "hdfs"])
+@pytest.fixture(params=["directory", "hdfs", "simulated"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "directory":
         return DirectoryPlace(tmp_path)
+    if request.param == "simulated":
+        return SimPlace()
     return HdfsPlace(request.getfixturevalue("hdfs_cluster"))
 
 

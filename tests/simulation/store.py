@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.simulation.injecting import step_of
 from tiers.core.batch import Buffer
-from tiers.errors import StoreUnavailable
+from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks.stores.store import Listed, Moved
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Files:
         self._watch = watch
 
     def make_parents(self, path: str) -> None:
+        self._refuse_below_a_file(path)
         above = parent(path)
         while True:
             self.dirs.setdefault(above, self._now_ms())
@@ -44,7 +45,13 @@ class Files:
                 return
             above = parent(above)
 
+    def _refuse_below_a_file(self, path: str) -> None:
+        while path := parent(path):
+            if path in self.files:
+                raise StoreRefused(f"{path} is a file: simulated")
+
     def write(self, path: str, data: bytes) -> int:
+        self._refuse_below_a_file(path)
         self._watch("write", path, data)
         self.make_parents(path)
         self.files[path] = (data, self._now_ms())
@@ -61,9 +68,12 @@ class Files:
     def replace(self, source: str, target: str) -> Moved:
         if source not in self.files:
             return Moved.SOURCE_GONE
+        if target in self.dirs:
+            raise StoreRefused(f"{target} is a directory: simulated")
         return self._moved(source, target)
 
     def _moved(self, source: str, target: str) -> Moved:
+        self._refuse_below_a_file(target)
         if parent(target) not in self.dirs:
             return Moved.NO_PARENT
         if source in self.dirs:
@@ -130,6 +140,10 @@ class SimStore:
         self.at = 0
 
     def _call(self, name: str, *args: Any) -> Any:
+        for path in args:
+            if isinstance(path, str) and (path or name != "list"):
+                parts = path.split("/")
+                assert all(one not in ("", ".", "..") and "\0" not in one for one in parts), path
         if self.answers is None:
             return getattr(self.files, name)(*args)
         if self.at < len(self.answers):
@@ -197,7 +211,7 @@ class SimWorkers:
             except Wanted as wanted:
                 try:
                     answers.append(await self._perform(wanted))
-                except StoreUnavailable as error:
+                except (StoreUnavailable, StoreRefused) as error:
                     answers.append(error)
 
     def _try(self, call: Callable[[], T], answers: list[Any], seed: int) -> T:
