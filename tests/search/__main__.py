@@ -4,6 +4,8 @@ import click
 
 from tests.search.commit import Search
 from tests.search.explorer import search
+from tests.search.hop import Hop
+from tiers.core.messages import Guarantee
 
 
 @click.command()
@@ -13,14 +15,34 @@ from tests.search.explorer import search
 @click.option("--closes/--no-closes", default=False, help="The day may be closed at any moment.")
 @click.option("--dies/--no-dies", default=False, help="One sink may lose its disk.")
 @click.option("--limit", default=3_000_000, show_default=True, help="States: about 2 KB each.")
-def main(sinks: int, files: int, troubles: int, closes: bool, dies: bool, limit: int) -> None:
-    """Search all interleavings of sinks that hold copies of one batch."""
+@click.option("--hop", is_flag=True, help="Search the hop instead: a sender and two receivers.")
+@click.option("--batches", default=1, show_default=True, help="With --hop.")
+@click.option("--end/--no-end", default=False, help='With --hop: guarantee = "end".')
+def main(
+    sinks: int,
+    files: int,
+    troubles: int,
+    closes: bool,
+    dies: bool,
+    limit: int,
+    hop: bool,
+    batches: int,
+    end: bool,
+) -> None:
+    """Search all interleavings of sinks that hold copies of one batch; or, with --hop, of a sender
+    and two receivers (--dies: which may lose their disks)."""
+    if hop:
+        guarantee: Guarantee = "end" if end else "hop"
+        model = Hop(batches=batches, troubles=troubles, disks=dies, guarantee=guarantee)
+        found = search(model, limit)
+        click.echo(str(found))
+        raise SystemExit(1 if found.wrong or found.stuck else 0)
     failed = False
     for unflagged in (1, 2):
         copies = (unflagged, *[2] * (sinks - 1))
-        found = search(Search(copies, files, troubles, closes, dies), limit)
-        click.echo(f"copies {copies} (1: unflagged, 2: flagged): {found}")
-        failed |= bool(found.wrong or found.stuck)
+        held = search(Search(copies, files, troubles, closes, dies), limit)
+        click.echo(f"copies {copies} (1: unflagged, 2: flagged): {held}")
+        failed |= bool(held.wrong or held.stuck)
     raise SystemExit(1 if failed else 0)
 
 
