@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.faults.cluster import Cluster, Writer
-from tests.faults.settling import flows_on, settle
+from tests.faults.settling import all_published, flows_on, settle
+from tests.faults.test_damage import damage_bodies, data_file, truncate
 from tests.waiting import wait_for
 
 DELIVERY = '[delivery]\nguarantee = "end"\nlost_after = "4s"\n'
@@ -84,3 +85,40 @@ def test_killed_again_and_again_with_disks_that_stay(cluster: Cluster) -> None:
             cluster.wait_running(name)
             flows_on(cluster)
     settle(cluster)
+
+
+@pytest.mark.parametrize("name", ["agg-1", "sink-1"])
+def test_a_channel_file_cut_short_costs_nothing(cluster: Cluster, name: str) -> None:
+    """What cannot be salvaged comes again from upstream."""
+    begin(cluster)
+    with Writer(cluster):
+        flows_on(cluster)
+        wait_for(lambda: events_held(cluster, name) > LINES_HELD, f"{name} holds batches")
+        cluster.kill(name)
+        truncate(data_file(cluster, name))
+        cluster.start(name)
+        flows_on(cluster)
+    all_published(cluster)
+    assert cluster.published().total() == len(cluster.wanted()), "nothing is there twice"
+
+
+def test_a_damaged_body_comes_again(tmp_path: Path) -> None:
+    """It is a dead letter here, and whole upstream."""
+    name = "sink-1"
+    delivery = DELIVERY + '[batch]\nsize = "4KiB"\n'
+    cluster = Cluster(tmp_path, edges=1, aggregators=1, sinks=1, extra=delivery, roll_after="1h")
+    try:
+        cluster.write("edge-1", LINES_HELD)
+        cluster.start()
+        wait_for(lambda: events_held(cluster, name) == LINES_HELD, f"all rests in {name}")
+        cluster.kill(name)
+        damage_bodies(data_file(cluster, name))
+        cluster.roll_after = "1s"
+        cluster.write_topology()
+        cluster.start(name)
+        all_published(cluster)
+        assert cluster.published().total() == LINES_HELD, "nothing is there twice"
+        status: Any = cluster.status(name)
+        assert status["channel"]["dead"] == 3, "named all the same"
+    finally:
+        cluster.close()
