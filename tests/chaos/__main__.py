@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from tests.chaos.counting import Pauses, count
+from tests.chaos.counting import count
 from tests.faults.cluster import Cluster, Writer
 from tests.faults.settling import flows_on
 from tests.hadoop.cluster import HdfsCluster
@@ -21,6 +21,7 @@ from tests.waiting import wait_for
 
 TAKEOVER_S = 8  # of the sinks here; in a topology it is 5 minutes by default
 LONG_STOP_S = 15  # longer than every timeout
+END = '[delivery]\nguarantee = "end"\nlost_after = "8s"\n'
 PATIENCE_S = 180
 
 
@@ -41,6 +42,8 @@ class Chaos:
             (2, self.terminate),
             (2, self.leave_dead),
         ]
+        if cluster.extra == END:
+            self.kinds += [(3, self.lose_disk)]
         if hdfs is not None:
             self.kinds += [(1, self.namenode), (1, self.datanode), (1, self.both_nodes)]
 
@@ -83,6 +86,16 @@ class Chaos:
         time.sleep(LONG_STOP_S)
         self.start(name)
 
+    def lose_disk(self) -> None:
+        """Not of an edge: what it has read and not handed on is nowhere else."""
+        name = self.dice.choice(list(self.cluster.ports))
+        seconds = self.dice.choice([0.0, 4.0, LONG_STOP_S])
+        self.say(f"SIGKILL {name}, back after {seconds:.0f} s with an empty disk")
+        self.cluster.kill(name)
+        shutil.rmtree(self.cluster.data / name)
+        time.sleep(seconds)
+        self.start(name)
+
     def stop_and_continue(self) -> None:
         name = self.dice.choice(self.cluster.agents)
         seconds = self.dice.choice([1.0, 4.0, LONG_STOP_S])
@@ -119,7 +132,7 @@ def play(chaos: Chaos, minutes: float) -> float:
     cluster = chaos.cluster
     cluster.start()
     cluster.wait_running()
-    with Pauses(cluster.count_files) as pauses, Writer(cluster, 12, 0.01):
+    with Writer(cluster, 12, 0.01):
         # A file that is rotated away before its source has ever looked is not read.
         flows_on(cluster)
         until = time.monotonic() + minutes * 60
@@ -127,15 +140,16 @@ def play(chaos: Chaos, minutes: float) -> float:
             chaos.one()
     chaos.say(f"{chaos.faults} faults; waiting until all is published")
     wait_for(cluster.is_empty, "every channel is empty", PATIENCE_S)
-    return pauses.longest_s
+    return cluster.longest_pause_s
 
 
 @click.command()
 @click.option("--minutes", default=5.0, show_default=True, help="How long faults go on.")
 @click.option("--hdfs", is_flag=True, help="Sinks write into a real HDFS, whose nodes fail, too.")
+@click.option("--end", is_flag=True, help='With guarantee = "end": disks are lost as well.')
 @click.option("--seed", type=int, help="Of the choice of faults.  [default: random]")
 @click.option("--keep", is_flag=True, help="Keep the directory with channels, files and logs.")
-def main(minutes: float, hdfs: bool, seed: int | None, keep: bool) -> None:
+def main(minutes: float, hdfs: bool, end: bool, seed: int | None, keep: bool) -> None:
     """Two edges, two aggregators and three sinks at work while nodes are killed (SIGKILL), stopped
     and continued, and terminated at random; in the end every line is counted."""
     seed = random.randrange(2**32) if seed is None else seed
@@ -149,10 +163,11 @@ def main(minutes: float, hdfs: bool, seed: int | None, keep: bool) -> None:
             hadoop.start()
             stack.callback(hadoop.stop)
         sink = f'takeover_after = "{TAKEOVER_S}s"'
+        extra = END if end else ""
         cluster = (
-            HdfsDelivery(directory, hadoop, sinks=3, more=sink)
+            HdfsDelivery(directory, hadoop, sinks=3, more=sink, extra=extra)
             if hadoop
-            else Cluster(directory, sinks=3, more=sink)
+            else Cluster(directory, sinks=3, more=sink, extra=extra)
         )
         stack.callback(cluster.close)
         chaos = Chaos(cluster, hadoop, random.Random(seed))

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.counting import Pauses
 from tests.waiting import wait_for
 from tiers.lines import read_blocks
 from tiers.observe.client import ask_now, tell_drain
@@ -61,6 +62,7 @@ class Cluster:
         self.roll_after = roll_after
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.written: Counter[bytes] = Counter()
+        self.longest_pause_s = 0.0  # in publishing, while a Writer wrote
         for edge in self.edges:
             (directory / edge).mkdir()
         self.write_topology()
@@ -233,7 +235,8 @@ headers = {{ service = "web" }}
 
 
 class Writer:
-    """Writes lines at each edge at an even pace until stopped, with a rotation now and then."""
+    """Writes lines at each edge at an even pace until stopped, with a rotation now and then, and
+    watches how long nothing is published."""
 
     def __init__(self, cluster: Cluster, lines_per_step: int = 150, step_s: float = 0.01) -> None:
         self._cluster = cluster
@@ -241,14 +244,19 @@ class Writer:
         self._step_s = step_s
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._pauses = Pauses(cluster.count_files)
 
     def __enter__(self) -> "Writer":
         self._thread.start()
+        self._pauses.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
         self._thread.join()
+        self._pauses.__exit__()
+        longest_s = max(self._cluster.longest_pause_s, self._pauses.longest_s)
+        self._cluster.longest_pause_s = longest_s
 
     def _run(self) -> None:
         steps = 0

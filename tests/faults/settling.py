@@ -44,9 +44,11 @@ def settle(cluster: Cluster) -> dict[str, Any]:
     doubled = sum(count - 1 for count in lines.values())
     output: dict[str, Any]
     (output,) = report["outputs"]
+    watched = f", longest pause in publishing {cluster.longest_pause_s:.1f} s"
+    pause = watched if cluster.longest_pause_s else ""  # only a Writer watches
     print(
         f"accepted {len(wanted)}, published {lines.total()}, missing "
-        f"{len(wanted - lines.keys())}, doubled {doubled}"
+        f"{len(wanted - lines.keys())}, doubled {doubled}{pause}"
     )
     assert lines.keys() == wanted
     assert doubled == output["doubled_events"] == 0

@@ -31,7 +31,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
         cluster.close()
 
 
-@pytest.mark.parametrize("name", ["edge-1", "agg-1"])
+@pytest.mark.parametrize("name", ["edge-1", "agg-1", "sink-1"])
 def test_an_agent_whose_disk_is_filled_by_another(make: Callable[..., Cluster], name: str) -> None:
     cluster = make(extra=SMALL_DISK)
     cluster.data.mkdir()

@@ -22,11 +22,13 @@ class HdfsDelivery(Cluster):
         sinks: int = 2,
         more: str = "",
         url: str = "",  # the sinks' way to it
+        extra: str = "",
     ) -> None:
         self.root = hdfs.new_root()
         self.client = InsecureClient(hdfs.url, user="logs", timeout=(5, 60))
         sink = f'type = "hdfs"\nurl = "{url or hdfs.url}"\nuser = "logs"\nroot = "{self.root}"'
-        super().__init__(directory, sinks=sinks, sink=sink, more=f'codec = "gzip"\n{more}')
+        more = f'codec = "gzip"\n{more}'
+        super().__init__(directory, sinks=sinks, sink=sink, more=more, extra=extra)
 
     def count_files(self) -> int:
         found = self.client.content(self.root, strict=False)
