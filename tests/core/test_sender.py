@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from tests.core.batches import ORIGIN
+from tiers.core.assigning import Effects
 from tiers.core.batch import BatchId, Hop
 from tiers.core.messages import (
     BUNDLE_BATCHES_MAX,
@@ -31,7 +32,7 @@ from tiers.core.messages import (
     encode_bundle,
 )
 from tiers.core.peers import HandedTo, PeerLimits, PeerState, Pending
-from tiers.core.sender import MARK_AHEAD, QUEUE_BATCHES_MAX, Effects, Sender
+from tiers.core.sender import MARK_AHEAD, QUEUE_BATCHES_MAX, Sender
 
 ME = Identity("web-logs", "edge-1", b"e" * 16)
 LIMITS = PeerLimits(window_bytes_max=100_000, window_start_bytes=100_000)

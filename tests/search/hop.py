@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from tiers.core.assigning import Effects as SenderEffects
 from tiers.core.batch import BatchId, Envelope, seal
 from tiers.core.messages import (
     Ack,
@@ -27,7 +28,6 @@ from tiers.core.outbox import Outbox
 from tiers.core.peers import HandedTo, PeerLimits, PeerState, Pending
 from tiers.core.receiver import Effects as ReceiverEffects
 from tiers.core.receiver import Receiver, ReceiverLimits
-from tiers.core.sender import Effects as SenderEffects
 from tiers.core.sender import Sender
 
 ORIGIN = b"edge's channel.."

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
+from tiers.core.assigning import Effects as SenderEffects
 from tiers.core.batch import BatchId, Envelope, seal
 from tiers.core.messages import (
     Bundle,
@@ -28,7 +29,6 @@ from tiers.core.messages import (
 from tiers.core.peers import HandedTo, PeerLimits, Pending
 from tiers.core.receiver import Effects as ReceiverEffects
 from tiers.core.receiver import Receiver, ReceiverLimits
-from tiers.core.sender import Effects as SenderEffects
 from tiers.core.sender import Sender
 
 LIMITS = PeerLimits(

@@ -16,13 +16,12 @@ flagged, only where that channel does not know it any more or the peer is lost.
 Pure: time, jitter and session ids are arguments; every method returns what is to be done.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, takewhile
 
+from tiers.core.assigning import Assigning, Effects
 from tiers.core.batch import BatchId
 from tiers.core.messages import (
-    BUNDLE_BATCHES_MAX,
     HEAD_BYTES_MAX,
     IDS_MAX,
     PROTOCOL,
@@ -40,7 +39,6 @@ from tiers.core.messages import (
     Reject,
     Welcome,
     in_pieces,
-    index_bytes,
 )
 from tiers.core.outbox import Outbox
 from tiers.core.peers import HandedTo, Peer, PeerLimits, PeerState, Pending
@@ -48,33 +46,6 @@ from tiers.core.peers import HandedTo, Peer, PeerLimits, PeerState, Pending
 MARK_AHEAD = 512  # positions that the mark is kept ahead of what has been sent
 QUEUE_BATCHES_MAX = 1024  # batches held ready in memory, besides those in flight
 HANDED_MAX = 65536  # batches in memory in all: with "end" most wait to be published
-_HEAD_BYTES = HEAD_BYTES_MAX - 1024  # of a bundle, for its index
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """One bundle to leave: read the records, send them in this order."""
-
-    peer: str
-    session: bytes
-    receiver: bytes  # the peer's channel id
-    number: int  # of the bundle in its session
-    batches: tuple[Pending, ...]
-
-
-@dataclass(slots=True)
-class Effects:
-    """Perform in the order of the fields. `raise_mark` is to be put on disk, then `marked` said;
-    what comes behind it rides in any later commit."""
-
-    say: list[tuple[str, Message]] = field(default_factory=list)
-    send: list[Sending] = field(default_factory=list)
-    raise_mark: int | None = None
-    dead: list[tuple[int, str]] = field(default_factory=list)  # position, reason
-    damaged: list[tuple[int, str]] = field(default_factory=list)  # dead, as they cannot be read
-    handed: list[Pending] = field(default_factory=list)  # to be kept: who has them, and flags
-    release: list[int] = field(default_factory=list)  # positions
-    gone: list[str] = field(default_factory=list)  # peers that can be disconnected for good
 
 
 class Sender:
@@ -94,15 +65,14 @@ class Sender:
         self.me = me
         self.limits = limits
         self.guarantee = guarantee
-        self.bundle_bytes = bundle_bytes
         self.peers: dict[str, Peer] = {}
         self._mark = mark  # durable
         self._mark_asked = mark
         self._jitter = jitter
         self._new_session = new_session
         self._outbox = Outbox()
+        self._assigning = Assigning(self._outbox, self.peers, bundle_bytes)
         self._stopping = False
-        self._turn = 0
         self._effects = Effects()
 
     # -- peers -----------------------------------------------------------------------------
@@ -408,60 +378,9 @@ class Sender:
         if peer.move("lost", now):
             peer.error = why
 
-    # -- flow ------------------------------------------------------------------------------
-
     def _flow(self, now: float) -> Effects:
-        """Assign what may be sent: round robin by bundle over peers that are up, with credit."""
-        self._fail_over(now)
-        while self._outbox.next(self._mark) is not None:
-            peer = self._next_peer()
-            if peer is None:
-                break
-            batches = tuple(self._fill(peer, now))
-            if batches:
-                peer.bundles += 1
-                sending = Sending(peer.name, peer.session, peer.channel, peer.bundles, batches)
-                self._effects.send.append(sending)
+        self._assigning.assign(self._mark, now, self._effects)
         return self._done()
-
-    def _fail_over(self, now: float) -> None:
-        """What a down peer may hold, and a lost one holds, goes to the others, flagged; while there
-        are none that take it, it rather waits: the peer itself may be the first to come back."""
-        for peer in self.peers.values():
-            if peer.state is not PeerState.DOWN or not (peer.ambiguous or peer.handed):
-                continue
-            if any(other.room() for other in self.peers.values() if other is not peer):
-                self._outbox.requeue(peer.ambiguous.values(), flagged=True)
-                peer.ambiguous.clear()
-                if peer.is_lost(now):
-                    self._outbox.requeue(peer.handed.values(), flagged=True)
-                    peer.handed.clear()
-
-    def _next_peer(self) -> Peer | None:
-        names = list(self.peers)
-        for step in range(len(names)):
-            peer = self.peers[names[(self._turn + step) % len(names)]]
-            if peer.room():
-                self._turn = (self._turn + step + 1) % len(names)
-                return peer
-        return None
-
-    def _fill(self, peer: Peer, now: float) -> Iterator[Pending]:
-        size = head = count = 0
-        most = peer.message_size_max - HEAD_BYTES_MAX
-        while pending := self._outbox.next(self._mark):
-            if pending.size > most:
-                reason = f"record of {pending.size} bytes; {peer.name} takes at most {most}"
-                self._outbox.drop(pending.id)
-                self._effects.dead.append((pending.position, reason))
-                continue
-            index = index_bytes(pending.hops)
-            full = size + pending.size > min(self.bundle_bytes, most) or head + index > _HEAD_BYTES
-            if count and (full or count == BUNDLE_BATCHES_MAX or not peer.room()):
-                return
-            self._outbox.send(peer, now, count)
-            size, head, count = size + pending.size, head + index, count + 1
-            yield pending
 
     def _done(self) -> Effects:
         effects, self._effects = self._effects, Effects()

@@ -17,6 +17,7 @@ import zmq
 
 from tiers.channel.change import Change, Handed
 from tiers.channel.channel import Channel
+from tiers.core.assigning import Effects, Sending
 from tiers.core.messages import (
     Bundle,
     Carried,
@@ -29,7 +30,7 @@ from tiers.core.messages import (
     encode_bundle,
 )
 from tiers.core.peers import PeerLimits, Pending
-from tiers.core.sender import HANDED_MAX, Effects, Sender, Sending
+from tiers.core.sender import HANDED_MAX, Sender
 from tiers.errors import BatchError, PeerError
 from tiers.topology import Address
 from tiers.transport.sockets import KEEPALIVE, Link, Socket

@@ -1,0 +1,100 @@
+"""Which batch goes to which peer now: round robin by bundle over peers that are up, with credit."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from tiers.core.messages import BUNDLE_BATCHES_MAX, HEAD_BYTES_MAX, Message, index_bytes
+from tiers.core.outbox import Outbox
+from tiers.core.peers import Peer, PeerState, Pending
+
+_HEAD_BYTES: Final = HEAD_BYTES_MAX - 1024  # of a bundle, for its index
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """One bundle to leave: read the records, send them in this order."""
+
+    peer: str
+    session: bytes
+    receiver: bytes  # the peer's channel id
+    number: int  # of the bundle in its session
+    batches: tuple[Pending, ...]
+
+
+@dataclass(slots=True)
+class Effects:
+    """Perform in the order of the fields. `raise_mark` is to be put on disk, then `marked` said;
+    what comes behind it rides in any later commit."""
+
+    say: list[tuple[str, Message]] = field(default_factory=list)
+    send: list[Sending] = field(default_factory=list)
+    raise_mark: int | None = None
+    dead: list[tuple[int, str]] = field(default_factory=list)  # position, reason
+    damaged: list[tuple[int, str]] = field(default_factory=list)  # dead, as they cannot be read
+    handed: list[Pending] = field(default_factory=list)  # to be kept: who has them, and flags
+    release: list[int] = field(default_factory=list)  # positions
+    gone: list[str] = field(default_factory=list)  # peers that can be disconnected for good
+
+
+class Assigning:
+    """Between the outbox of a sender and its peers."""
+
+    def __init__(self, outbox: Outbox, peers: Mapping[str, Peer], bundle_bytes: int) -> None:
+        self._outbox = outbox
+        self._peers = peers
+        self._bundle_bytes = bundle_bytes
+        self._turn = 0
+
+    def assign(self, upto: int, now: float, effects: Effects) -> None:
+        """All that may be sent of the queue up to a position, and what no peer can take."""
+        self._fail_over(now)
+        while self._outbox.next(upto) is not None:
+            peer = self._next_peer()
+            if peer is None:
+                return
+            batches = tuple(self._fill(peer, upto, now, effects))
+            if batches:
+                peer.bundles += 1
+                sending = Sending(peer.name, peer.session, peer.channel, peer.bundles, batches)
+                effects.send.append(sending)
+
+    def _fail_over(self, now: float) -> None:
+        """What a down peer may hold, and a lost one holds, goes to the others, flagged; while there
+        are none that take it, it rather waits: the peer itself may be the first to come back."""
+        for peer in self._peers.values():
+            if peer.state is not PeerState.DOWN or not (peer.ambiguous or peer.handed):
+                continue
+            if any(other.room() for other in self._peers.values() if other is not peer):
+                self._outbox.requeue(peer.ambiguous.values(), flagged=True)
+                peer.ambiguous.clear()
+                if peer.is_lost(now):
+                    self._outbox.requeue(peer.handed.values(), flagged=True)
+                    peer.handed.clear()
+
+    def _next_peer(self) -> Peer | None:
+        names = list(self._peers)
+        for step in range(len(names)):
+            peer = self._peers[names[(self._turn + step) % len(names)]]
+            if peer.room():
+                self._turn = (self._turn + step + 1) % len(names)
+                return peer
+        return None
+
+    def _fill(self, peer: Peer, upto: int, now: float, effects: Effects) -> Iterator[Pending]:
+        size = head = count = 0
+        most = peer.message_size_max - HEAD_BYTES_MAX
+        size_max = min(self._bundle_bytes, most)
+        while pending := self._outbox.next(upto):
+            if pending.size > most:
+                reason = f"record of {pending.size} bytes; {peer.name} takes at most {most}"
+                self._outbox.drop(pending.id)
+                effects.dead.append((pending.position, reason))
+                continue
+            index = index_bytes(pending.hops)
+            full = size + pending.size > size_max or head + index > _HEAD_BYTES
+            if count and (full or count == BUNDLE_BATCHES_MAX or not peer.room()):
+                return
+            self._outbox.send(peer, now, count)
+            size, head, count = size + pending.size, head + index, count + 1
+            yield pending
