@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.store import SimStore
 from tiers.agent import Agent
+from tiers.core.batch import BatchId
 
 if TYPE_CHECKING:
     from tests.simulation.disk import SimEnvironment
@@ -45,5 +46,6 @@ class Node:
     commit_s: float = 0.0  # how much longer commits take
     disk_lost: bool = False
     gone: bool = False  # for good
+    held: dict[BatchId, int] = field(default_factory=dict)  # on its disk when it died last
     damage: int = 0  # so many reads of records from now on
     damaged: set[int] = field(default_factory=set)  # positions of records that cannot be read

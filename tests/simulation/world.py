@@ -27,12 +27,12 @@ from tests.simulation.nodes import Boot, Node
 from tests.simulation.patching import patched
 from tests.simulation.store import Files, Wanted
 from tiers.agent import Agent
+from tiers.core.batch import BatchId
 from tiers.errors import ChannelUnavailable, UsageError
 from tiers.reloading import begin
 
 BEGINNING_MS = 1_795_391_985_000  # 15 s before midnight, UTC
 HEAL_S = 400.0
-LOSSY_S = 100.0  # after which no more lines are expected
 BATCH_BYTES_MAX = 1000  # a sender may overshoot its credit by one batch
 LINES = 60
 GRAVES: list[Any] = []  # of worlds that are over: a process plays a bounded number of them
@@ -86,7 +86,8 @@ class World:
         drawn = (draw_closing if closing else draw)(self.random, names)
         self.faults = drawn if faults is None else faults
         self._sinks = sinks
-        self.lossy = False  # a disk was lost, and what it held with it
+        # Batches that lost disks held, and their events: with "hop" they may be missing.
+        self.excused: dict[BatchId, int] = {}
         self._over = self.loop.create_future()
         self._grave: list[Any] = []
         self._reboots = 0
@@ -203,8 +204,10 @@ class World:
         self.say(f"{node.name} crashes for {down_s:.2f} s")
         self.count("crash")
         boot.alive = False
+        node.held = self._held(boot)
         node.disk_lost = node.disk_lost or disk_lost
-        self.lossy = self.lossy or (disk_lost and self.guarantee == "hop")
+        if disk_lost:
+            self.excused |= node.held
         node.crash_at_store = node.crash_at_commit = 0
         self.loop.call_soon(self._release, boot, context=contextvars.Context())
         self.later(down_s, self.start, node)
@@ -213,8 +216,26 @@ class World:
         """It never comes back; at most one node of a world."""
         if not any(one.gone for one in self.nodes.values()):
             node.gone = True
-            self.lossy = self.lossy or self.guarantee == "hop"
             self.crash(node, 0.0, disk_lost=True)
+            self.excused |= node.held  # it may have been down already
+
+    def _held(self, boot: Boot) -> dict[BatchId, int]:
+        """What is on the disk of a node that has just died: batches with their events."""
+        if boot.agent is None or not hasattr(boot.agent, "channel"):
+            return boot.node.held  # it had not come so far: as it was
+        channel = boot.agent.channel
+        return {
+            entry.id: entry.count
+            for output in channel.stats().queues
+            for entry in channel.entries(output)
+        }
+
+    def _allowed(self) -> int:
+        """How many events may be missing for good."""
+        if self.guarantee == "end":
+            return 0
+        published = self.ledger.published
+        return sum(count for key, count in self.excused.items() if key not in published)
 
     # -- faults ----------------------------------------------------------------------------
 
@@ -296,15 +317,16 @@ class World:
             for node in self.nodes.values():
                 self._ensure(node)
         wanted = 2 * self.lines
-        # What a lost disk held is missing with "hop", and must not be doubled.
-        enough = len(self.ledger.lines) == wanted or (self.lossy and now_s > self.until_s + LOSSY_S)
-        done = enough and self._drained()
+        done = len(self.ledger.lines) == wanted - self._allowed() and self._drained()
         if done and (now_s > self.until_s + 5 or not self.faults):
             self._over.set_result(None) if not self._over.done() else None
         elif now_s > self.until_s + HEAL_S:
             missing = wanted - len(self.ledger.lines)
-            if missing and not self.lossy:
-                raise Violation(f"missing: {missing} of {wanted} lines are not published")
+            if missing != self._allowed():
+                raise Violation(
+                    f"missing: {missing} of {wanted} lines are not published, "
+                    f"{self._allowed()} of them went with a disk"
+                )
             raise Violation(f"queues do not drain: {self._left()}")
         else:
             self.later(1.0, self._look)
