@@ -236,6 +236,14 @@ def test_manifests_are_listed_before_tmp_and_tmp_before_void() -> None:
     assert looks == ["list .tiers", "closed", "manifests", "tmp", "void"]
 
 
+def test_what_is_no_mark_of_a_day_forgets_none() -> None:
+    store = MemoryStore()
+    for name in ("README", DAY):
+        store.make_parents(layout.closed_path(name))
+        store.files[layout.closed_path(name)] = b""
+    assert read_store(store).forgotten == {DAY}
+
+
 def test_an_empty_store() -> None:
     shelf = read_store(MemoryStore())
     assert not (shelf.published or shelf.problems)

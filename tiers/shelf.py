@@ -9,6 +9,7 @@ from tiers.core import layout, manifest
 from tiers.core.manifest import Manifest
 from tiers.counting import check_file
 from tiers.errors import StoreRefused, StoreUnavailable
+from tiers.sinks.days import closed_days
 from tiers.sinks.stores.store import Listed, Store
 
 _OPENERS: Final = 2  # each has one published file in memory
@@ -35,8 +36,7 @@ def read_store(store: Store) -> Shelf:
     try:
         listed = store.list(layout.OWN) or []
         days = [entry.name for entry in listed if entry.is_directory and layout.is_day(entry.name)]
-        closed = store.list(layout.CLOSED) or []
-        shelf.forgotten = {entry.name for entry in closed} - set(days)
+        shelf.forgotten = set(closed_days(store)) - set(days)
         with ThreadPoolExecutor(_READERS) as readers:
             for day in days:
                 _read_day(store, day, shelf, readers)

@@ -127,6 +127,7 @@ def test_a_fresh_store_is_empty_and_its_root_is_made_by_the_first_write(store: S
     assert store.move("a/b", "a/c") is Moved.SOURCE_GONE
     assert store.write("a/b", [b"one ", memoryview(b"two")]) == 7
     assert store.read("a/b") == b"one two"
+    assert [store.read("a/b", bytes_max) for bytes_max in (2, 7)] == [b"one", b"one two"]
     assert store.length("a/b") == 7
     assert names(store.list("")) == ["a"]
 

@@ -287,3 +287,35 @@ def test_own_manifests_are_left_out_and_a_forgotten_day_is_forgotten() -> None:
     assert manifests.days() == {DAY}
     manifests.forget(DAY)
     assert not manifests.days() and not manifests.published
+
+
+def test_a_day_that_is_forgotten_while_it_is_asked_about_does_not_count() -> None:
+    one = settlement()
+    claim(one)
+    look(one, [(FILE, manifest_of(FILE, A))])
+    one.answer(Answer.ABSENT)
+    one.answer(Answer.ABSENT)
+    one.manifests.forget(DAY)
+    one.answer(Answer.THERE)
+    assert one.outcomes == {A: Outcome.MINE}
+
+
+def test_what_is_there_but_no_file_is_no_claim() -> None:
+    """A directory: nothing can be moved there, and there is nothing to be read."""
+    one = settlement(A, B)
+    one.call(1)
+    one.answer(Answer.DONE)
+    for _ in range(2):
+        assert one.step is Step.CLAIM
+        one.answer(Answer.TARGET_THERE)
+        one.content(None)
+    claim(one)
+    look(one)
+    assert one.outcomes == {A: Outcome.STOPPED, B: Outcome.MINE}
+    assert layout.claim_path(DAY, A) in one.why[A]
+
+
+def test_a_claim_from_the_future_does_not_wait_for_it() -> None:
+    """The store's clock was ahead, and was put right."""
+    one = wait([(A, 3000), (B, 2999)])
+    assert one.step is Step.STAGE and one.outcomes == {B: Outcome.PARKED}

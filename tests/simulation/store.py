@@ -88,8 +88,9 @@ class Files:
         self.dirs[parent(source)] = self.dirs[parent(target)] = self._now_ms()
         return Moved.DONE
 
-    def read(self, path: str) -> bytes | None:
-        return self.files[path][0] if path in self.files else None
+    def read(self, path: str, bytes_max: int | None = None) -> bytes | None:
+        end = None if bytes_max is None else bytes_max + 1
+        return self.files[path][0][:end] if path in self.files else None
 
     def length(self, path: str) -> int | None:
         return len(self.files[path][0]) if path in self.files else None
@@ -168,8 +169,8 @@ class SimStore:
     def make_parents(self, path: str) -> None:
         self._call("make_parents", path)
 
-    def read(self, path: str) -> bytes | None:
-        answer: bytes | None = self._call("read", path)
+    def read(self, path: str, bytes_max: int | None = None) -> bytes | None:
+        answer: bytes | None = self._call("read", path, bytes_max)
         return answer
 
     def length(self, path: str) -> int | None:

@@ -170,11 +170,11 @@ class MemoryStore:
             self._make_parents(path)
         self.after(number, f"make_parents {path}")
 
-    def read(self, path: str) -> bytes | None:
+    def read(self, path: str, bytes_max: int | None = None) -> bytes | None:
         number = self._begin(f"read {path}")
         found = self.files.get(path)
         self.after(number, f"read {path}")
-        return found
+        return found if found is None or bytes_max is None else found[: bytes_max + 1]
 
     def length(self, path: str) -> int | None:
         number = self._begin(f"length {path}")

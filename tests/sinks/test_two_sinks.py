@@ -177,6 +177,36 @@ async def test_a_bad_manifest_stops_what_is_flagged_and_nothing_else(tmp_path: P
     assert lines(root) == Counter([*BLOCKS, b"unflagged\n"])
 
 
+async def test_a_directory_where_a_claim_should_be_stops_its_batch(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    claim = root / layout.claim_path(DAY, ID)
+    claim.mkdir(parents=True)
+    async with channel_with(tmp_path / "a", flagged=True) as channel:
+        sink = sink_of(channel, root, "a")
+        async with running(sink):
+            await eventually(lambda: lines(root) == Counter(BLOCKS[1:]))
+            assert layout.claim_name(ID) in str(sink.status()["stopped"])
+            claim.rmdir()
+            await eventually(empty(channel))
+    assert lines(root) == Counter(BLOCKS)
+
+
+async def test_a_manifest_far_too_large_is_not_read_into_memory(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    bad = root / layout.manifest_path(DAY, layout.file_name("x.out.0", 1))
+    bad.parent.mkdir(parents=True)
+    with bad.open("wb") as file:
+        file.truncate(1 << 40)  # sparse
+    async with channel_with(tmp_path / "a", flagged=True) as channel:
+        sink = sink_of(channel, root, "a")
+        async with running(sink):
+            await eventually(lambda: sink.status()["stopped"])
+            assert "at most" in str(sink.status()["stopped"])
+            bad.unlink()
+            await eventually(empty(channel))
+    assert lines(root) == Counter(BLOCKS)
+
+
 async def test_what_comes_for_a_closed_day_goes_to_its_next_generation(tmp_path: Path) -> None:
     root = tmp_path / "out"
     store = LocalStore(root)

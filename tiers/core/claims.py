@@ -168,6 +168,7 @@ class Settlement:
     fenced: list[File] = field(default_factory=list)
     taken_over: list[BatchId] = field(default_factory=list)
     _claiming: list[BatchId] = field(default_factory=list)
+    _gone: set[BatchId] = field(default_factory=set)  # whose claims were there, and then not
     _listing: list[str] = field(default_factory=list)
     _reading: list[File] = field(default_factory=list)
     _asking: list[File] = field(default_factory=list)
@@ -290,10 +291,10 @@ class Settlement:
             self._read_on()
             return
         assert self.step is Step.READ_CLAIM, self.step
-        if data is None:  # it went away with its day, or was taken away by hand
-            self.step = Step.CLAIM
-            return
         batch = self._claiming[0]
+        if data is None:  # it went away with its day, or was taken away by hand
+            self._vanished(batch)
+            return
         try:
             holder = decode(data, batch).sink
         except StoreRefused as error:
@@ -306,14 +307,25 @@ class Settlement:
         del self._claiming[0]
         self._next_claim()
 
+    def _vanished(self, batch: BatchId) -> None:
+        """Something is in the claim's place, and no file: once may be chance."""
+        if batch not in self._gone:
+            self._gone.add(batch)
+            self.step = Step.CLAIM
+            return
+        self._settle(batch, Outcome.STOPPED, f"{self._claim()}: it is there, and is no file")
+        del self._claiming[0]
+        self._next_claim()
+
     def clock(self, now_ms: int) -> None:
         """Take the store's time."""
         self._now_ms = now_ms
         self.step = Step.AGES
 
     def _old_ones(self, claims: Listing) -> None:
-        """Of the parked, those whose claim is old enough (or gone) may be taken over."""
-        ages = {name: self._now_ms - modified_ms for name, modified_ms in claims}
+        """Of the parked, those whose claim is old enough (or gone) may be taken over. One that is
+        as far in the future will not get older: the clock was put right since."""
+        ages = {name: abs(self._now_ms - modified_ms) for name, modified_ms in claims}
         for batch in self._open():
             if ages.get(layout.claim_name(batch), self.takeover_ms) >= self.takeover_ms:
                 self._claiming.append(batch)

@@ -79,7 +79,8 @@ class Manifests:
 
     def has(self, file: File, batch: BatchId) -> bool:
         """Whether that file's manifest has the batch."""
-        runs = self.held[file].get(batch.origin, [])
+        # Another settlement, or the end of a day, may have let go of the file meanwhile.
+        runs = self.held.get(file, {}).get(batch.origin, [])
         place = bisect_right(runs, [batch.seq, _SEQ_MAX]) - 1
         return place >= 0 and batch.seq <= runs[place][1]
 

@@ -81,7 +81,7 @@ def opened_line(data: bytes, kind: str) -> dict[str, object]:
     """What `sealed_line` was given. StoreRefused when this is none of that kind."""
     line, trailer = data[:-_TRAILER_BYTES], data[-_TRAILER_BYTES:]
     if len(data) > MANIFEST_BYTES_MAX:
-        raise StoreRefused(f"{kind} of {len(data)} bytes; at most {MANIFEST_BYTES_MAX}")
+        raise StoreRefused(f"{kind} of {len(data)} bytes or more; at most {MANIFEST_BYTES_MAX}")
     if trailer != b"%08x\n" % crc32(line):
         raise StoreRefused(f"{kind} does not end with its checksum: truncated or damaged")
     try:
@@ -102,11 +102,14 @@ def decode(data: bytes) -> Manifest:
     day = _text(entries, "day")
     if not is_day(day):
         raise StoreRefused(f"manifest: day is {day!r:.40}")
+    path = _text(entries, "path")
+    if "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise StoreRefused(f"manifest: path is {path!r:.40}")
     return Manifest(
         sink=_text(entries, "sink"),
         file_id=_integer(entries.get("file"), "file", FILE_ID_MAX, least=1),
         day=day,
-        path=_text(entries, "path"),
+        path=path,
         codec=_text(entries, "codec"),
         size_bytes=_integer(entries.get("bytes"), "bytes", _INTEGER_MAX),
         items=_items(entries.get("batches")),

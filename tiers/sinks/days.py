@@ -27,23 +27,33 @@ class Days(NamedTuple):
 def tend_days(store: Store, sink: str, retention_ms: int) -> Days:
     """Close and forget what is old enough; how the days are then. Blocks."""
     now_ms = store.now_ms()
-    closed = {one.name: one.modified_ms for one in _entries(store, layout.CLOSED)}
+    closed = closed_days(store)
     there: set[str] = set()
     for entry in _entries(store, layout.OWN):
         day = entry.name
         if not entry.is_directory or not layout.is_day(day):
             continue
         there.add(day)
-        if day not in closed:
-            newest_ms = _newest_ms(store, entry)
-            if now_ms - newest_ms > retention_ms and _close(store, sink, day):
-                closed[day] = now_ms
-        elif now_ms - closed[day] > retention_ms:
+        # A mark's own time is not enough to remove a day: somebody may have put it there.
+        if now_ms - max(closed.get(day, 0), _newest_ms(store, entry)) <= retention_ms:
+            continue
+        if day in closed:
             _forget(store, day)
             there.remove(day)
+        elif _close(store, sink, day):
+            closed[day] = now_ms
     for entry in _entries(store, layout.TRASH):
         store.delete(f"{layout.TRASH}/{entry.name}")
     return Days(set(closed), set(closed) - there)
+
+
+def closed_days(store: Store) -> dict[str, int]:
+    """Days and generations that are closed, and when each mark was made. Blocks."""
+    return {
+        one.name: one.modified_ms
+        for one in _entries(store, layout.CLOSED)
+        if not one.is_directory and layout.is_day(one.name)
+    }
 
 
 def _entries(store: Store, path: str) -> list[Listed]:
@@ -73,7 +83,8 @@ def _close(store: Store, sink: str, day: str) -> bool:
         _log.info("day %s is closed: its newest entry is older than the retention", day)
     elif moved is Moved.TARGET_THERE:
         store.delete(staged)
-    return moved in (Moved.DONE, Moved.TARGET_THERE)
+        return store.length(target) is not None  # a file, and durable
+    return moved is Moved.DONE
 
 
 def _forget(store: Store, day: str) -> None:

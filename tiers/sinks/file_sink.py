@@ -31,7 +31,7 @@ from tiers.core.commit import Plan, Publication, State
 from tiers.core.filing import Bucket, Draft, Filing, Ref
 from tiers.errors import BatchError, ChannelUnavailable, StoreRefused, StoreUnavailable
 from tiers.sinks.body import Body
-from tiers.sinks.days import tend_days
+from tiers.sinks.days import closed_days, tend_days
 from tiers.sinks.file_options import FileOptions
 from tiers.sinks.performing import perform
 from tiers.sinks.settling import Counts, Settling
@@ -148,7 +148,7 @@ class FileSink:
                 files.create_task(self._found(Publication.found(plan)))
 
     def _look_at_days(self) -> None:
-        self._closed = {one.name for one in self._store.list(layout.CLOSED) or []}
+        self._closed = set(closed_days(self._store))
 
     async def _tend(self) -> None:
         """Close and forget days, now and then."""

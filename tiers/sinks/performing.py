@@ -15,6 +15,7 @@ from tiers.core.calls import (
     StoreCall,
     WriteSmall,
 )
+from tiers.core.manifest import MANIFEST_BYTES_MAX
 from tiers.sinks.stores.store import Moved, Store
 from tiers.sinks.workers import Workers
 
@@ -61,7 +62,7 @@ async def perform(machine: Machine, call: StoreCall, store: Store, workers: Work
             there = await run(lambda: store.length(path)) is not None
             machine.answer(Answer.THERE if there else Answer.ABSENT)
         case Read(path):
-            machine.content(await run(lambda: store.read(path)))
+            machine.content(await run(lambda: store.read(path, MANIFEST_BYTES_MAX)))
         case List(path):
             found = await run(lambda: store.list(path)) or []
             machine.listed([(one.name, one.modified_ms) for one in found if not one.is_directory])

@@ -8,13 +8,14 @@ from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks.stores.store import Moved, Store
 
 _TRIES = 3
+_BYTES_MAX = 64
 
 
 def agree_on_store_id(store: Store, stop: threading.Event) -> str:
     """The store's id, 32 hex digits, made by whoever comes first. Blocks. StoreRefused where the
     file holds something else."""
     for _ in range(_TRIES):
-        data = store.read(layout.STORE_ID)
+        data = store.read(layout.STORE_ID, _BYTES_MAX)
         if data is not None:
             text = data.decode(errors="replace").strip()
             if len(text) != 32 or not text.isalnum():

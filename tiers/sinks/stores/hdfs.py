@@ -84,11 +84,12 @@ class HdfsStore:
             if answer["boolean"] is not True:
                 raise StoreUnavailable(f"{what}: not made, for no reason given")
 
-    def read(self, path: str) -> bytes | None:
+    def read(self, path: str, bytes_max: int | None = None) -> bytes | None:
         target = self._full(path)
+        part = {} if bytes_max is None else {"length": bytes_max + 1}
 
         def content(client: InsecureClient) -> bytes:
-            with contextlib.closing(client._open(target)) as response:
+            with contextlib.closing(client._open(target, **part)) as response:
                 data: bytes = response.content  # urllib3 checks it against Content-Length
             return data
 

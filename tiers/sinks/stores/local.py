@@ -109,11 +109,12 @@ class LocalStore:
         with _translated(f"make the directories above {target}"):
             self._prepare(target.parent)
 
-    def read(self, path: str) -> bytes | None:
+    def read(self, path: str, bytes_max: int | None = None) -> bytes | None:
         target = self._full(path)
         with _translated(f"read {target}"):
             try:
-                return target.read_bytes()
+                with target.open("rb") as file:
+                    return file.read(-1 if bytes_max is None else bytes_max + 1)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._check_root()
                 return None

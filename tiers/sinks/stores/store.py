@@ -49,8 +49,9 @@ class Store(Protocol):
     def make_parents(self, path: str) -> None:
         """All directories above `path`, durable. Fine when they are there."""
 
-    def read(self, path: str) -> bytes | None:
-        """The content; None only where there is definitely no such file."""
+    def read(self, path: str, bytes_max: int | None = None) -> bytes | None:
+        """The content; None only where there is definitely no such file. Of more than `bytes_max`
+        bytes one more than that, so that the caller sees it."""
 
     def length(self, path: str) -> int | None:
         """Bytes; None only where there is definitely no such file."""

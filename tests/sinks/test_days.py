@@ -1,0 +1,57 @@
+"""Days are closed and forgotten by marks of ours alone (the way through: test_two_sinks)."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tiers.core import layout
+from tiers.sinks.days import closed_days, tend_days
+from tiers.sinks.stores.local import LocalStore
+
+DAY = "2026-11-23"
+RETENTION_MS = 50_000
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Of a day of which something is older than the retention, and this is new."""
+    path = tmp_path / layout.manifest_path(DAY, "m")
+    path.parent.mkdir(parents=True)
+    path.touch()
+    return path
+
+
+def old(path: Path) -> None:
+    os.utime(path, (1, 1))
+
+
+def test_an_old_mark_alone_removes_no_day_that_is_in_use(tmp_path: Path, manifest: Path) -> None:
+    mark = tmp_path / layout.closed_path(DAY)
+    mark.parent.mkdir()
+    mark.touch()
+    old(mark)
+    store = LocalStore(tmp_path)
+    assert tend_days(store, "x", RETENTION_MS) == ({DAY}, set())
+    assert manifest.exists()
+    for path in (manifest, *list(manifest.parents)[:2]):
+        old(path)
+    assert tend_days(store, "x", RETENTION_MS) == ({DAY}, {DAY})
+    assert not manifest.exists()
+
+
+def test_a_directory_is_no_mark(tmp_path: Path, manifest: Path) -> None:
+    (tmp_path / layout.closed_path(DAY)).mkdir(parents=True)
+    for path in (tmp_path / layout.closed_path(DAY), manifest, *list(manifest.parents)[:2]):
+        old(path)
+    store = LocalStore(tmp_path)
+    for _ in range(2):
+        assert tend_days(store, "x", RETENTION_MS) == (set(), set())
+    assert manifest.exists()
+    assert closed_days(store) == {}
+
+
+def test_what_is_no_day_is_no_closed_day(tmp_path: Path) -> None:
+    (tmp_path / layout.CLOSED).mkdir(parents=True)
+    (tmp_path / layout.closed_path("README")).touch()
+    assert tend_days(LocalStore(tmp_path), "x", RETENTION_MS) == (set(), set())
