@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from tiers.core import calls, claims, layout
+from tiers.core import calls, layout
 from tiers.core.batch import BatchId
 from tiers.core.calls import Answer
-from tiers.core.claims import Claim, Outcome, Settlement, Step
+from tiers.core.claim import Claim, decode_claim, encode_claim
+from tiers.core.claims import Outcome, Settlement, Step
 from tiers.core.looks import File, Manifests
 from tiers.core.manifest import Item, Manifest, encode, sealed_line
 from tiers.errors import StoreRefused
@@ -23,7 +24,7 @@ def settlement(*batches: BatchId, waited: bool = False, day: str = DAY) -> Settl
 
 
 def claim_of(batch: BatchId, sink: str = OTHER) -> bytes:
-    return claims.encode(Claim(sink, batch, 5))
+    return encode_claim(Claim(sink, batch, 5))
 
 
 def manifest_of(name: str, *batches: BatchId, day: str = DAY) -> bytes:
@@ -62,7 +63,7 @@ def test_nobody_else_has_it() -> None:
 
 
 def test_a_claim_says_whose_it_is() -> None:
-    assert claims.decode(claims.encode(Claim(ME, A, 2**64 - 1)), A) == Claim(ME, A, 2**64 - 1)
+    assert decode_claim(encode_claim(Claim(ME, A, 2**64 - 1)), A) == Claim(ME, A, 2**64 - 1)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_a_claim_says_whose_it_is() -> None:
 )
 def test_a_claim_that_cannot_be_read_stops_its_batch_only(content: bytes, why: str) -> None:
     with pytest.raises(StoreRefused, match=why):
-        claims.decode(content, A)
+        decode_claim(content, A)
     one = settlement(A, B)
     one.call(1)
     one.answer(Answer.DONE)

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiers.core import calls, claims, commit, layout
+from tiers.core import calls, commit, layout
 from tiers.core.batch import BatchId
 from tiers.core.calls import Answer
-from tiers.core.claims import Claim
+from tiers.core.claim import Claim, encode_claim
 from tiers.core.commit import TABLE, Plan, Publication, State
 from tiers.core.filing import Ref
 from tiers.core.manifest import decode
@@ -46,7 +46,7 @@ def check(publication: Publication, *found: tuple[Ref, bytes | None]) -> None:
 
 
 def claim(ref: Ref, sink: str = "s.o.1", number: int = 77) -> bytes:
-    return claims.encode(Claim(sink, ref.id, number))
+    return encode_claim(Claim(sink, ref.id, number))
 
 
 # --- the straight way, and each call -----------------------------------------------------------

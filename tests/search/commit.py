@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from tiers.core import calls, claims, commit, layout
+from tiers.core import calls, commit, layout
 from tiers.core.batch import BatchId
 from tiers.core.calls import Answer
+from tiers.core.claim import Claim, decode_claim, encode_claim
 from tiers.core.claims import Outcome, Settlement, Step
 from tiers.core.commit import Plan, Publication, State
 from tiers.core.filing import Ref
@@ -165,9 +166,9 @@ class Search:
                 machine = self.machines[sink.machine]
                 if source.endswith(".small"):  # a claim staged before, which found another there
                     assert isinstance(machine, Settlement) and kind == "replace"
-                    claim = claims.Claim(machine.sink, BATCH, machine._number)
+                    claim = Claim(machine.sink, BATCH, machine._number)
                     yield from self._deed(
-                        world, index, Late("put", "", claims.encode(claim), target)
+                        world, index, Late("put", "", encode_claim(claim), target)
                     )
                     return
                 yield from self._deed(world, index, Late(kind, source, b"", target))
@@ -414,7 +415,7 @@ def _unused(world: World, index: int, machine: Settlement | Publication | None) 
     used = set()
     for path, content in (*world.files, *((late.target, late.content) for late in world.late)):
         if "/claims/" in path:
-            claim = claims.decode(content, BATCH)
+            claim = decode_claim(content, BATCH)
             if claim.sink == _name(index):
                 used.add(claim.number)
     if isinstance(machine, Settlement):

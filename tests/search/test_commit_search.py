@@ -11,8 +11,9 @@ import pytest
 
 from tests.search.commit import Search
 from tests.search.explorer import search
-from tiers.core import claims
+from tiers.core import claims, commit
 from tiers.core.calls import Answer
+from tiers.core.claim import Claim, decode_claim
 from tiers.core.claims import Settlement, Step
 from tiers.core.commit import TABLE, Publication, State
 
@@ -78,15 +79,16 @@ def _unchecked(self: Publication) -> None:
 
 
 def a_claims_number_is_not_compared(patch: Patch) -> None:
-    decode = claims.decode
+    decode = decode_claim
 
-    def same(data: bytes, batch: object) -> claims.Claim:
+    def same(data: bytes, batch: object) -> Claim:
         claim = decode(data, batch)  # type: ignore[arg-type]
-        return claims.Claim(claim.sink, claim.batch, 1)
+        return Claim(claim.sink, claim.batch, 1)
 
     call = Settlement.call
     patch.setattr(Settlement, "call", lambda self, number: call(self, 1))
-    patch.setattr(claims, "decode", same)
+    patch.setattr(claims, "decode_claim", same)
+    patch.setattr(commit, "decode_claim", same)
     patch.setitem(claims._PLAIN, (Step.CLAIM, Answer.TARGET_THERE), Step.READ_CLAIM)
     content = Settlement.content
 

@@ -37,8 +37,8 @@ from tiers.core.calls import (
     StoreCall,
     WriteSmall,
 )
+from tiers.core.claim import Claim, decode_claim, encode_claim
 from tiers.core.looks import File, Manifests
-from tiers.core.manifest import opened_line, sealed_line
 from tiers.errors import StoreRefused
 
 
@@ -70,43 +70,6 @@ class Step(Enum):
     CLOCK = auto()
     AGES = auto()
     ENDED = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a claim says: this sink means to publish this batch."""
-
-    sink: str
-    batch: BatchId
-    number: int
-
-
-def encode(claim: Claim) -> bytes:
-    """The bytes of a claim."""
-    return sealed_line(
-        {
-            "tiers": "claim",
-            "version": 1,
-            "sink": claim.sink,
-            "origin": claim.batch.origin.hex(),
-            "seq": claim.batch.seq,
-            "number": f"{claim.number:016x}",
-        }
-    )
-
-
-def decode(data: bytes, batch: BatchId) -> Claim:
-    """The claim on `batch` from bytes of anyone. StoreRefused where this is none."""
-    entries = opened_line(data, "claim")
-    if (entries.get("origin"), entries.get("seq")) != (batch.origin.hex(), batch.seq):
-        raise StoreRefused("claim on another batch")
-    sink, number = entries.get("sink"), entries.get("number")
-    if not isinstance(sink, str) or not isinstance(number, str) or not 0 < len(sink) <= 256:
-        raise StoreRefused("claim without a sink or a number")
-    try:
-        return Claim(sink, batch, int(number, 16))
-    except ValueError as error:
-        raise StoreRefused(f"claim's number is {number!r:.40}") from error
 
 
 # Steps that a lost answer leaves where they are: they change nothing that anybody reads.
@@ -192,7 +155,7 @@ class Settlement:
             case Step.STAGE:
                 self._number = number
                 claim = Claim(self.sink, self._claiming[0], number)
-                return WriteSmall(self._small(), encode(claim))
+                return WriteSmall(self._small(), encode_claim(claim))
             case Step.CLAIM:
                 return Move(self._small(), self._claim())
             case Step.REPLACE:
@@ -296,7 +259,7 @@ class Settlement:
             self._vanished(batch)
             return
         try:
-            holder = decode(data, batch).sink
+            holder = decode_claim(data, batch).sink
         except StoreRefused as error:
             self._settle(batch, Outcome.STOPPED, f"{self._claim()}: {error}")
         else:

@@ -35,7 +35,7 @@ from typing import Final
 
 import msgpack
 
-from tiers.core import claims, layout
+from tiers.core import layout
 from tiers.core.batch import BatchId
 from tiers.core.calls import (
     Answer,
@@ -49,6 +49,7 @@ from tiers.core.calls import (
     StoreCall,
     WriteSmall,
 )
+from tiers.core.claim import decode_claim
 from tiers.core.filing import Ref
 from tiers.core.manifest import Item, Manifest, encode
 from tiers.errors import ChannelDamaged, StoreRefused
@@ -314,7 +315,7 @@ class Publication:
         assert self.state is State.CHECK_CLAIM, self.state
         ref = self._claims.pop(0)
         try:
-            claim = claims.decode(data, ref.id) if data is not None else None
+            claim = decode_claim(data, ref.id) if data is not None else None
         except StoreRefused as error:
             self.stopped[ref.position] = f"{layout.claim_path(self.plan.day, ref.id)}: {error}"
         else:
