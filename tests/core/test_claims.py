@@ -8,7 +8,7 @@ from tiers.core import calls, layout
 from tiers.core.batch import BatchId
 from tiers.core.calls import Answer
 from tiers.core.claim import Claim, decode_claim, encode_claim
-from tiers.core.claims import Outcome, Settlement, Step
+from tiers.core.claims import CLAIMS_MAX, Outcome, Settlement, Step
 from tiers.core.looks import File, Manifests
 from tiers.core.manifest import Item, Manifest, encode, sealed_line
 from tiers.errors import StoreRefused
@@ -248,6 +248,21 @@ def test_an_old_claim_is_taken_over_and_its_file_fenced() -> None:
     one.answer(Answer.DONE)
     assert one.outcomes == {A: Outcome.MINE, B: Outcome.PARKED}
     assert one.taken_over == [A] and one.numbers == {A: 9} and len(one.fenced) == 1
+
+
+def test_of_many_old_claims_some_are_taken_over_at_a_time() -> None:
+    many = [BatchId(b"o" * 16, seq) for seq in range(CLAIMS_MAX + 2)]
+    one = settlement(*many, waited=True)
+    look(one)
+    one.clock(2000)
+    one.listed([])  # whose claims went away with their day
+    for number in range(CLAIMS_MAX):
+        one.call(number)
+        one.answer(Answer.DONE)
+        one.answer(Answer.DONE)
+    look(one)
+    assert [one.outcomes[batch] for batch in many[:-2]] == [Outcome.MINE] * CLAIMS_MAX
+    assert [one.outcomes[batch] for batch in many[-2:]] == [Outcome.PARKED] * 2
 
 
 def test_in_a_later_generation_the_earlier_ones_are_looked_at() -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tiers.core import layout
 from tiers.core.batch import BatchId
-from tiers.core.filing import Bucket, Draft, Filing, Ref
+from tiers.core.filing import Bucket, Draft, Filing, Ref, cut
 
 A, B = Bucket("2026-11-23", "a"), Bucket("2026-11-23", "b")
 
@@ -30,6 +30,15 @@ def test_nothing_is_due_before_its_time() -> None:
     assert positions(filing.take(65.0)) == [1]
     assert filing.held == 0
     assert filing.take(1e9) is None
+
+
+@given(st.lists(st.booleans(), max_size=12), st.integers(0, 5))
+def test_a_cut_draft_begins_with_no_more_flagged_than_asked(flags: list[bool], most: int) -> None:
+    refs = [ref(n)._replace(flagged=flagged) for n, flagged in enumerate(flags)]
+    first, rest = cut(Draft(A, refs, 0.0), most)
+    assert [*first.refs, *rest] == refs
+    assert sum(one.flagged for one in first.refs) == min(most, sum(flags))
+    assert not rest or rest[0].flagged
 
 
 def test_due_by_size_and_by_number() -> None:

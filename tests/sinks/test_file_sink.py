@@ -25,7 +25,7 @@ from tiers.core import layout
 from tiers.core.commit import Plan, encode_plan
 from tiers.core.manifest import Manifest, decode
 from tiers.errors import ChannelUnavailable, StoreRefused
-from tiers.sinks import file_sink
+from tiers.sinks import file_sink, loading
 from tiers.sinks.file_options import FileOptions
 
 DAY_MS = 86_400_000
@@ -157,7 +157,7 @@ async def test_references_held_are_bounded_while_the_store_is_down(
     channel: Channel, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
     monkeypatch.setattr(file_sink, "REFS_MAX", 10)
-    monkeypatch.setattr(file_sink, "_LOAD_MAX", 4)
+    monkeypatch.setattr(loading, "_LOAD_MAX", 4)
     store, said = MemoryStore(), Said(channel)
     blocks = [b"line %d\n" % n for n in range(50)]
     await fill(channel, blocks)

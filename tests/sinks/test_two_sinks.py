@@ -128,6 +128,21 @@ async def test_a_sink_that_is_gone_is_taken_over_and_fenced_when_it_comes_back(
     assert lines(root) == Counter(BLOCKS)
 
 
+async def test_many_flagged_batches_are_claimed_some_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tiers.sinks.file_sink.CLAIMS_MAX", 2)
+    root = tmp_path / "out"
+    async with channel_with(tmp_path / "a", flagged=True) as one:
+        sink = sink_of(one, root, "a")
+        async with running(sink):
+            await eventually(empty(one))
+        assert sink.status()["claimed"] == len(BLOCKS)
+        assert sink.status()["files"] == len(BLOCKS) // 2
+        assert sink.status()["refs"] == 0
+    assert lines(root) == Counter(BLOCKS)
+
+
 async def test_parked_batches_are_seen_in_the_status(tmp_path: Path) -> None:
     root = tmp_path / "out"
     async with (

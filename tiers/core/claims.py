@@ -41,6 +41,11 @@ from tiers.core.claim import Claim, decode_claim, encode_claim
 from tiers.core.looks import File, Manifests
 from tiers.errors import StoreRefused
 
+# Batches claimed in one settlement. Each takes two store calls one after the other, and none is
+# published before the last is claimed: with more of them the first claims would grow old, and
+# other sinks take them over.
+CLAIMS_MAX: Final = 256
+
 
 class Outcome(Enum):
     """What is to become of a batch here."""
@@ -290,10 +295,12 @@ class Settlement:
         as far in the future will not get older: the clock was put right since."""
         ages = {name: abs(self._now_ms - modified_ms) for name, modified_ms in claims}
         for batch in self._open():
-            if ages.get(layout.claim_name(batch), self.takeover_ms) >= self.takeover_ms:
-                self._claiming.append(batch)
-            else:
+            if ages.get(layout.claim_name(batch), self.takeover_ms) < self.takeover_ms:
                 self._settle(batch, Outcome.PARKED, "its claim is not old enough to take over")
+            elif len(self._claiming) == CLAIMS_MAX:
+                self._settle(batch, Outcome.PARKED, "its claim is old: others are taken over first")
+            else:
+                self._claiming.append(batch)
         self._next_claim()
 
     # -- the look --------------------------------------------------------------------------

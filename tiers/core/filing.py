@@ -12,7 +12,7 @@ Times are seconds of a monotonic clock, given by the caller.
 import heapq
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from tiers.core.batch import BatchId
@@ -45,6 +45,15 @@ class Draft:
     bucket: Bucket
     refs: Sequence[Ref]
     oldest_s: float  # when the oldest of them came into this channel
+
+
+def cut(draft: Draft, flagged_max: int) -> tuple[Draft, Sequence[Ref]]:
+    """The beginning of a draft, with at most this many flagged batches, and the rest of it."""
+    flagged = [at for at, ref in enumerate(draft.refs) if ref.flagged]
+    if len(flagged) <= flagged_max:
+        return draft, ()
+    end = flagged[flagged_max]
+    return replace(draft, refs=draft.refs[:end]), draft.refs[end:]
 
 
 @dataclass(slots=True)

@@ -22,17 +22,18 @@ from dataclasses import asdict, replace
 from typing import ClassVar, Final, TypeVar
 
 from tiers.channel.change import Change
-from tiers.core import commit, layout, paths
-from tiers.core.batch import Envelope
+from tiers.core import commit, layout
 from tiers.core.calls import Answer
-from tiers.core.claims import Settlement
+from tiers.core.claims import CLAIMS_MAX, Settlement
 from tiers.core.codecs import EXTENSIONS
 from tiers.core.commit import Plan, Publication, State
-from tiers.core.filing import Bucket, Draft, Filing, Ref
+from tiers.core.filing import Draft, Filing, cut
 from tiers.errors import BatchError, ChannelUnavailable, StoreRefused, StoreUnavailable
+from tiers.sinks import kept_plans
 from tiers.sinks.body import Body
 from tiers.sinks.days import closed_days, tend_days
 from tiers.sinks.file_options import FileOptions
+from tiers.sinks.loading import Loading
 from tiers.sinks.performing import perform
 from tiers.sinks.settling import Counts, Settling
 from tiers.sinks.sink import SinkContext, SinkOptions
@@ -42,7 +43,6 @@ from tiers.sinks.troubles import Troubles, back_off
 from tiers.sinks.workers import Workers
 
 REFS_MAX: Final = 65536  # batches known in memory; more are looked up when these are published
-_LOAD_MAX: Final = 1000  # entries looked up in one go
 _DRAIN_AFTER_S: Final = 0.5  # while draining, a batch waits for others no longer than this
 _REFUSED_MAX: Final = 64  # files that may wait for a person before no further one is begun
 _STOP_S: Final = 5.0  # how long a stopping sink waits for store calls under way
@@ -66,6 +66,7 @@ class FileSink:
         self._store_id = ""
         self._level = options.level_of(context.level)
         self._name = layout.sink_name(context.agent, context.output, self._channel.channel_id)
+        self._loading = Loading(context.channel, context.output, options)
         self._filing = Filing(options.roll_size_bytes, options.roll_after_s)
         self._closed: set[str] = set()  # days and generations, as far as known
         self._workers = Workers(f"store-{context.output}", options.writers + 1)
@@ -137,13 +138,9 @@ class FileSink:
 
     async def _settle(self) -> None:
         """After a restart: what became of each planned file?"""
-        output = self._output.encode()
-        counter = self._channel.records(_counter_key(self._output)).get(_counter_key(self._output))
-        self._next_file = int.from_bytes(counter, "big") + 1 if counter else 1
-        plans = self._channel.records(b"plan/" + output + b"/")
+        self._next_file = kept_plans.last_file_id(self._channel, self._output) + 1
         async with asyncio.TaskGroup() as files:
-            for key, data in plans.items():
-                plan = commit.decode_plan(int(key.rpartition(b"/")[2]), data)
+            for plan in kept_plans.plans(self._channel, self._output):
                 self._busy += 1
                 files.create_task(self._found(Publication.found(plan)))
 
@@ -222,53 +219,17 @@ class FileSink:
     async def _load(self) -> None:
         """Look up what waits in the queue, as far as it may be held."""
         while self._held() < REFS_MAX:
-            found, bad, last = await self._until_clear(_SINK, self._look_up)
-            if not last:
+            loaded = await self._until_clear(_SINK, lambda: self._loading.look_up(self._after))
+            if not loaded.last:
                 return
-            self._after = last
+            self._after = loaded.last
             now_s, now_ms = asyncio.get_running_loop().time(), self._context.now_ms()
-            for bucket, ref, stored_ms in found:
+            for bucket, ref, stored_ms in loaded.found:
                 # Age by the wall clock, which may have jumped: never less than none.
                 came_s = now_s - max(0, now_ms - stored_ms) / 1000
                 self._filing.add(bucket, ref._replace(came_s=came_s))
-            if bad.dead or bad.damaged:
-                await self._bury(bad)
-
-    def _look_up(self) -> tuple[list[tuple[Bucket, Ref, int]], Change, int]:
-        """The next entries: (bucket, ref, stored_ms) of the good, what buries the bad, and the last
-        position; 0 when there are none. In a worker thread."""
-        found: list[tuple[Bucket, Ref, int]] = []
-        dead: list[tuple[str, int, str]] = []
-        damaged: list[tuple[str, int, str]] = []
-        last = 0
-        for entry in self._channel.entries(self._output, self._after, _LOAD_MAX):
-            last = entry.position
-            try:
-                envelope = self._channel.envelope(entry.position)
-                bucket = self._bucket(envelope)
-            except BatchError as error:
-                whole = self._is_whole(entry.position)
-                (dead if whole else damaged).append((self._output, entry.position, str(error)))
-                continue
-            same = envelope.codec == self._options.codec
-            plain = self._options.codec == "none"
-            size = envelope.size if plain and not same else entry.size
-            ref = Ref(entry.position, envelope.id, envelope.count, entry.flagged, size, 0.0)
-            found.append((bucket, ref, entry.stored_ms))
-        return found, Change(dead=dead, damaged=damaged), last
-
-    def _is_whole(self, position: int) -> bool:
-        try:
-            self._channel.record(position)
-        except BatchError:
-            return False
-        return True
-
-    def _bucket(self, envelope: Envelope) -> Bucket:
-        if envelope.framing != "lines":
-            raise BatchError(f"framing {envelope.framing!r}: this sink writes lines only")
-        directory = paths.render(self._options.path, envelope.headers, envelope.time)
-        return Bucket(paths.day_name(envelope.sealed), directory)
+            if loaded.bad.dead or loaded.bad.damaged:
+                await self._bury(loaded.bad)
 
     async def _bury(self, change: Change) -> None:
         bad = (*change.dead, *change.damaged)
@@ -285,6 +246,8 @@ class FileSink:
         if layout.is_later_generation(day):
             # In a generation after the first every batch counts as flagged.
             draft = replace(draft, refs=[ref._replace(flagged=True) for ref in draft.refs])
+        if not waited:
+            draft = self._shortened(draft)
         under_way = len(draft.refs)
         flagged = [ref for ref in draft.refs if ref.flagged]
         settled: Settlement | None = None
@@ -302,6 +265,17 @@ class FileSink:
         self._under_way -= under_way
         self._busy -= 1
         self._wake.set()
+
+    def _shortened(self, draft: Draft) -> Draft:
+        """With no more flagged batches than can be claimed before the first claim is old; the
+        rest is due at once, for other writers."""
+        draft, rest = cut(draft, CLAIMS_MAX)
+        for ref in rest:
+            self._filing.add(draft.bucket, ref)
+        if rest:
+            self._under_way -= len(rest)
+            self._wake.set()
+        return draft
 
     async def _found(self, publication: Publication) -> None:
         """A file that was planned before the restart: its batches, if they are to be planned
@@ -378,7 +352,7 @@ class FileSink:
             case commit.Write():
                 await self._write(publication, call)
             case commit.KeepPlan() | commit.Release() | commit.Abandon():
-                await asyncio.shield(self._channel.submit(self._change(call)))
+                await asyncio.shield(self._channel.submit(kept_plans.change(self._output, call)))
                 publication.answer(Answer.DONE)
             case _:
                 await perform(publication, call, self._store, self._workers)
@@ -397,21 +371,6 @@ class FileSink:
         self._counts.dead += 1
         _log.warning("batch at %d to the dead letters: %s", position, reason)
         publication.damaged(position, reason)
-
-    def _change(self, call: commit.KeepPlan | commit.Release | commit.Abandon) -> Change:
-        output, plan = self._output, call.plan
-        key = f"plan/{output}/{plan.file_id:010d}".encode()
-        match call:
-            case commit.KeepPlan():
-                counter = plan.file_id.to_bytes(8, "big")
-                records = {key: commit.encode_plan(plan), _counter_key(output): counter}
-                return Change(records=records)
-            case commit.Release():
-                return Change(records={key: None}, releases=[(output, p) for p in plan.positions])
-            case commit.Abandon(_, damaged, flagged):
-                letters = [(output, position, reason) for position, reason in damaged]
-                flags = [(output, position) for position in flagged]
-                return Change(records={key: None}, damaged=letters, flags=flags)
 
     def _count(self, publication: Publication) -> None:
         plan, counts = publication.plan, self._counts
@@ -434,7 +393,3 @@ class FileSink:
             else:
                 self._troubles.say(key, "")
                 return result
-
-
-def _counter_key(output: str) -> bytes:
-    return f"file/{output}".encode()
