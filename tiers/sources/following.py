@@ -21,13 +21,14 @@ import contextlib
 import os
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from tiers.sources.files import Block, FollowedFile, Key, Position, pack_key, unpack_key
 from tiers.sources.places import Found, Listing, Listings, is_generation, match, on_the_way
+from tiers.sources.problems import Problems
 
 FORGET_AFTER_S: Final = 86_400.0  # a file whose directory is missing: it may be unmounted
 STARTED: Final = b"started"  # the position that says: this source has looked for files before
@@ -70,12 +71,9 @@ class Following:
         self._leaving: dict[Key, FollowedFile] = {}  # moved or gone, not done with yet
         self._missing: dict[Key, float] = {}  # since when, of files whose directory is missing
         self._latest: dict[str, Key] = {}  # the newest file that was at a path
-        self._problems: dict[str, str] = {}
+        self._problems = Problems()
         self._draining = False
-        self._now = 0.0
-        self._scan_at = 0.0
-        self._scanned_at = 0.0
-        self._scan_cost_s = 0.0
+        self._now = self._scan_at = self._scanned_at = self._scan_cost_s = 0.0
         self._step = Step()
         # "end" is for the files there are when a source is new. Later ones are new logs.
         self._skip = options.start_at_end and not positions
@@ -101,7 +99,7 @@ class Following:
             self._scan(now)
         step = self._step
         step.block = self._next_block(now) or self._next_ending(now)
-        step.trouble = self._trouble()
+        step.trouble = self._problems.line()
         step.finished = draining and not step.block and not step.positions
         if not step.wake_at:
             step.wake_at = self._scan_at
@@ -142,7 +140,7 @@ class Following:
                 waiting += 1
                 continue
             waiting = 0
-            with self._reading(file):
+            with self._problems.of(file.path):
                 if not self._opened(file):
                     continue
                 if file.end is not None and file.offset >= file.end and not file.leaving:
@@ -161,7 +159,7 @@ class Following:
         if self._draining:
             for file in list(self.files.values()):
                 if file.end is not None and file.offset < file.end:
-                    with self._reading(file):
+                    with self._problems.of(file.path):
                         block = self._unfinished(file)
                         file.end = file.offset
                         if block:
@@ -169,9 +167,9 @@ class Following:
         for key, file in list(self._leaving.items()):
             quiet_until = file.quiet_since + self._options.rotate_wait_s
             if now < quiet_until and not self._draining:
-                self._wake_by(quiet_until)
+                self._step.wake_at = min(self._step.wake_at or self._scan_at, quiet_until)
                 continue
-            with self._reading(file):
+            with self._problems.of(file.path):
                 block = self._unfinished(file)
                 if block:
                     file.quiet_since = now  # let go of when it stays quiet
@@ -242,15 +240,12 @@ class Following:
         if self._latest.get(file.first_path) == file.key:
             del self._latest[file.first_path]
 
-    def _wake_by(self, when: float) -> None:
-        self._step.wake_at = min(self._step.wake_at or self._scan_at, when)
-
     # -- looking around -------------------------------------------------------------------
 
     def _scan(self, now: float) -> None:
         began = time.perf_counter()
         self._problems.clear()
-        found = match(self._patterns, self._note)
+        found = match(self._patterns, self._problems.note)
         self._by_path, self._displaced = {}, []
         listings = Listings()
         for file in sorted(self.files.values(), key=lambda file: file.mtime_ns):
@@ -303,7 +298,7 @@ class Following:
         try:
             listing = listings.of(file.directory)
         except OSError as error:
-            self._note(file.directory, error)
+            self._problems.note(file.directory, error)
             if file.descriptor is not None:
                 self._ready.setdefault(file.key)
             return
@@ -337,7 +332,7 @@ class Following:
             return is_generation(path, file.real)
         before, file.path = file.path, path
         same = True  # and if it cannot be read now, its position is kept
-        with self._reading(file):
+        with self._problems.of(file.path):
             same = self._opened(file)
         file.path = before
         return same
@@ -378,7 +373,7 @@ class Following:
         copied from."""
         real = original.real if original else os.path.realpath(path)
         file = FollowedFile(key, path, first_path, real)
-        with self._reading(file):
+        with self._problems.of(file.path):
             if not self._opened(file):
                 return
             if skip:
@@ -402,25 +397,3 @@ class Following:
                 self._latest.setdefault(file.first_path, file.key)
         for file in sorted(self.files.values(), key=lambda file: file.mtime_ns):
             self._latest[file.first_path] = file.key
-
-    # -- trouble --------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _reading(self, file: FollowedFile) -> Iterator[None]:
-        """One file that cannot be read holds back no other. It is tried again at each look."""
-        try:
-            yield
-        except FileNotFoundError:
-            pass  # it just went; the next look will tell
-        except OSError as error:
-            self._note(file.path, error)
-
-    def _note(self, path: str, error: OSError) -> None:
-        self._problems[path] = f"cannot read {path}: {error.strerror or error}"
-
-    def _trouble(self) -> str:
-        """One line about all that cannot be read now."""
-        if not self._problems:
-            return ""
-        first, more = next(iter(self._problems.values())), len(self._problems) - 1
-        return f"{first} (and {more} more)" if more else first
