@@ -14,7 +14,6 @@ from tiers.core.calls import Answer
 from tiers.core.claims import Outcome, Settlement, Step
 from tiers.core.commit import Publication, State
 from tiers.core.dedupe import Window
-from tiers.core.filing import Bucket
 from tiers.core.outbox import Outbox
 from tiers.core.paths import day_name
 from tiers.core.peers import Peer, PeerState
@@ -22,6 +21,7 @@ from tiers.core.receiver import Receiver
 from tiers.core.sender import Sender
 from tiers.intake import SourceIntake
 from tiers.sinks.file_sink import FileSink
+from tiers.sinks.loading import Loaded
 from tiers.transport.receiving import ReceiverEnd
 from tiers.transport.sending import SenderGroup
 
@@ -171,14 +171,21 @@ def _positions_apart() -> list[Any]:
 
 
 def _local_day() -> list[Any]:
-    def make(bucket: Any) -> Any:
-        def local(self: FileSink, envelope: Any) -> Bucket:
-            found: Bucket = bucket(self, envelope)
-            return found._replace(day=day_name(self._context.now_ms()))
+    def make(begin: Any) -> Any:
+        def local(self: FileSink, options: Any, context: Any, store: Any) -> None:
+            begin(self, options, context, store)
+            look_up = self._loading.look_up
+
+            def today(after: int) -> Loaded:
+                loaded, day = look_up(after), day_name(context.now_ms())
+                found = [(bucket._replace(day=day), ref, ms) for bucket, ref, ms in loaded.found]
+                return loaded._replace(found=found)
+
+            self._loading.look_up = today  # type: ignore[method-assign]
 
         return local
 
-    return [wrapped(FileSink, "_bucket", make)]
+    return [wrapped(FileSink, "__init__", make)]
 
 
 def _restart_asks_nothing() -> list[Any]:
