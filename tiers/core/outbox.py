@@ -1,6 +1,6 @@
 """Every batch that an output has not released, and where each is: queued here, or with one peer."""
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterable
 
 from tiers.core.batch import BatchId
@@ -12,7 +12,8 @@ class Outbox:
 
     def __init__(self) -> None:
         self.flagged = 0  # batches flagged since the start
-        self._queue: deque[Pending] = deque()
+        # By id: what is queued may be acked too, and with a lost peer's batches it gets long.
+        self._queue: OrderedDict[BatchId, Pending] = OrderedDict()
         self._where: dict[BatchId, Peer | None] = {}  # None: queued
 
     def __len__(self) -> int:
@@ -31,20 +32,19 @@ class Outbox:
 
     def next(self, upto: int) -> Pending | None:
         """The first in the queue, unless its position is behind `upto`."""
-        if self._queue and self._queue[0].position <= upto:
-            return self._queue[0]
-        return None
+        first = next(iter(self._queue.values()), None)
+        return first if first is not None and first.position <= upto else None
 
     def put(self, pending: Pending) -> None:
         """A batch that is new here, to the end of the queue."""
         assert pending.id not in self._where, "a batch is offered once"
         self._where[pending.id] = None
-        self._queue.append(pending)
+        self._queue[pending.id] = pending
 
     def send(self, peer: Peer, now: float, place: int) -> None:
         """The first in the queue leaves for a peer, at `place` of its next bundle."""
-        pending = self._queue.popleft()
-        self._where[pending.id] = peer
+        key, pending = self._queue.popitem(last=False)
+        self._where[key] = peer
         peer.sending(pending, now, place)
 
     def hand(self, pending: Pending, peer: Peer) -> None:
@@ -57,9 +57,7 @@ class Outbox:
         """Forget a batch, wherever it is."""
         peer = self._where.pop(key)
         if peer is None:
-            pending = next(item for item in self._queue if item.id == key)
-            self._queue.remove(pending)
-            return pending
+            return self._queue.pop(key)
         held = peer.forget(key)
         assert held is not None, "a batch is queued or with a peer"
         return held
@@ -81,4 +79,5 @@ class Outbox:
                 self.flagged += 1
             pending.handed_to = None
             self._where[pending.id] = None
-            self._queue.appendleft(pending)
+            self._queue[pending.id] = pending
+            self._queue.move_to_end(pending.id, last=False)
