@@ -3,13 +3,13 @@
 import pytest
 
 from tests.search.explorer import Found, search
-from tests.search.hop import Hop, State
+from tests.search.hop import Hop, World
 from tests.simulation.planted import BUGS
 
 LIMIT = 60_000
 
 
-def planted(name: str, model: Hop) -> Found[State]:
+def planted(name: str, model: Hop) -> Found[World]:
     (bug,) = [bug for bug in BUGS if bug.name == name]
     with bug.planted():
         return search(model, LIMIT, live=False)

@@ -1,0 +1,145 @@
+"""The sending side of the hop: a shipped Sender with its disk, and what may happen to it."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tests.search.shapes import draw
+from tiers.core.assigning import Effects
+from tiers.core.batch import BatchId, Envelope, seal
+from tiers.core.messages import Bundle, Carried, Guarantee, Hello, Identity, Message
+from tiers.core.peers import HandedTo, PeerLimits, Pending
+from tiers.core.sender import Sender
+
+ORIGIN: Final = b"edge's channel.."
+RECORDS: Final = {
+    seq: seal(Envelope(ORIGIN, seq, 1, 1, {}, 1, 1, "lines", "none"), b"x") for seq in (1, 2, 3)
+}
+RECEIVERS: Final = ("r0", "r1")
+LIMITS: Final = PeerLimits()
+NEVER: Final = 1e9
+LONG_AGO: Final = -1e6
+
+
+def half() -> float:
+    """Jitter: there is no time here."""
+    return 0.5
+
+
+@dataclass
+class Edge:
+    """What is on disk, the sender, and what it asked to have on disk."""
+
+    guarantee: Guarantee
+    queue: dict[int, BatchId]
+    mark: int = 0
+    handed: dict[int, HandedTo] = field(default_factory=dict)
+    flagged: set[int] = field(default_factory=set)
+    sender: Sender | None = None
+    commits: list[tuple[Any, ...]] = field(default_factory=list)
+    # What came of a step, until it is taken.
+    said: list[tuple[str, Message | Bundle]] = field(default_factory=list)
+    released: list[int] = field(default_factory=list)
+
+    def taken(self) -> tuple[list[tuple[str, Message | Bundle]], tuple[int, ...]]:
+        said, released = self.said, tuple(self.released)
+        self.said, self.released = [], []
+        return said, released
+
+    def waiting(self) -> frozenset[int] | None:
+        """Batches that the sender has not let go of; None where none runs."""
+        if self.sender is None:
+            return None
+        return frozenset(key.seq for key in self.sender._outbox._where)
+
+    def boot(self) -> None:
+        self.sender = Sender(
+            Identity("t", "edge", ORIGIN),
+            LIMITS,
+            bundle_bytes=1,
+            mark=self.mark,
+            jitter=half,
+            new_session=draw,
+            guarantee=self.guarantee,
+        )
+        self._did(self.sender.set_peers(RECEIVERS, 0.0))
+        batches = [
+            Pending(
+                key,
+                at,
+                len(RECORDS[key.seq]),
+                1,
+                flagged=at <= self.mark or at in self.flagged,
+                handed_to=self.handed.get(at),
+            )
+            for at, key in sorted(self.queue.items())
+        ]
+        self._did(self.sender.offer(batches, 0.0))
+
+    def crash(self) -> None:
+        self.sender = None
+        self.commits = []
+
+    def commit(self) -> None:
+        """The first of what it asked for is on disk."""
+        what, *values = self.commits.pop(0)
+        match what:
+            case "mark":
+                self.mark = max(self.mark, values[0])
+                assert self.sender is not None
+                self._did(self.sender.marked(values[0], 0.0))
+            case "handed" if values[0] in self.queue:
+                self.handed[values[0]] = values[1]
+                if values[2]:
+                    self.flagged.add(values[0])
+            case "release":
+                self.released.append(self.queue.pop(values[0]).seq)
+
+    def hello(self, name: str) -> None:
+        assert self.sender is not None
+        self.sender.peers[name].hello_s = LONG_AGO
+        self._did(self.sender.tick(0.0), hellos=True)
+
+    def fire(self, name: str) -> None:
+        """The peer has been down, or suspect, for as long as it takes."""
+        assert self.sender is not None
+        self.sender.peers[name].since_s = LONG_AGO
+        self._did(self.sender.tick(0.0))
+
+    def lose(self, name: str) -> None:
+        assert self.sender is not None
+        self._did(self.sender.lost(name, 0.0))
+
+    def heard(self, name: str, message: Message) -> None:
+        assert self.sender is not None
+        self._did(self.sender.heard(name, message, 0.0))
+
+    def _did(self, effects: Effects, *, hellos: bool = False) -> None:
+        for name, message in effects.say:
+            if hellos or not isinstance(message, Hello):  # those are said when the model wants it
+                self.said.append((name, message))
+        for sending in effects.send:
+            carried = tuple([Carried(RECORDS[p.id.seq], p.flagged, ()) for p in sending.batches])
+            bundle = Bundle(sending.session, ORIGIN, sending.receiver, sending.number, carried)
+            self.said.append((sending.peer, bundle))
+        assert not effects.dead and not effects.damaged, "a dead letter"
+        if effects.raise_mark is not None:
+            self.commits.append(("mark", effects.raise_mark))
+        for one in effects.handed:
+            self.commits.append(("handed", one.position, one.handed_to, one.flagged))
+        for position in effects.release:
+            self.commits.append(("release", position))
+
+    def settle(self) -> None:
+        """Time is left out, and so is credit, of which there is enough."""
+        if self.sender is None:
+            return
+        for peer in self.sender.peers.values():
+            peer.since_s = peer.heard_s = 0.0
+            peer.hello_s = peer.ping_s = NEVER
+            peer.retry_s = LIMITS.retry_first_s
+            peer.batches = peer.events = peer.bundles = peer.sent = 0
+            peer.window = LIMITS.window_start_bytes
+            peer.error = ""
+            for pending in (*peer.ambiguous.values(), *peer.handed.values()):
+                pending.asked_s = 0.0
+        self.sender._outbox.flagged = 0
