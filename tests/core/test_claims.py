@@ -127,7 +127,7 @@ def test_a_lost_claim_is_given_up_for_a_new_number() -> None:
     one.answer(Answer.DONE)
     one.answer(Answer.NO_PARENT)
     assert one.call(0) == calls.MakeParents(layout.claim_path(DAY, A))
-    one.refused()
+    assert one.refused("no"), "it is called again"
     one.answer(Answer.DONE)
     one.answer(Answer.TARGET_THERE)
     one.content(None)  # and gone again
@@ -215,6 +215,44 @@ def test_a_manifest_that_cannot_be_read_and_is_void_does_not_count() -> None:
     assert one.outcomes == {A: Outcome.MINE}
 
 
+def test_a_claim_that_may_not_be_read_stops_its_batch_only() -> None:
+    one = settlement(A, B)
+    one.call(1)
+    one.answer(Answer.DONE)
+    one.answer(Answer.TARGET_THERE)
+    assert not one.refused("no")
+    claim(one)
+    look(one)
+    assert one.outcomes == {A: Outcome.STOPPED, B: Outcome.MINE}
+    assert one.why == {A: "no"}
+
+
+def test_a_manifest_that_may_not_be_read_stops_what_it_may_concern() -> None:
+    one = settlement(A, B)
+    claim(one)
+    claim(one)
+    one.listed([(FILE, 0)])
+    assert not one.refused("no")
+    for answer in (Answer.ABSENT, Answer.ABSENT, Answer.THERE):
+        one.answer(answer)
+    assert one.outcomes == {A: Outcome.STOPPED, B: Outcome.STOPPED} and one.why[A] == "no"
+
+
+@pytest.mark.parametrize("asked", [(), (Answer.ABSENT,), (Answer.THERE,)])
+def test_a_file_that_may_not_be_asked_about_or_fenced_stops_its_batches_only(
+    asked: Sequence[Answer],
+) -> None:
+    one = settlement(A, B)
+    claim(one)
+    claim(one)
+    look(one, [(FILE, manifest_of(FILE, A))])
+    for answer in asked:
+        one.answer(answer)
+    assert not one.refused("no")
+    assert one.outcomes == {A: Outcome.STOPPED, B: Outcome.MINE}
+    assert set(one.numbers) == {B}
+
+
 def wait(ages: Sequence[tuple[BatchId, int]]) -> Settlement:
     """Two batches were parked; their claims were moved there at these times, at 2000 now."""
     one = settlement(A, B, waited=True)
@@ -248,6 +286,17 @@ def test_an_old_claim_is_taken_over_and_its_file_fenced() -> None:
     one.answer(Answer.DONE)
     assert one.outcomes == {A: Outcome.MINE, B: Outcome.PARKED}
     assert one.taken_over == [A] and one.numbers == {A: 9} and len(one.fenced) == 1
+
+
+def test_an_old_claim_that_may_not_be_replaced_stops_its_batch_only() -> None:
+    one = wait([(A, 1000), (B, 1000)])
+    one.answer(Answer.DONE)
+    assert not one.refused("no")
+    one.call(8)
+    one.answer(Answer.DONE)
+    one.answer(Answer.DONE)
+    look(one)
+    assert one.outcomes == {A: Outcome.STOPPED, B: Outcome.MINE} and one.taken_over == [B]
 
 
 def test_of_many_old_claims_some_are_taken_over_at_a_time() -> None:

@@ -188,7 +188,17 @@ STORE_STATES = [
 @pytest.mark.parametrize("state", STORE_STATES)
 def test_every_store_call_may_be_lost_or_refused(state: State) -> None:
     assert (state, Answer.LOST) in TABLE
-    assert (state, Answer.REFUSED) in TABLE
+    assert (state, Answer.REFUSED) in TABLE or state is State.CHECK_CLAIM
+
+
+def test_a_claim_that_may_not_be_read_stops_its_batch() -> None:
+    publication = Publication(plan(), State.CHECK_CLAIMS)
+    publication.listed([(layout.claim_name(ref.id), 0) for ref in REFS[:2]])
+    assert not publication.refused("no"), "nobody is waited for"
+    publication.content(claim(REFS[1]))
+    assert publication.state is State.VOID
+    assert publication.stopped == {REFS[0].position: "no"}
+    assert publication.refused("no") and publication.state is State.VOID
 
 
 def test_back_off_grows_to_its_bound_and_never_overflows() -> None:

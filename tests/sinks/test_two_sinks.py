@@ -23,8 +23,10 @@ from tests.waiting import eventually
 from tiers.channel.channel import Channel
 from tiers.core import layout
 from tiers.core.batch import BatchId
+from tiers.errors import StoreRefused
 from tiers.sinks.days import tend_days
 from tiers.sinks.stores.local import LocalStore
+from tiers.sinks.stores.store import Moved
 
 BLOCKS = [b"line %d\n" % n for n in range(1, 7)]
 ID = BatchId(b"o" * 16, 1)
@@ -219,6 +221,92 @@ async def test_a_manifest_far_too_large_is_not_read_into_memory(tmp_path: Path) 
             assert "at most" in str(sink.status()["stopped"])
             bad.unlink()
             await eventually(empty(channel))
+    assert lines(root) == Counter(BLOCKS)
+
+
+class Refusing(LocalStore):
+    """Says no to calls about names that end so, as for want of a permission, until it `permits`."""
+
+    def __init__(self, root: Path, call: str, name: str) -> None:
+        super().__init__(root)
+        self._call, self._name = call, name
+        self.permits = False
+
+    def _ask(self, call: str, path: str) -> None:
+        if not self.permits and call == self._call and path.endswith(self._name):
+            raise StoreRefused(f"{call} {path}: permission denied")
+
+    def read(self, path: str, bytes_max: int | None = None) -> bytes | None:
+        self._ask("read", path)
+        return super().read(path, bytes_max)
+
+    def length(self, path: str) -> int | None:
+        self._ask("length", path)
+        return super().length(path)
+
+    def replace(self, source: str, target: str) -> Moved:
+        self._ask("replace", target)
+        return super().replace(source, target)
+
+
+@pytest.mark.parametrize("call", ["read", "length"])
+async def test_a_manifest_that_is_refused_stops_what_is_flagged_and_nothing_else(
+    tmp_path: Path, call: str
+) -> None:
+    root = tmp_path / "out"
+    foreign = root / layout.manifest_path(DAY, layout.file_name("x.out.0", 1))
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"not ours to read")
+    async with channel_with(tmp_path / "a", flagged=True) as channel:
+        await fill(channel, [b"unflagged\n"], 100)
+        store = Refusing(root, call, foreign.name)
+        sink = MemorySink(Said(channel), store, path="", roll_size=1, writers=1, takeover_after=0.4)
+        async with running(sink):
+            await eventually(lambda: lines(root) == Counter([b"unflagged\n"]))
+            await eventually(lambda: "permission denied" in str(sink.status()["stopped"]))
+            foreign.unlink()
+            store.permits = True
+            await eventually(empty(channel))
+    assert lines(root) == Counter([*BLOCKS, b"unflagged\n"])
+
+
+@pytest.mark.parametrize("flagged", [True, False])
+async def test_a_claim_that_is_refused_stops_its_batch_and_no_other(
+    tmp_path: Path, flagged: bool
+) -> None:
+    root = tmp_path / "out"
+    claim = root / layout.claim_path(DAY, ID)
+    claim.parent.mkdir(parents=True)
+    claim.write_bytes(b"not ours to read")
+    async with channel_with(tmp_path / "a", flagged=flagged) as channel:
+        store = Refusing(root, "read", claim.name)
+        sink = MemorySink(Said(channel), store, path="", takeover_after=0.4)
+        async with running(sink):
+            await eventually(lambda: lines(root) == Counter(BLOCKS[1:]))
+            await eventually(lambda: "permission denied" in str(sink.status()["stopped"]))
+            claim.unlink()
+            store.permits = True
+            await eventually(empty(channel))
+    assert lines(root) == Counter(BLOCKS)
+
+
+async def test_a_claim_that_cannot_be_taken_over_stops_its_batch_and_no_other(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "out"
+    async with (
+        channel_with(tmp_path / "a", flagged=True) as one,
+        channel_with(tmp_path / "b", flagged=True) as other,
+    ):
+        await stopped_before_publishing(one, root, "a")
+        claim = layout.claim_name(ID)
+        store = Refusing(root, "replace", claim)
+        sink = MemorySink(Said(other, agent="b"), store, path="", takeover_after=0.4)
+        async with running(sink):
+            await eventually(lambda: lines(root) == Counter(BLOCKS[1:]))
+            await eventually(lambda: claim in str(sink.status()["stopped"]))
+            store.permits = True
+            await eventually(empty(other))
     assert lines(root) == Counter(BLOCKS)
 
 

@@ -115,8 +115,17 @@ _PLAIN: Final[dict[tuple[Step, Answer], Step]] = {
     (Step.FENCE_OVER, Answer.LOST): Step.ASK_TMP,
 }
 _PLAIN.update(((step, Answer.LOST), step) for step in _REPEATED)
-# A refusal changed nothing: the same again, more slowly, until somebody has acted.
-_PLAIN.update(((step, Answer.REFUSED), step) for step in Step if step is not Step.ENDED)
+_OF_ONE_CLAIM: Final = frozenset({Step.READ_CLAIM, Step.REPLACE})
+_OF_ONE_FILE: Final = frozenset(
+    {
+        Step.ASK_TMP,
+        Step.ASK_VOID,
+        Step.ASK_MANIFEST,
+        Step.FENCE,
+        Step.FENCE_PARENT,
+        Step.FENCE_OVER,
+    }
+)
 
 
 @dataclass(slots=True)
@@ -201,12 +210,24 @@ class Settlement:
         """The call was not answered: the deed may have been done, or may yet be."""
         self.answer(Answer.LOST)
 
-    def refused(self) -> None:
-        """The store said no, and nothing was changed."""
-        self.answer(Answer.REFUSED)
+    def refused(self, why: str) -> bool:
+        """The store said no, and nothing was changed. True where the same is to be called again,
+        more slowly, until somebody has acted. False where it was about one claim or one file: what
+        that may concern is stopped, and the rest goes on."""
+        if self.step is Step.READ:
+            self.manifests.unreadable[self._reading.pop(0)] = why
+            self._read_on()
+        elif self.step in _OF_ONE_CLAIM:
+            self._settle(self._claiming.pop(0), Outcome.STOPPED, why)
+            self._next_claim()
+        elif self.step in _OF_ONE_FILE:
+            self._stop(self._asking.pop(0), why)
+        else:
+            return True
+        return False
 
     def answer(self, answer: Answer) -> None:
-        """Take what came of a call that changes or asks; LOST and REFUSED of any call."""
+        """Take what came of a call that changes or asks; LOST of any call."""
         if (self.step, answer) in _PLAIN:
             self.step = _PLAIN[self.step, answer]
             return
@@ -352,7 +373,7 @@ class Settlement:
     def _pending(self) -> None:
         file = self._asking[0]
         if file in self.manifests.unreadable:
-            self._stop(file)
+            self._stop(file, self.manifests.unreadable[file])
         elif self.numbers:
             self.step = Step.FENCE
         else:
@@ -366,7 +387,7 @@ class Settlement:
     def _published(self) -> None:
         file = self._asking[0]
         if file in self.manifests.unreadable:
-            self._stop(file)
+            self._stop(file, self.manifests.unreadable[file])
             return
         self.manifests.published.add(file)
         self._ask_on()
@@ -376,10 +397,12 @@ class Settlement:
             if self.manifests.has(file, batch):
                 self._settle(batch, Outcome.PUBLISHED, file.name)
 
-    def _stop(self, file: File) -> None:
-        """A file that may have any of the batches, or none."""
+    def _stop(self, file: File, why: str) -> None:
+        """What became of a file cannot be told; if its manifest cannot be read, it may have any of
+        the batches, or none."""
         for batch in self._open():
-            self._settle(batch, Outcome.STOPPED, self.manifests.unreadable[file])
+            if file in self.manifests.unreadable or self.manifests.has(file, batch):
+                self._settle(batch, Outcome.STOPPED, why)
         self._ask_on()
 
     def _settle(self, batch: BatchId, outcome: Outcome, why: str) -> None:

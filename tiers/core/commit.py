@@ -220,6 +220,8 @@ TABLE.update(
     for state in State
     if state not in ENDS | _CHANNEL_STATES and (state, Answer.REFUSED) not in TABLE
 )
+# One claim that may not be read concerns one batch: see `refused`.
+del TABLE[State.CHECK_CLAIM, Answer.REFUSED]
 
 
 @dataclass(slots=True)
@@ -298,6 +300,15 @@ class Publication:
         if self.state is State.CHECK_CLOSED and answer is Answer.THERE:
             self.closed = True
         self.state = TABLE[self.state, answer]
+
+    def refused(self, why: str) -> bool:
+        """The store said no. True where a person has to act before this file can go on."""
+        if self.state is State.CHECK_CLAIM:
+            self.stopped[self._claims.pop(0).position] = why
+            self._checked()
+            return False
+        self.answer(Answer.REFUSED)
+        return True
 
     def listed(self, entries: Listing) -> None:
         """CHECK_CLAIMS: these claims are there; empty where there is no such directory."""

@@ -299,10 +299,10 @@ class FileSink:
                 publication.answer(Answer.LOST)
                 await back_off(self._failures)
             except StoreRefused as error:
-                refusals += 1
-                self._troubles.say(file_id, f"{state.name.lower()}: {error}")
-                publication.answer(Answer.REFUSED)
-                await self._wait_for_person(refusals)
+                if publication.refused(str(error)):
+                    refusals += 1
+                    self._troubles.say(file_id, f"{state.name.lower()}: {error}")
+                    await self._wait_for_person(refusals)
 
     async def _wait_for_person(self, refusals: int) -> None:
         """A refusal takes until a person has acted. The directory of one service that may not be

@@ -93,10 +93,10 @@ class Settling:
                 settlement.lost()
                 await back_off(self._failures)
             except StoreRefused as error:
-                refusals += 1
-                self._troubles.say(flagged[0], f"{what}: {error}")
-                settlement.refused()
-                await self._wait_for_person(refusals)
+                if settlement.refused(str(error)):
+                    refusals += 1
+                    self._troubles.say(flagged[0], f"{what}: {error}")
+                    await self._wait_for_person(refusals)
         self._troubles.end(flagged[0])
         self._tell(settlement)
         await self._part(bucket, flagged, settlement)
