@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.channel.making import LIMITS, record
+from tiers.channel import again
 from tiers.channel.change import Change, Handed, Put
 from tiers.channel.channel import Channel
 from tiers.channel.checking import value_problems
@@ -34,7 +35,8 @@ class Model:
     dead: list[tuple[int, str, str]] = field(default_factory=list)
     batches: dict[int, Put] = field(default_factory=dict)
     seen: dict[BatchId, bool] = field(default_factory=dict)  # whether it was passed on
-    forgotten: set[int] = field(default_factory=set)  # positions whose ids count as never seen
+    # Of batches with a damaged copy: positions of all copies, and the outputs that want another.
+    again: dict[BatchId, tuple[set[int], set[str]]] = field(default_factory=dict)
     next_position: int = 1
 
     def apply(self, change: Change) -> tuple[int, ...]:
@@ -56,17 +58,23 @@ class Model:
                 self.handed[handed.output, handed.position] = handed.to
         for output, position, _ in change.damaged:
             put_there = self.queues.setdefault(output, {}).get(position)
-            if put_there and put_there[0].arrived and position not in self.forgotten:
-                self.forgotten.add(position)
-                del self.seen[put_there[0].id]
+            if put_there and put_there[0].arrived:
+                copies, wanting = self.again.setdefault(put_there[0].id, (set(), set()))
+                copies.add(position)
+                wanting.add(output)
+                self.seen.pop(put_there[0].id, None)
         for output, position, reason in (*change.dead, *change.damaged):
             if self.queues.setdefault(output, {}).pop(position, None):
                 self.dead.append((position, output, reason))
         for output, position in change.releases:
             self.queues.setdefault(output, {}).pop(position, None)
         queued = {p for queue in self.queues.values() for p in queue}
+        for batch, (copies, wanting) in list(self.again.items()):
+            if not wanting and not copies & queued:
+                del self.again[batch]
+                self.seen[batch] = True
         for position, put in self.batches.items():
-            if put.arrived and position not in queued | self.forgotten:
+            if put.arrived and position not in queued and put.id not in self.again:
                 self.seen[put.id] = True
         held = queued | {p for p, *_ in self.dead}
         self.batches = {p: put for p, put in self.batches.items() if p in held}
@@ -78,8 +86,16 @@ class Model:
             if put.id in self.seen:
                 return 0
             self.seen[put.id] = False
+        outputs = set(put.outputs)
+        if put.arrived and put.id in self.again:
+            copies, wanting = self.again[put.id]
+            outputs &= wanting
+            wanting.clear()
+            copies.add(position)
+            if not outputs:
+                return 0
         self.batches[position] = put
-        for output in put.outputs:
+        for output in outputs:
             self.queues.setdefault(output, {})[position] = (put, put.flagged)
         return position
 
@@ -213,7 +229,9 @@ class ChannelMachine(RuleBasedStateMachine):
             assert channel.envelope(position).id == put.id
             assert channel.note(position) == put.note
         assert channel.stats().batches == len(model.batches)
-        assert channel.records(b"") == model.records
+        assert {again.key_of(key) for key in model.again} == channel.records(again.PREFIX).keys()
+        records = channel.records(b"").items()
+        assert dict(one for one in records if not one[0].startswith(again.PREFIX)) == model.records
         assert channel.records(b"position/") == {
             key: value for key, value in model.records.items() if key.startswith(b"position/")
         }

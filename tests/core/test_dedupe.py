@@ -101,3 +101,5 @@ def test_what_is_forgotten_may_come_again() -> None:
     window = Window().stored(1).stored(2).passed_on(2)
     assert window.forgotten(2) == Window().stored(1)
     assert window.forgotten(2).stored(2).held == 2
+    gone = window.left(7)
+    assert gone.forgotten(2, held=False) == Window(0b10, held=1, left_ms=7)

@@ -3,13 +3,16 @@
 A batch lives as long as an output's queue or a dead letter holds it. When the last lets go, its
 record and note are deleted, and if it arrived from a peer its window counts one held less: the
 retention of the dedupe window begins with the last that leaves. Its window also remembers when
-no output waits for it any more: with `guarantee = "end"` that is news for who has sent it.
+no output waits for it any more: with `guarantee = "end"` that is news for who has sent it. What is
+damaged may then come once more: see again.py.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from tiers.channel import again
+from tiers.channel.again import Again
 from tiers.channel.change import Change, Handed, Put
 from tiers.channel.environment import Environment, Transaction
 from tiers.channel.layout import (
@@ -25,6 +28,7 @@ from tiers.channel.layout import (
     pack_hops,
     unguard,
     unpack_item,
+    unpack_letter,
 )
 from tiers.core import dedupe
 from tiers.core.batch import BatchId
@@ -55,6 +59,7 @@ class Applying:
         self._channel_id = channel_id
         self._now_ms = now_ms
         self._windows: dict[bytes, Window] = {}
+        self._again = self._is_any_again()
 
     def apply(self, change: Change, positions: Sequence[int]) -> tuple[int, ...]:
         """The positions of the puts; 0 for a put that had arrived before."""
@@ -94,11 +99,20 @@ class Applying:
         assert put.outputs, "a batch that no output waits for"
         state = self.state
         state.next_position = position + 1
+        outputs, known = put.outputs, None
         if put.arrived:
             key, window = self._window(put.id)
             if put.id.seq in window:
                 return 0
             self._windows[key] = window.stored(put.id.seq)
+            known = self._again_of(put.id)
+        if known is not None:
+            outputs = [output for output in put.outputs if output in known.outputs]
+            self._keep(put.id, Again([*known.positions, position]))
+            if not outputs:  # who wanted it is no longer configured
+                self._windows[key] = self._windows[key].left(self._now_ms)
+                self._end_again(put.id)
+                return 0
         if put.id.origin == self._channel_id:
             state.next_seq = max(state.next_seq, put.id.seq + 1)
         at = POSITION.pack(position)
@@ -117,8 +131,9 @@ class Applying:
             size,
             put.id,
             pack_hops(put.hops),
+            again=known is not None,
         ).pack()
-        for output in put.outputs:
+        for output in outputs:
             totals = state.outputs[output]
             key = QUEUE_KEY.pack(totals.id, position)
             self._txn.put(key, guard(key, item), db=self._db["queue"])
@@ -149,12 +164,55 @@ class Applying:
         """A batch whose record is damaged counts as never seen: who has sent it will be told so,
         and sends it again. The copy that is here counts in no window from now on."""
         item = self._item(output, position)
-        if item is None or not item.arrived:
+        if item is None or not (item.arrived or item.again):
             return
+        known = self._again_of(item.id) or Again()
+        positions = sorted({*known.positions, position})
+        self._again = True
+        self._keep(item.id, Again(positions, [*known.outputs, output]))
+        counted = [at for at in positions if self._uncount(at)]
         key, window = self._window(item.id)
-        self._windows[key] = window.forgotten(item.id.seq)
-        for name in self.state.outputs:
-            self._rewrite(name, position, arrived=False)
+        if item.id.seq in window:
+            self._windows[key] = window.forgotten(item.id.seq, held=bool(counted))
+
+    def _uncount(self, position: int) -> bool:
+        """The copy at a position counts in no window any more; whether it did."""
+        counted = False
+        for name, totals in self.state.outputs.items():
+            item = self._item(name, position)
+            if item is not None:
+                counted |= item.arrived
+                self._rewrite(name, position, arrived=False, again=True)
+            key = DEAD_KEY.pack(position, totals.id)
+            stored = self._txn.get(key, db=self._db["dead"])
+            if stored is not None:
+                letter = unpack_letter(unguard("dead", key, stored))
+                counted |= letter.item.arrived
+                item = replace(letter.item, arrived=False, again=True)
+                value = letter._replace(item=item).pack()
+                self._txn.put(key, guard(key, value), db=self._db["dead"])
+        return counted
+
+    def _is_any_again(self) -> bool:
+        cursor = self._txn.cursor(self._db["records"])
+        return cursor.set_range(again.PREFIX) and cursor.key().startswith(again.PREFIX)
+
+    def _again_of(self, batch: BatchId) -> Again | None:
+        key = again.key_of(batch)
+        stored = self._txn.get(key, db=self._db["records"]) if self._again else None
+        return None if stored is None else again.unpack(unguard("records", key, stored))
+
+    def _keep(self, batch: BatchId, known: Again) -> None:
+        key = again.key_of(batch)
+        self._txn.put(key, guard(key, known.pack()), db=self._db["records"])
+
+    def _end_again(self, batch: BatchId) -> None:
+        """A copy is waited for no more: perhaps none is."""
+        known = self._again_of(batch)
+        if known is None or known.outputs or any(self._is_queued(at) for at in known.positions):
+            return
+        self._txn.delete(again.key_of(batch), db=self._db["records"])
+        self._pass_on(batch)
 
     def _bury(self, output: str, position: int, reason: str) -> None:
         item = self._take_from_queue(output, position)
@@ -183,12 +241,18 @@ class Applying:
         """One output has let go of a batch; the last lets it go on its way."""
         if self._is_queued(position):
             return
-        if item.arrived:
-            key, window = self._window(item.id)
-            self._windows[key] = window.passed_on(item.id.seq)
-            self.passed_on.append(item.id)
+        if item.again:
+            self._end_again(item.id)
+        elif item.arrived:
+            self._pass_on(item.id)
         if not self._is_dead(position):
             self._delete(position, item)
+
+    def _pass_on(self, batch: BatchId) -> None:
+        key, window = self._window(batch)
+        if batch.seq in window:  # or forgotten, while a copy that does not count was waited for
+            self._windows[key] = window.passed_on(batch.seq)
+        self.passed_on.append(batch)
 
     def _delete(self, position: int, item: Item) -> None:
         at = POSITION.pack(position)

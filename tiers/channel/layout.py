@@ -16,7 +16,7 @@ checksum, so every byte in the file that we wrote is covered by one.
           | channel id 16 | length u8 | agent |  only with bit 3
           | hops, msgpack |
            bit 0: flagged, bit 1: arrived from a peer (its window counts it), bit 2: has a note,
-           bit 3: handed to that agent
+           bit 3: handed to that agent, bit 4: there is or was a damaged copy, see again.py
 """
 
 import struct
@@ -46,7 +46,7 @@ SEEN_KEY: Final = struct.Struct(">16sQ")
 _CRC: Final = struct.Struct(">I")
 _ITEM: Final = struct.Struct(">BQII16sQ")
 _TO: Final = struct.Struct(">16sB")
-_FLAGGED, _ARRIVED, _NOTED, _HANDED = 1, 2, 4, 8
+_FLAGGED, _ARRIVED, _NOTED, _HANDED, _AGAIN = 1, 2, 4, 8, 16
 
 
 def guard(key: bytes, value: bytes) -> bytes:
@@ -75,9 +75,11 @@ class Item:
     id: BatchId
     hops: bytes  # msgpack, see `pack_hops`
     handed_to: HandedTo | None = None
+    again: bool = False
 
     def pack(self) -> bytes:
         bits = self.flagged * _FLAGGED | self.arrived * _ARRIVED | self.noted * _NOTED
+        bits |= self.again * _AGAIN
         numbers = (self.stored_ms, self.count, self.size, self.id.origin, self.id.seq)
         if self.handed_to is None:
             return _ITEM.pack(bits, *numbers) + self.hops
@@ -107,7 +109,8 @@ def unpack_item(value: bytes) -> Item:
     rest, handed_to = value[_ITEM.size :], None
     if bits & _HANDED:
         handed_to, rest = _unpack_to(rest)
-    return Item(*flags, stored_ms, count, size, BatchId(origin, seq), rest, handed_to)
+    again = bool(bits & _AGAIN)
+    return Item(*flags, stored_ms, count, size, BatchId(origin, seq), rest, handed_to, again)
 
 
 def _unpack_to(data: bytes) -> tuple[HandedTo, bytes]:

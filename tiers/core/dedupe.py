@@ -69,11 +69,12 @@ class Window:
         assert self.held > 0, "more left than were held"
         return replace(self, held=self.held - 1, left_ms=max(self.left_ms, now_ms))
 
-    def forgotten(self, seq: int) -> "Window":
-        """As if `seq` had never come: what is stored of it cannot be read."""
-        assert seq in self and self.held > 0, "forgotten and never stored"
+    def forgotten(self, seq: int, *, held: bool = True) -> "Window":
+        """As if `seq` had never come: what is stored of it, if it is `held`, cannot be read."""
+        assert seq in self and self.held >= held, "forgotten and never stored"
         bit = _bit(seq)
-        return replace(self, bits=self.bits & ~bit, passed=self.passed & ~bit, held=self.held - 1)
+        held_now = self.held - held
+        return replace(self, bits=self.bits & ~bit, passed=self.passed & ~bit, held=held_now)
 
     def forgettable(self, now_ms: int, retention_ms: int) -> bool:
         """Nothing of it is held, and all left longer ago than the retention."""
