@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.faults.counting import Count, Pauses
 from tiers.cli import main
 from tiers.cli.demo import result_lines
 from tiers.demo import Demo, Outcome, fill_in, published_files
@@ -27,7 +28,16 @@ def as_json(result: Result) -> dict[str, Any]:
 
 
 def test_every_line_once_though_an_aggregator_was_killed(tmp_path: Path) -> None:
-    told = as_json(demo("--events", "50000", "--data", str(tmp_path / "demo"), "--json"))
+    published = tmp_path / "demo" / "published"
+    pauses = Pauses(lambda: {"": len(published_files(published)) if published.exists() else 0})
+    pauses.lines_wait()
+    try:
+        told = as_json(demo("--events", "50000", "--data", str(tmp_path / "demo"), "--json"))
+    finally:
+        pauses.close()
+    kinds = ("accepted", "published", "missing", "doubled")
+    counted = {kind: told[kind] for kind in kinds} | {"strange": told["foreign"]}
+    print(Count(**counted, longest_pause_s=pauses.longest_s[""]))
     assert told["ok"], told
     assert told["killed"].startswith("agg-")
     assert (told["accepted"], told["missing"], told["doubled"]) == (50_000, 0, 0)

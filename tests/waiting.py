@@ -10,13 +10,18 @@ DEADLINE_S = 30.0
 _STEP_S = 0.01
 
 
-def wait_for(condition: Callable[[], T], what: str = "", deadline_s: float = DEADLINE_S) -> T:
+def wait_for(
+    condition: Callable[[], T],
+    what: str = "",
+    deadline_s: float = DEADLINE_S,
+    step_s: float = _STEP_S,
+) -> T:
     """The first true value of `condition()`; fails naming `what` when the deadline has passed."""
     end = time.monotonic() + deadline_s
     while not (value := condition()):
         if time.monotonic() > end:
             raise AssertionError(f"waited {deadline_s} s in vain: {what or condition}")
-        time.sleep(_STEP_S)
+        time.sleep(step_s)
     return value
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import click
 
-from tests.chaos.counting import count
 from tests.faults.cluster import Cluster, Writer
 from tests.faults.settling import flows_on
 from tests.hadoop.cluster import HdfsCluster
@@ -64,8 +63,7 @@ class Chaos:
 
     def kill(self, *names: str) -> None:
         self.say(f"SIGKILL {' '.join(names)}")
-        for name in names:
-            self.cluster.kill(name)
+        self.cluster.kill(*names)
         time.sleep(self.dice.choice([0.0, 0.5, 4.0]))
         self.start(*names)
 
@@ -127,8 +125,8 @@ class Chaos:
         self.hdfs.start()
 
 
-def play(chaos: Chaos, minutes: float) -> float:
-    """Faults for as long as asked; the longest pause in publishing."""
+def play(chaos: Chaos, minutes: float) -> None:
+    """Faults for as long as asked."""
     cluster = chaos.cluster
     cluster.start()
     cluster.wait_running()
@@ -140,7 +138,7 @@ def play(chaos: Chaos, minutes: float) -> float:
             chaos.one()
     chaos.say(f"{chaos.faults} faults; waiting until all is published")
     wait_for(cluster.is_empty, "every channel is empty", PATIENCE_S)
-    return cluster.longest_pause_s
+    cluster.pauses.all_is_published()
 
 
 @click.command()
@@ -171,11 +169,9 @@ def main(minutes: float, hdfs: bool, end: bool, seed: int | None, keep: bool) ->
         )
         stack.callback(cluster.close)
         chaos = Chaos(cluster, hadoop, random.Random(seed))
-        pause_s = play(chaos, minutes)
+        play(chaos, minutes)
         ended = cluster.drain()
-        cluster.fetch()
-        found = count(dict(cluster.written), cluster.published_files())
-        found.longest_pause_s = pause_s
+        found = cluster.count()
         audit = cluster.command("audit", "--files")
         click.echo(
             f"exit statuses {sorted(set(ended.values()))}; tiers audit --files: {audit.returncode}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -12,12 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.counting import Pauses
+from tests.faults.counting import LINE, Count, Pauses, Published
 from tests.waiting import wait_for
 from tiers.lines import read_blocks
 from tiers.observe.client import ask_now, tell_drain
-
-LINE = b"%s %07d the quick brown fox jumps over the lazy dog and is logged once more\n"
 
 
 def free_port_pair() -> int:
@@ -31,6 +30,16 @@ def free_port_pair() -> int:
             except (OSError, OverflowError):
                 continue
             return port
+
+
+def published_files(root: Path) -> list[Path]:
+    """Below the root of a store, or of several, but for what is the stores' own."""
+    files: list[Path] = []
+    for folder, below, names in os.walk(root):
+        if ".tiers" in below:
+            below.remove(".tiers")
+        files += (Path(folder) / name for name in names)
+    return files
 
 
 class Cluster:
@@ -62,7 +71,9 @@ class Cluster:
         self.roll_after = roll_after
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.written: Counter[bytes] = Counter()
-        self.longest_pause_s = 0.0  # in publishing, while a Writer wrote
+        self.stores = [""]  # their names, where there are several
+        self.pauses = Pauses(lambda: {store: self.count_files(store) for store in self.stores})
+        self._seen: dict[str, Published] = {}
         for edge in self.edges:
             (directory / edge).mkdir()
         self.write_topology()
@@ -125,11 +136,12 @@ headers = {{ service = "web" }}
             self.children[name] = subprocess.Popen(command, stdout=log, stderr=log)
             log.close()
 
-    def kill(self, name: str) -> None:
-        """SIGKILL, and gone."""
-        child = self.children.pop(name)
-        child.kill()
-        child.wait()
+    def kill(self, *names: str) -> None:
+        """SIGKILL, of all of them at one moment, and gone."""
+        for name in names:
+            self.children[name].kill()
+        for name in names:
+            self.children.pop(name).wait()
 
     def wait_exit(self, name: str, deadline_s: float = 60) -> int:
         child = self.children[name]
@@ -143,6 +155,7 @@ headers = {{ service = "web" }}
         return self.wait_exit(name, deadline_s)
 
     def close(self) -> None:
+        self.pauses.close()
         for child in self.children.values():
             child.send_signal(signal.SIGKILL)
         for child in self.children.values():
@@ -209,34 +222,46 @@ headers = {{ service = "web" }}
         lines = b"".join(LINE % (tag, n) for n in range(first, first + count))
         with (self.directory / edge / file).open("ab") as log:
             log.write(lines)
+        self.pauses.lines_wait()
 
     def wanted(self) -> set[bytes]:
         return {LINE % (tag, n) for tag, count in self.written.items() for n in range(count)}
 
-    def published(self) -> Counter[bytes]:
+    def published(self, store: str = "") -> Counter[bytes]:
         """Every published line, with how often."""
         self.fetch()
         lines: Counter[bytes] = Counter()
-        for file in self.published_files():
+        for file in self.published_files(store):
             for block in read_blocks(file):
                 lines.update(block.splitlines(keepends=True))
         return lines
 
+    def so_far(self, store: str = "") -> Count:
+        """What is published by now; to wait by, as it reads each file once."""
+        self.fetch()
+        seen = self._seen.setdefault(store, Published())
+        return seen.look(self.published_files(store)).against(self.written)
+
+    def count(self, store: str = "") -> Count:
+        """What is published, from the files as they are now."""
+        self.fetch()
+        found = Published().look(self.published_files(store)).against(self.written)
+        found.store, found.longest_pause_s = store, self.pauses.longest_s.get(store, 0.0)
+        return found
+
     def fetch(self) -> None:
         """Bring what is published elsewhere to `out`; nothing to do for a directory sink."""
 
-    def count_files(self) -> int:
+    def count_files(self, store: str = "") -> int:
         """How many files are published by now."""
-        return len(self.published_files())
+        return len(self.published_files(store))
 
-    def published_files(self) -> list[Path]:
-        files = self.out.rglob("*")
-        return [file for file in files if file.is_file() and ".tiers" not in file.parts]
+    def published_files(self, store: str = "") -> list[Path]:
+        return published_files(self.out / store)
 
 
 class Writer:
-    """Writes lines at each edge at an even pace until stopped, with a rotation now and then, and
-    watches how long nothing is published."""
+    """Writes lines at each edge at an even pace until stopped, with a rotation now and then."""
 
     def __init__(self, cluster: Cluster, lines_per_step: int = 150, step_s: float = 0.01) -> None:
         self._cluster = cluster
@@ -244,19 +269,14 @@ class Writer:
         self._step_s = step_s
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._pauses = Pauses(cluster.count_files)
 
     def __enter__(self) -> "Writer":
         self._thread.start()
-        self._pauses.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
         self._thread.join()
-        self._pauses.__exit__()
-        longest_s = max(self._cluster.longest_pause_s, self._pauses.longest_s)
-        self._cluster.longest_pause_s = longest_s
 
     def _run(self) -> None:
         steps = 0

@@ -3,15 +3,12 @@
 import asyncio
 import json
 import re
-from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.faults.cluster import Cluster, free_port_pair
-from tests.faults.settling import PATIENCE_S
+from tests.faults.settling import LOOK_S, PATIENCE_S
 from tests.waiting import wait_for
-from tiers.lines import read_blocks
 from tiers.observe.client import tell_drain
 from tiers.topology import load
 
@@ -25,6 +22,7 @@ class LaidOut(Cluster):
         self._addresses = {name: f'"127.0.0.1:{port}"' for name, port in ports.items()}
         self.text = text
         super().__init__(directory, edges=0, aggregators=0, sinks=0)
+        self.stores = list(dict.fromkeys(re.findall(r"DIR/out/([\w-]+)", text)))
 
     @property
     def agents(self) -> list[str]:
@@ -41,18 +39,6 @@ class LaidOut(Cluster):
     def write(self, edge: str, count: int, file: str = "access.log") -> None:
         (self.directory / edge).mkdir(exist_ok=True)
         super().write(edge, count, file)
-
-    def lines(self, output: str) -> Counter[bytes]:
-        """Every line published in the store of that output, with how often."""
-        found: Counter[bytes] = Counter()
-        for file in self.files(output):
-            for block in read_blocks(file):
-                found.update(block.splitlines(keepends=True))
-        return found
-
-    def files(self, output: str) -> list[Path]:
-        every = (self.out / output).rglob("*")
-        return [file for file in every if file.is_file() and ".tiers" not in file.parts]
 
     def output(self, agent: str, name: str) -> dict[str, Any]:
         """The status of one output."""
@@ -77,14 +63,12 @@ class LaidOut(Cluster):
         report["outputs"] = {output["output"]: output for output in report["outputs"]}
         return ended.returncode, report
 
-    def wait_empty(self) -> None:
-        logs = {name: self.log(name) for name in self.agents}
-        wait_for(self.is_empty, f"every channel is empty: {logs}", PATIENCE_S)
-
-    def wait_lines(self, output: str, wanted: int) -> None:
-        """Until so many lines are published there."""
-        reached = partial(self._has_lines, output, wanted)
-        wait_for(reached, f"{wanted} lines in {output}", PATIENCE_S)
-
-    def _has_lines(self, output: str, wanted: int) -> bool:
-        return self.lines(output).total() >= wanted
+    def wait_lines(self, output: str, more: int) -> None:
+        """Until so many more lines are published there."""
+        wanted = self.so_far(output).published + more
+        wait_for(
+            lambda: self.so_far(output).published >= wanted,
+            f"{wanted} lines in {output}",
+            PATIENCE_S,
+            LOOK_S,
+        )

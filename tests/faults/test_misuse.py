@@ -8,7 +8,7 @@ import pytest
 import zmq
 
 from tests.faults.cluster import Cluster
-from tests.faults.settling import settle
+from tests.faults.settling import all_published, settle
 from tests.waiting import wait_for
 
 
@@ -95,7 +95,7 @@ def test_the_file_replaced_by_garbage_and_deleted_while_all_run(cluster: Cluster
         cluster.write("edge-1", 100)
         for name in cluster.agents:
             wait_for(lambda n=name: topology_error(cluster, n), f"{name} says so")  # type: ignore[misc]
-        wait_for(lambda: cluster.wanted() <= cluster.published().keys(), "lines flow on")
+        all_published(cluster)
     cluster.file.write_bytes(right)
     cluster.wait_running()
     settle(cluster)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.cluster import Cluster, Writer, free_port_pair
-from tests.faults.settling import PATIENCE_S, flows_on, settle
+from tests.faults.settling import PATIENCE_S, all_published, flows_on, settle
 from tests.waiting import wait_for
 
 
@@ -38,8 +38,7 @@ def test_load_is_even_and_an_added_aggregator_takes_its_share(cluster: Cluster) 
         flows_on(cluster, 60_000)
         shares = [events_of(cluster, name) - count for name, count in before.items()]
         assert max(shares) <= 1.2 * min(shares), shares
-    output = settle(cluster)
-    assert output["doubled_events"] == 0
+    settle(cluster)
 
 
 def test_an_agent_taken_out_of_the_file_drains_and_ends(cluster: Cluster) -> None:
@@ -58,8 +57,7 @@ def test_an_agent_taken_out_of_the_file_drains_and_ends(cluster: Cluster) -> Non
     # Asked for by name it comes again, by the topology it last accepted, and has nothing to do.
     cluster.start("agg-1")
     assert cluster.wait_exit("agg-1") == 0
-    output = settle(cluster)
-    assert output["doubled_events"] == 0
+    settle(cluster)
 
 
 def test_a_wrong_new_file_is_refused_and_the_old_one_stays_in_force(cluster: Cluster) -> None:
@@ -77,7 +75,7 @@ def test_a_wrong_new_file_is_refused_and_the_old_one_stays_in_force(cluster: Clu
     assert "roll_after" in refusal()
     assert not cluster.is_healthy("edge-1")
     cluster.write("edge-1", 1000)
-    wait_for(lambda: cluster.wanted() <= cluster.published().keys(), "lines flow on", PATIENCE_S)
+    all_published(cluster)
     cluster.file.write_text(right)
     wait_for(lambda: cluster.is_healthy("edge-1"), "the edge takes the right file")
     settle(cluster)

@@ -30,7 +30,7 @@ class HdfsDelivery(Cluster):
         more = f'codec = "gzip"\n{more}'
         super().__init__(directory, sinks=sinks, sink=sink, more=more, extra=extra)
 
-    def count_files(self) -> int:
+    def count_files(self, store: str = "") -> int:
         found = self.client.content(self.root, strict=False)
         return int(found["fileCount"]) if found else 0
 

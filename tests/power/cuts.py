@@ -13,15 +13,14 @@ import argparse
 import asyncio
 import os
 import random
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
 
-from tests.faults.cluster import free_port_pair
+from tests.faults.cluster import free_port_pair, published_files
+from tests.faults.counting import GENERATED, Pauses, Published
 from tests.power.disk import Disk, Entry, entries
 from tiers.channel.channel import Channel, ChannelLimits
 from tiers.channel.checking import value_problems
@@ -201,16 +200,16 @@ def _is_whole(file: Path, manifest: Manifest) -> bool:
 def _start_again(image: Path) -> None:
     """The agents run on from what is left, to the end: every line once."""
     environment = dict(os.environ)
-    run_both(topology(image), "tiers agent", {"edge": ["--drain"], "sink": []}, environment)
-    found: Counter[bytes] = Counter()
-    for file in (image / "out").rglob("*"):
-        if file.is_file() and ".tiers" not in file.parts:
-            found.update(re.findall(rb"n=[0-9a-f]+-(\d+)", file.read_bytes()))
-    doubled = found.total() - len(found)
-    missing = LINES - len(found)
-    print(f"accepted {LINES}, published {found.total()}, missing {missing}, doubled {doubled}")
-    assert sorted(map(int, found)) == list(range(1, LINES + 1))
-    assert not doubled
+    pauses = Pauses(lambda: {"": len(published_files(image / "out"))})
+    pauses.lines_wait()
+    try:
+        run_both(topology(image), "tiers agent", {"edge": ["--drain"], "sink": []}, environment)
+    finally:
+        pauses.close()
+    found = Published().look(published_files(image / "out")).against({GENERATED: LINES})
+    found.longest_pause_s = pauses.longest_s.get("", 0.0)
+    print(found)
+    assert found.right, found
 
 
 def main() -> None:
