@@ -1,5 +1,5 @@
-"""Real processes killed with SIGKILL in mid-stream: no line is missing, and a line is there twice
-only where its batch was flagged, which the claims of commit.md will settle."""
+"""Real processes killed with SIGKILL in mid-stream, one, two and all at one moment, and left dead
+for long: no line is missing, and none is there twice."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,59 +7,51 @@ from pathlib import Path
 import pytest
 
 from tests.faults.cluster import Cluster, Writer
+from tests.faults.inflicting import (
+    SHORT,
+    kill_at_one_moment,
+    leave_dead_for_long,
+    pairs,
+    some_dice,
+)
 from tests.faults.settling import flows_on, settle
-from tests.waiting import wait_for
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
+    made = Cluster(tmp_path, more=SHORT)
     yield made
     made.close()
 
 
-def test_each_kind_of_node_killed_in_mid_stream(cluster: Cluster) -> None:
+def begin(cluster: Cluster) -> None:
     cluster.start()
     cluster.wait_running()
+
+
+def test_each_kind_of_node(cluster: Cluster) -> None:
+    begin(cluster)
     with Writer(cluster):
         flows_on(cluster)
-        for name in ("agg-1", "sink-1", "edge-1", "sink-2", "agg-2", "edge-2"):
-            cluster.kill(name)
-            cluster.start(name)
-            cluster.wait_running(name)
-            flows_on(cluster)
+        names = ("agg-1", "sink-1", "edge-1", "sink-2", "agg-2", "edge-2")
+        kill_at_one_moment(cluster, some_dice(), [(name,) for name in names])
     settle(cluster)
 
 
-def test_an_aggregator_left_dead_while_others_carry_on(cluster: Cluster) -> None:
-    cluster.start()
-    cluster.wait_running()
+def test_two_at_one_moment_and_all_at_one_moment(cluster: Cluster) -> None:
+    dice = some_dice()
+    begin(cluster)
     with Writer(cluster):
         flows_on(cluster)
-        cluster.kill("agg-1")
-
-        def peer_is_down() -> bool:
-            status = cluster.status("edge-1")
-            assert status is not None
-            (output,) = status["outputs"]
-            return any(peer["state"] == "down" for peer in output["detail"]["peers"])
-
-        wait_for(peer_is_down, "the edge gives agg-1 up")
-        flows_on(cluster, 20_000)
-    # What agg-1 held arrives only now.
-    cluster.start("agg-1")
-    cluster.wait_running("agg-1")
+        groups = [*pairs(cluster, dice, 5), *[cluster.agents] * 3]
+        kill_at_one_moment(cluster, dice, groups)
     settle(cluster)
 
 
-def test_all_killed_at_once(cluster: Cluster) -> None:
-    cluster.start()
-    cluster.wait_running()
-    with Writer(cluster):
+def test_dead_for_longer_than_anything_waits_and_back_with_its_disk(cluster: Cluster) -> None:
+    """What it held arrives only then; what others have published meanwhile stands."""
+    begin(cluster)
+    with Writer(cluster, 50):
         flows_on(cluster)
-        for name in cluster.agents:
-            cluster.kill(name)
-        cluster.start()
-        cluster.wait_running()
-        flows_on(cluster)
+        leave_dead_for_long(cluster, [("agg-1",), ("sink-1",), ("agg-2", "sink-2")])
     settle(cluster)

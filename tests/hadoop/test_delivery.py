@@ -7,7 +7,15 @@ import pytest
 from hdfs import InsecureClient
 
 from tests.faults.cluster import Cluster, Writer
-from tests.faults.settling import flows_on, settle
+from tests.faults.inflicting import (
+    SHORT,
+    counted,
+    kill_at_one_moment,
+    pairs,
+    some_dice,
+    stop_for_long,
+)
+from tests.faults.settling import emptied, flows_on, settle
 from tests.hadoop.cluster import HdfsCluster
 
 
@@ -50,19 +58,30 @@ class HdfsDelivery(Cluster):
 
 @pytest.fixture
 def cluster(tmp_path: Path, hdfs_cluster: HdfsCluster) -> Iterator[HdfsDelivery]:
-    made = HdfsDelivery(tmp_path, hdfs_cluster)
+    made = HdfsDelivery(tmp_path, hdfs_cluster, more=SHORT)
     yield made
     made.close()
 
 
-def test_into_hdfs_while_each_kind_of_node_is_killed(cluster: HdfsDelivery) -> None:
+def test_into_hdfs_while_nodes_are_killed_one_two_and_all(cluster: HdfsDelivery) -> None:
+    dice = some_dice()
     cluster.start()
     cluster.wait_running()
     with Writer(cluster):
         flows_on(cluster)
-        for name in ("agg-1", "sink-1", "edge-1", "sink-2"):
-            cluster.kill(name)
-            cluster.start(name)
-            cluster.wait_running(name)
-            flows_on(cluster)
+        single = [(name,) for name in ("agg-1", "sink-1", "edge-1", "sink-2")]
+        groups = [*single, *pairs(cluster, dice, 2), cluster.agents]
+        kill_at_one_moment(cluster, dice, groups)
     settle(cluster)
+
+
+def test_into_hdfs_while_nodes_are_zombies(cluster: HdfsDelivery) -> None:
+    cluster.start()
+    cluster.wait_running()
+    with Writer(cluster, 50):
+        flows_on(cluster)
+        stop_for_long(cluster, [("sink-1", "edge-1"), ("sink-2", "agg-1")])
+    emptied(cluster)
+    dropped = counted(cluster, "dropped")
+    settle(cluster)
+    assert dropped, "no batch came to two sinks: this tested nothing"
