@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from tiers import sinks
-from tiers.core import runs
-from tiers.core.manifest import Manifest
+from tiers.copies import Copies
+from tiers.core import layout, runs
+from tiers.core.paths import day_name
 from tiers.core.runs import Runs
+from tiers.errors import BatchError
 from tiers.observe.client import Answer, ask_all
 from tiers.observe.stopped import audit_of_stopped
 from tiers.registry import load
-from tiers.shelf import Shelf, count_files, read_store
+from tiers.shelf import Double, Shelf, count_files, read_store
 from tiers.sinks.stores.store import Store
 from tiers.topology.model import Topology
 
@@ -47,6 +49,7 @@ class Holding:
     channel_id: str
     next_seq: int  # of its own batches
     outputs: Mapping[str, Queue]
+    begun: str | None = None  # the UTC day on which this channel was begun; None: not told
 
     def towards(self, outputs: Collection[str]) -> "Holding":
         """The same agent as if it had these outputs alone."""
@@ -74,15 +77,6 @@ class Orphan:
     queue: Queue
 
 
-@dataclass(frozen=True, slots=True)
-class Double:
-    """One batch in several published files."""
-
-    seq: int
-    events: int  # beyond the first copy
-    files: tuple[str, ...]
-
-
 @dataclass(slots=True)
 class OriginAccount:
     """What became of all batches of one origin, at one output."""
@@ -96,7 +90,7 @@ class OriginAccount:
     dead: dict[str, Runs] = field(default_factory=dict)  # by agent
     gaps: Runs = field(default_factory=list)
     doubles: list[Double] = field(default_factory=list)
-    forgotten: Runs = field(default_factory=list)  # older than all that manifests still tell of
+    forgotten: Runs = field(default_factory=list)  # that may be of days whose manifests are gone
 
 
 @dataclass(slots=True)
@@ -159,7 +153,7 @@ async def audit(topology: Topology, reach: Reach, *, files: bool = False) -> Rep
             shelf = await asyncio.to_thread(_open_and_read, options, files)
             account = OutputAccount(f"{name}/{options.name}", shelf)
             counted = counting(topology, name, options.name, holdings)
-            account.origins = accounts(shelf.published, counted, old=bool(shelf.forgotten))
+            account.origins = accounts(shelf, counted)
             report.outputs.append(account)
     return report
 
@@ -207,7 +201,7 @@ def holding_of(agent: str, tier: str, answer: Answer) -> Holding | str:
     if isinstance(answer, str):
         return answer
     try:
-        channel_id = str(answer["channel"]["id"])
+        channel_id = bytes.fromhex(answer["channel"]["id"]).hex()
         told = answer["audit"]
         outputs = {
             str(name): Queue(_by_origin(queue["held"]), _by_origin(queue["dead"]))
@@ -216,14 +210,16 @@ def holding_of(agent: str, tier: str, answer: Answer) -> Holding | str:
         next_seq = int(told["next_seq"][channel_id])
         if next_seq < 1:
             raise ValueError(f"next_seq {next_seq}")
-        return Holding(agent, tier, channel_id, next_seq, outputs)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        begun_ms = told.get("begun_ms")  # an older version does not say
+        begun = None if begun_ms is None else day_name(int(begun_ms))
+        return Holding(agent, tier, channel_id, next_seq, outputs, begun)
+    except (KeyError, TypeError, ValueError, AttributeError, BatchError) as error:
         return f"its answer is malformed: {type(error).__name__} {error}"
 
 
 def _by_origin(told: Any) -> dict[str, Runs]:
     """Raises ValueError, TypeError or AttributeError for anything but runs by origin."""
-    return {str(origin): _runs(of) for origin, of in told.items()}
+    return {bytes.fromhex(origin).hex(): _runs(of) for origin, of in told.items()}
 
 
 def _runs(told: Any) -> Runs:
@@ -237,59 +233,59 @@ def _runs(told: Any) -> Runs:
 # --- accounts ----------------------------------------------------------------------------------
 
 
-def accounts(
-    published: Iterable[Manifest], holdings: Iterable[Holding], *, old: bool = False
-) -> list[OriginAccount]:
-    """One account per origin that anybody knows of, those of known agents first. `old`: there
-    were days whose manifests are gone, so that what came before all others is no gap."""
+def accounts(shelf: Shelf, holdings: Iterable[Holding]) -> list[OriginAccount]:
+    """One account per origin that anybody knows of, those of known agents first."""
     holdings = list(holdings)
-    copies: dict[str, dict[int, list[tuple[str, int]]]] = {}
-    for one in published:
-        for item in one.items:
-            seqs = copies.setdefault(item.id.origin.hex(), {})
-            seqs.setdefault(item.id.seq, []).append((one.path, item.events))
     owners = {holding.channel_id: holding for holding in holdings}
     known = {origin for holding in holdings for origin in holding.origins()}
+    published = {origin.hex() for origin in shelf.copies}
     # An agent that is no origin (it has only passed batches on) has no account.
     busy = {channel_id for channel_id, holding in owners.items() if holding.next_seq > 1}
     found = [
-        _origin_account(origin, copies.get(origin, {}), owners.get(origin), holdings)
-        for origin in {*copies, *known, *busy}
+        _origin_account(origin, shelf, owners.get(origin), holdings)
+        for origin in {*published, *known, *busy}
     ]
-    for account in found:
-        if old and account.gaps and account.gaps[0][0] == 1:
-            account.forgotten.append(account.gaps.pop(0))
-    worth = [account for account in found if account.published or account.held or account.gaps]
-    worth += [account for account in found if account not in worth and account.dead]
+    worth = [
+        account
+        for account in found
+        if account.published or account.held or account.gaps or account.forgotten or account.dead
+    ]
     return sorted(worth, key=lambda account: (not account.agent, account.agent, account.origin))
 
 
 def _origin_account(
-    origin: str,
-    copies: Mapping[int, list[tuple[str, int]]],
-    owner: Holding | None,
-    holdings: Iterable[Holding],
+    origin: str, shelf: Shelf, owner: Holding | None, holdings: Iterable[Holding]
 ) -> OriginAccount:
-    account = OriginAccount(
-        origin, owner.agent if owner else "", owner.next_seq - 1 if owner else None
-    )
-    account.published = runs.runs_of(copies)
-    account.events = sum(events for files in copies.values() for _, events in files)
+    accepted = owner.next_seq - 1 if owner else None
+    account = OriginAccount(origin, owner.agent if owner else "", accepted)
+    copies = shelf.copies.get(bytes.fromhex(origin), Copies())
+    account.published = copies.published()
+    account.events = copies.events
+    account.doubles = shelf.doubles.get(bytes.fromhex(origin), [])
     for holding in holdings:
         if held := holding.held(origin):
             account.held[holding.agent] = held
         if dead := holding.dead(origin):
             account.dead[holding.agent] = dead
     explained = runs.union(account.published, *account.held.values(), *account.dead.values())
-    last = max([owner.next_seq - 1 if owner else 0, *(end for _, end in explained)])
-    account.gaps = runs.minus([[1, last]] if last else [], explained)
-    for seq, files in sorted(copies.items()):
-        if len(files) < 2:
-            continue
-        events = sum(events for _, events in files[1:])
-        double = Double(seq, events, tuple(path for path, _ in files))
-        account.doubles.append(double)
+    # What its owner accepted after it was asked may be seen anywhere below, or nowhere yet.
+    last = max((end for _, end in explained), default=0) if accepted is None else accepted
+    begun = owner.begun if owner else None
+    for gap in runs.minus([[1, last]] if last else [], explained):
+        forgotten = _may_be_forgotten(gap[0], gap[1], copies, shelf, begun)
+        (account.forgotten if forgotten else account.gaps).append(gap)
     return account
+
+
+def _may_be_forgotten(
+    first: int, last: int, copies: Copies, shelf: Shelf, begun: str | None
+) -> bool:
+    """Whether these may have been published on a day whose manifests are gone. An origin's batches
+    are numbered in the order in which they were sealed: so these are of no day before that of the
+    last one below them that is published, nor after that of the first one above."""
+    earliest = shelf.day_of(copies.file_before(first)) or begun or ""
+    latest = shelf.day_of(copies.file_after(last)) or "9999"
+    return any(earliest <= layout.generations(day)[0] <= latest for day in shelf.forgotten)
 
 
 def _orphan_json(orphan: Orphan) -> dict[str, Any]:

@@ -7,31 +7,30 @@ from typing import Any, Final
 import zstandard
 from isal import igzip
 
-from tiers.core.manifest import Manifest
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks.stores.store import Store
 
 _BLOCK_BYTES: Final = 1 << 20
 
 
-def check_file(store: Store, manifest: Manifest) -> str | None:
+def check_file(store: Store, path: str, codec: str, size_bytes: int, events: int) -> str | None:
     """What is wrong with a published file: empty where it is what its manifest says, None where
     there is no such file any more."""
     try:
-        data = store.read(manifest.path)
+        length = store.length(path)
+        if length is not None and length != size_bytes:  # before it is read: it may be anything
+            return f"{path}: {length} bytes; its manifest says {size_bytes}"
+        data = None if length is None else store.read(path)
     except (StoreUnavailable, StoreRefused) as error:
-        return f"{manifest.path}: {error}"
+        return f"{path}: {error}"
     if data is None:
         return None
-    if len(data) != manifest.size_bytes:
-        return f"{manifest.path}: {len(data)} bytes; its manifest says {manifest.size_bytes}"
     try:
-        events = count_events(data, manifest.codec)
+        found = count_events(data, codec)
     except (OSError, EOFError, ValueError, zlib.error, zstandard.ZstdError) as error:
-        return f"{manifest.path}: cannot be opened as {manifest.codec}: {error}"
-    wanted = sum(item.events for item in manifest.items)
-    if events != wanted:
-        return f"{manifest.path}: {events} events; its manifest says {wanted}"
+        return f"{path}: cannot be opened as {codec}: {error}"
+    if found != events:
+        return f"{path}: {found} events; its manifest says {events}"
     return ""
 
 

@@ -22,6 +22,7 @@ async def test_each_output_answers_for_itself(tmp_path: Path) -> None:
         await channel.submit(Change(releases=[("a", 1), ("b", 4)], dead=[("a", 2, "bad")]))
         assert audit(channel) == {
             "next_seq": {own: 4},
+            "begun_ms": channel.begun_ms,
             "outputs": {
                 "a": {"held": {own: [[3, 3]], PEER.hex(): [[9, 9]]}, "dead": {own: [[2, 2]]}},
                 "b": {"held": {own: [[1, 3]]}, "dead": {}},

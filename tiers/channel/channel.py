@@ -75,6 +75,7 @@ class Channel(Reader):
         self, opened: Opened, limits: ChannelLimits, outputs: Sequence[str], lock: int
     ) -> None:
         self.channel_id = opened.identity.channel_id
+        self.begun_ms = opened.identity.begun_ms
         # What outputs no longer configured still hold can be read, not put to.
         super().__init__(
             opened.environment, {name: one.id for name, one in opened.state.outputs.items()}

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from tiers.audit import Double, OriginAccount, Orphan, OutputAccount, Report, audit
+from tiers.audit import OriginAccount, Orphan, OutputAccount, Report, audit
 from tiers.cli.status import reach
 from tiers.core import runs
+from tiers.shelf import Double
 from tiers.topology import load
 from tiers.units import show_size
 
@@ -40,7 +41,8 @@ def command(topology: Path, data: Path | None, files: bool, as_json: bool) -> No
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
     else:
-        click.echo("\n".join(lines(report)))
+        # Names in a store may be of bytes that are no text.
+        click.echo("\n".join(lines(report)).encode(errors="backslashreplace").decode())
     sys.exit(0 if report.ok else 1)
 
 
@@ -108,7 +110,8 @@ def _origin_lines(origin: OriginAccount, unasked: dict[str, str]) -> list[str]:
         shown.append(f"    GAP of {count} batches{excuse}: {runs.show(origin.gaps)}")
     shown += _double_lines("DOUBLE", origin.doubles)
     if origin.forgotten:
-        shown.append(f"    of days that the store has forgotten: {runs.show(origin.forgotten)}")
+        forgotten = runs.show(origin.forgotten)
+        shown.append(f"    perhaps of days that the store has forgotten: {forgotten}")
     return shown
 
 

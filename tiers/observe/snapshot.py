@@ -62,11 +62,12 @@ def audit(channel: Channel) -> dict[str, Any]:
     the topology no longer has. Walks all queues: not for every look."""
     # First: a batch stored after this is none that anybody expects to find here.
     next_seq = channel.stored_seq() + 1
-    return audit_of(channel, channel.channel_id, next_seq, channel.stats().queues)
+    queues = channel.stats().queues
+    return audit_of(channel, channel.channel_id, channel.begun_ms, next_seq, queues)
 
 
 def audit_of(
-    reader: Reader, channel_id: bytes, next_seq: int, outputs: Iterable[str]
+    reader: Reader, channel_id: bytes, begun_ms: int, next_seq: int, outputs: Iterable[str]
 ) -> dict[str, Any]:
     """The same of any channel that can be read, its agent running or not."""
     held = {output: _held(reader, output) for output in outputs}
@@ -75,6 +76,7 @@ def audit_of(
         dead.setdefault(output, {}).setdefault(one.origin, set()).add(one.seq)
     return {
         "next_seq": {channel_id.hex(): next_seq},
+        "begun_ms": begun_ms,
         "outputs": {
             output: {"held": _runs(held.get(output, {})), "dead": _runs(dead.get(output, {}))}
             for output in {**held, **dead}

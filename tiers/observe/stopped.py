@@ -16,8 +16,9 @@ def audit_of_stopped(directory: Path, unasked: str) -> Answer:
         return unasked
     try:
         with looking.stopped(directory) as path, looking.reading(path) as (_, head, reader):
-            channel_id = head.identity.channel_id
-            told = audit_of(reader, channel_id, head.state.next_seq, head.state.outputs)
+            channel_id, begun_ms = head.identity.channel_id, head.identity.begun_ms
+            state = head.state
+            told = audit_of(reader, channel_id, begun_ms, state.next_seq, state.outputs)
             return {"channel": {"id": channel_id.hex()}, "audit": told}
     except TiersError as error:
         return f"{unasked}, and its channel could not be read: {error}"
