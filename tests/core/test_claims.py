@@ -1,8 +1,11 @@
 """Who publishes a flagged batch: each step by itself (all interleavings: tests/search)."""
 
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tiers.core import calls, layout
 from tiers.core.batch import BatchId
@@ -348,10 +351,31 @@ def test_own_manifests_are_left_out_and_a_forgotten_day_is_forgotten() -> None:
     assert not manifests.unreadable
     manifests.read(file, manifest_of(FILE, A))
     manifests.published.add(file)
-    assert manifests.holding(A, [DAY]) == [file] and not manifests.holding(B, [DAY])
+    assert manifests.holding([A, B], [DAY]) == [file]
+    assert not manifests.holding([B], [DAY]) and not manifests.holding([A], [f"{DAY}.1"])
     assert manifests.days() == {DAY}
     manifests.forget(DAY)
     assert not manifests.days() and not manifests.published
+
+
+@given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
+def test_a_file_is_found_by_any_of_its_batches(here: set[int], sought: set[int]) -> None:
+    manifests, file = Manifests(ME), File(DAY, FILE)
+    ids = [BatchId(b"o" * 16, seq) for seq in sorted(here)]
+    manifests.read(file, manifest_of(FILE, *ids))
+    wanted = [BatchId(b"o" * 16, seq) for seq in sought] + [BatchId(b"n" * 16, 1)]
+    assert manifests.holding(wanted, [DAY]) == [file] * bool(here & sought)
+    assert {one.seq for one in wanted if manifests.has(file, one)} == here & sought
+
+
+def test_little_is_kept_of_batches_that_went_to_sinks_by_turns() -> None:
+    count, manifests = 10_000, Manifests(ME)
+    content = manifest_of(FILE, *(BatchId(b"o" * 16, seq) for seq in range(0, 2 * count, 2)))
+    tracemalloc.start()
+    manifests.read(File(DAY, FILE), content)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 30 * count, f"{kept / count} bytes for each batch"
 
 
 def test_a_day_that_is_forgotten_while_it_is_asked_about_does_not_count() -> None:

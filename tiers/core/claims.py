@@ -348,15 +348,12 @@ class Settlement:
             self.step = Step.READ
         else:
             days = layout.generations(self.day)
-            files = {file for batch in self._open() for file in self._holding(batch)}
-            self._asking = [*self.manifests.in_the_way(days), *sorted(files)]
+            files = self.manifests.holding(self._open(), days)
+            self._asking = [*self.manifests.in_the_way(days), *files]
             self._ask_on()
 
     def _open(self) -> list[BatchId]:
         return [batch for batch in self.batches if batch not in self.outcomes]
-
-    def _holding(self, batch: BatchId) -> list[File]:
-        return self.manifests.holding(batch, layout.generations(self.day))
 
     def _ask_on(self) -> None:
         while self._asking and self._asking[0] in self.manifests.published:

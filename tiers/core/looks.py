@@ -2,21 +2,43 @@
 
 A manifest never changes, so each is read once and kept for as long as its day lives; only what
 became of its file is asked anew, and that only until it is final. Kept as runs of sequence
-numbers by origin, so that a file of thousands of neighbouring batches costs a few integers.
+numbers by origin, so that a file of thousands of neighbouring batches costs a few integers; where
+batches go to sinks by turns there are no neighbours, and each costs sixteen bytes.
 """
 
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from tiers.core import layout
 from tiers.core.batch import BatchId
 from tiers.core.manifest import decode
-from tiers.core.runs import Runs, runs_of
+from tiers.core.runs import runs_of
 from tiers.errors import StoreRefused
 
-_SEQ_MAX: Final = 2**63
+
+class Seqs(NamedTuple):
+    """Sequence numbers as runs, in two columns: as pairs they would take ten times the room."""
+
+    firsts: "array[int]"
+    lasts: "array[int]"
+
+    def has(self, seq: int) -> bool:
+        place = bisect_right(self.firsts, seq) - 1
+        return place >= 0 and seq <= self.lasts[place]
+
+    def any_of(self, sought: Sequence[int]) -> bool:
+        """Whether any of these is here; they are sorted."""
+        if not self.firsts:
+            return False
+        # Nearly always there are none: a file has what was sealed within a minute or so.
+        begin, end = bisect_left(sought, self.firsts[0]), bisect_right(sought, self.lasts[-1])
+        return any(self.has(sought[place]) for place in range(begin, end))
+
+
+_NONE: Final = Seqs(array("q"), array("q"))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,7 +66,7 @@ class Manifests:
     """What one sink has read of the others' manifests."""
 
     sink: str  # whose own manifests are left out: its plans tell what became of its files
-    held: dict[File, Mapping[bytes, Runs]] = field(default_factory=dict)
+    held: dict[File, Mapping[bytes, Seqs]] = field(default_factory=dict)
     unreadable: dict[File, str] = field(default_factory=dict)  # why
     void: set[File] = field(default_factory=set)
     published: set[File] = field(default_factory=set)
@@ -71,18 +93,26 @@ class Manifests:
         seqs: dict[bytes, list[int]] = {}
         for item in manifest.items:
             seqs.setdefault(item.id.origin, []).append(item.id.seq)
-        self.held[file] = {origin: runs_of(numbers) for origin, numbers in seqs.items()}
+        self.held[file] = {origin: _in_columns(numbers) for origin, numbers in seqs.items()}
 
-    def holding(self, batch: BatchId, days: Iterable[str]) -> list[File]:
-        """Files of these days that have the batch and are not known to be void."""
-        return [file for file in self.held if file.day in days and self.has(file, batch)]
+    def holding(self, batches: Iterable[BatchId], days: Iterable[str]) -> list[File]:
+        """Files of these days that have any of the batches and are not known to be void."""
+        # File by file, not batch by batch: there may be a day of files, and they are asked for
+        # hundreds of batches while everything else on this loop waits.
+        sought: dict[bytes, list[int]] = {}
+        for batch in sorted(batches):
+            sought.setdefault(batch.origin, []).append(batch.seq)
+        return sorted(
+            file
+            for file, held in self.held.items()
+            if file.day in days
+            and any(held.get(origin, _NONE).any_of(seqs) for origin, seqs in sought.items())
+        )
 
     def has(self, file: File, batch: BatchId) -> bool:
         """Whether that file's manifest has the batch."""
         # Another settlement, or the end of a day, may have let go of the file meanwhile.
-        runs = self.held.get(file, {}).get(batch.origin, [])
-        place = bisect_right(runs, [batch.seq, _SEQ_MAX]) - 1
-        return place >= 0 and batch.seq <= runs[place][1]
+        return self.held.get(file, {}).get(batch.origin, _NONE).has(batch.seq)
 
     def in_the_way(self, days: Iterable[str]) -> list[File]:
         """Files of these days that may have any batch, since nobody can read which."""
@@ -105,3 +135,11 @@ class Manifests:
                 del found[file]
         self.void = {file for file in self.void if file.day != day}
         self.published = {file for file in self.published if file.day != day}
+
+
+def _in_columns(numbers: Iterable[int]) -> Seqs:
+    firsts, lasts = array("q"), array("q")
+    for first, last in runs_of(numbers):
+        firsts.append(first)
+        lasts.append(last)
+    return Seqs(firsts, lasts)
