@@ -243,6 +243,18 @@ def test_more_ids_are_refused(runs: int) -> None:
         decode(ack(stored=each))
 
 
+def test_ids_beyond_the_limit_are_not_made() -> None:
+    """A megabyte of them was a hundred megabytes and a second of an agent's time."""
+    data = ack(stored=[[ORIGIN, [1] * (IDS_MAX - 1)]] * 500)
+    assert len(data) < CONTROL_BYTES_MAX
+    tracemalloc.start()
+    with pytest.raises(PeerError, match="more than 2000 batch ids"):
+        decode(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 << 20
+
+
 @pytest.mark.parametrize(
     "data",
     [

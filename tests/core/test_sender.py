@@ -12,6 +12,7 @@ from tiers.core.batch import BatchId, Hop
 from tiers.core.messages import (
     BUNDLE_BATCHES_MAX,
     HEAD_BYTES_MAX,
+    IDS_MAX,
     PROTOCOL,
     Ack,
     Answer,
@@ -884,6 +885,23 @@ def test_long_unpublished_batches_are_asked_for_again() -> None:
     assert asked(group) == [ids(1)]
     alive(group, "a", seconds=12)
     assert asked(group) == [ids(2)]
+
+
+def test_a_new_session_does_not_ask_for_all_that_was_handed_on_at_once() -> None:
+    """A message of it with every heartbeat: each id is looked up in the peer's channel."""
+    group = Group("a", guarantee="end")
+    seqs = range(1, 2 * IDS_MAX + 2)
+    group.do(group.sender.offer([handed_to("a", CHANNELS["a"], seq) for seq in seqs], group.now))
+    group.welcome("a", guarantee="end")
+    (first,) = asked(group)
+    found = [*first]
+    for sizes in ([IDS_MAX], [1], []):
+        group.hear("a", Pong(group.session("a"), 0, 0, 0))
+        group.wait(0.6)
+        pieces = asked(group)
+        assert [len(piece) for piece in pieces] == sizes
+        found += [key for piece in pieces for key in piece]
+    assert found == [*ids(*seqs)]
 
 
 def test_an_answer_about_batches_that_are_elsewhere_changes_nothing() -> None:

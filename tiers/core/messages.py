@@ -236,13 +236,13 @@ def _unpack_ids(value: object) -> tuple[BatchId, ...]:
     for run in value:
         match run:
             case [bytes(origin), list(seqs)] if len(origin) == 16:
+                if len(ids) + len(seqs) > IDS_MAX:  # before they are made: each takes its room
+                    raise PeerError(f"more than {IDS_MAX} batch ids in one message")
                 if not all(type(seq) is int and 0 <= seq < 2**63 for seq in seqs):
                     raise PeerError(f"batch ids of {origin.hex()} are not numbers")
                 ids.extend(BatchId(origin, seq) for seq in seqs)
             case _:
                 raise PeerError(f"batch ids are {_shown(run)}")
-    if len(ids) > IDS_MAX:
-        raise PeerError(f"{len(ids)} batch ids in one message; at most {IDS_MAX}")
     return tuple(ids)
 
 

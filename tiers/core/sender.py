@@ -16,6 +16,7 @@ flagged, only where that channel does not know it any more or the peer is lost.
 Pure: time, jitter and session ids are arguments; every method returns what is to be done.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, takewhile
 
@@ -289,27 +290,29 @@ class Sender:
         return told
 
     def _ask(self, peer: Peer, now: float) -> None:
+        """In a new session: at once for what it may have, since that waits to be sent, and in time
+        for all that it was handed."""
         if peer.ambiguous:
             peer.asked_s = now
         for pending in peer.handed.values():
-            pending.asked_s = now
-        for ids in in_pieces((*peer.ambiguous, *peer.handed)):
-            self._say_ask(peer, ids)
+            pending.asked_s = -math.inf
+        self._say_ask(peer, (*peer.ambiguous, *self._due(peer, now)))
 
-    def _ask_again(self, peer: Peer, now: float) -> None:
-        """What was handed on long ago: a receipt may be lost, or the batch."""
+    def _due(self, peer: Peer, now: float) -> list[BatchId]:
+        """What was handed on long ago: a receipt may be lost, or the batch. No more than fit one
+        message: the peer has to look each of them up, and is to answer pings meanwhile."""
         long_ago = now - self.limits.ask_again_s
         waiting = takewhile(lambda one: one.asked_s < long_ago, peer.handed.values())
         due = list(islice(waiting, IDS_MAX))
         for pending in due:
             pending.asked_s = now
             peer.handed[pending.id] = peer.handed.pop(pending.id)
-        if due:
-            self._say_ask(peer, tuple(pending.id for pending in due))
+        return [pending.id for pending in due]
 
-    def _say_ask(self, peer: Peer, ids: tuple[BatchId, ...]) -> None:
-        ask = Ask(peer.session, self.me.channel, peer.channel, ids)
-        self._effects.say.append((peer.name, ask))
+    def _say_ask(self, peer: Peer, ids: Iterable[BatchId]) -> None:
+        for piece in in_pieces(ids):
+            ask = Ask(peer.session, self.me.channel, peer.channel, piece)
+            self._effects.say.append((peer.name, ask))
 
     def _answer(self, peer: Peer, answer: Answer, now: float) -> None:
         if (answer.sender, answer.receiver) != (self.me.channel, peer.channel):
@@ -366,7 +369,7 @@ class Sender:
         elif now >= peer.ping_s:
             peer.ping_s = now + self.limits.heartbeat_s
             self._effects.say.append((peer.name, Ping(peer.session, int(now * 1000))))
-            self._ask_again(peer, now)
+            self._say_ask(peer, self._due(peer, now))
 
     def _hello(self, peer: Peer, now: float) -> None:
         peer.begin(self._new_session(), now, self._jitter)

@@ -24,7 +24,7 @@ from tiers.core.messages import (
     decode_bundle,
     encode,
 )
-from tiers.core.receiver import Arrived, Effects, Receiver, ReceiverLimits
+from tiers.core.receiver import OWED_MAX, Arrived, Effects, Receiver, ReceiverLimits
 from tiers.errors import PeerError
 from tiers.topology import Address
 from tiers.transport.sockets import KEEPALIVE, Socket
@@ -205,6 +205,7 @@ class ReceiverEnd:
                 for sender in receiver.senders.values()
             ],
             "owed": receiver.owed(),
+            "owed_max": OWED_MAX,
             "rejected": receiver.rejected,
             "malformed": self.malformed,
             "duplicates": receiver.duplicates,
