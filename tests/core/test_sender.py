@@ -1028,10 +1028,24 @@ def test_after_a_restart_what_a_lost_peer_had_goes_to_others(first: bool, peer: 
     assert group.flags[1] is True
 
 
-def test_with_hop_what_an_earlier_run_had_handed_on_is_released() -> None:
-    group = up("a")
+@pytest.mark.parametrize("what", ["held", "published", "unknown", "lost"])
+def test_with_hop_what_an_earlier_run_had_handed_on_is_asked_for(what: str) -> None:
+    """A change from "end" to "hop" while a machine is lost does not lose what it had."""
+    group = Group("a")
     group.do(group.sender.offer([handed_to("a", CHANNELS["a"])], group.now))
-    assert group.released == [1]
+    assert group.released == [], "nobody has said that its disk is still there"
+    if what == "lost":
+        group.welcome("a", channel=b"n" * 16)
+    else:
+        group.welcome("a")
+        assert asked(group) == [ids(1)]
+        group.answer("a", **{what: ids(1)})
+    if what in ("held", "published"):
+        assert group.released == [1]
+        assert group.seqs("a") == []
+    else:
+        assert group.seqs("a") == [1]
+        assert group.flags[1] is True
 
 
 def test_batches_in_memory_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

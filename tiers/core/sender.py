@@ -131,12 +131,11 @@ class Sender:
         return self._flow(now)
 
     def _offer_handed(self, pending: Pending) -> None:
-        """One that an earlier run had handed on."""
+        """One that an earlier run had handed on. It had promised more than "hop", so that also
+        with "hop" its peer is asked whether its disk is still there."""
         assert pending.handed_to is not None, "it was handed on"
         peer = self.peers.get(pending.handed_to.agent)
-        if self.guarantee == "hop":
-            self._effects.release.append(pending.position)
-        elif peer is None or (peer.in_session and not peer.has(pending)):
+        if peer is None or (peer.in_session and not peer.has(pending)):
             # Taken out of the topology, or its disk is gone: nobody tells what became of it.
             pending.handed_to, pending.flagged = None, True
             self._outbox.put(pending)
@@ -320,14 +319,11 @@ class Sender:
         for key in answer.published:
             self._release(peer, key)
         self._stored(peer, answer.held, now, current=True)
-        unknown = [
-            with_it.pop(key)
-            for with_it in (peer.ambiguous, peer.handed)
-            for key in answer.unknown
-            if key in with_it
-        ]
-        # With "end" it may have been there, and have gone on before its copy was damaged.
-        self._outbox.requeue(unknown, flagged=self.guarantee == "end")
+        for with_it in (peer.ambiguous, peer.handed):
+            unknown = [with_it.pop(key) for key in answer.unknown if key in with_it]
+            # With "end" it may have been there, and have gone on before its copy was damaged.
+            flagged = self.guarantee == "end" or with_it is peer.handed
+            self._outbox.requeue(unknown, flagged=flagged)
         if not peer.ambiguous:
             peer.asked_s = None
 
