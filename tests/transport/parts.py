@@ -16,6 +16,7 @@ from tiers.channel.channel import Channel, ChannelLimits
 from tiers.core.batch import BatchId, verify
 from tiers.core.messages import (
     Bundle,
+    Guarantee,
     Hello,
     Identity,
     Message,
@@ -85,6 +86,7 @@ class ReceiverSide:
         channel_limits: ChannelLimits = CHANNEL_LIMITS,
         stores: dict[str, str] | None = None,
         topology: str = "web-logs",
+        guarantee: Guarantee = "hop",
     ) -> "ReceiverSide":
         await eventually(lambda: is_free(address), "whoever listened there before has closed")
         channel = await Channel.open(directory, channel_limits, ("out",))
@@ -97,6 +99,7 @@ class ReceiverSide:
             limits or ReceiverLimits(),
             ("out",),
             lambda: stores or {},
+            guarantee=guarantee,
             trouble=troubles.append,
         )
         return cls(channel, end, troubles)
@@ -135,9 +138,11 @@ class SenderSide:
         *,
         name: str = "edge-1",
         limits: PeerLimits = PEER_LIMITS,
+        channel_limits: ChannelLimits = CHANNEL_LIMITS,
         topology: str = "web-logs",
+        guarantee: Guarantee = "hop",
     ) -> "SenderSide":
-        channel = await Channel.open(directory, CHANNEL_LIMITS, ("aggregator",))
+        channel = await Channel.open(directory, channel_limits, ("aggregator",))
         troubles: list[str] = []
         group = SenderGroup(
             context,
@@ -146,6 +151,7 @@ class SenderSide:
             channel,
             limits,
             bundle_bytes=100_000,
+            guarantee=guarantee,
             trouble=troubles.append,
         )
         group.set_peers(peers)

@@ -2,24 +2,20 @@
 as others; whatever a stranger says costs a count and never the agent."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.core.batches import a_record
+from tests.transport.hop import Hop, a_hop, flows
 from tests.transport.parts import (
     PEER_LIMITS,
-    Context,
     ReceiverSide,
     SenderSide,
-    Stranger,
     Swallower,
-    a_context,
     a_free_address,
 )
 from tests.waiting import eventually
@@ -28,72 +24,14 @@ from tiers.channel.channel import Channel, ChannelLimits
 from tiers.core.batch import BatchId, verify
 from tiers.core.messages import (
     HEAD_BYTES_MAX,
-    PROTOCOL,
-    Bundle,
-    Carried,
-    Goodbye,
-    Hello,
-    Ping,
-    Pong,
-    Refuse,
-    Welcome,
-    encode,
-    encode_bundle,
 )
 from tiers.core.receiver import ReceiverLimits
-from tiers.topology import Address
-
-
-class Hop:
-    """Starts the ends, and stops all of them whatever the test does."""
-
-    def __init__(self, context: Context, directory: Path) -> None:
-        self.context = context
-        self.directory = directory
-        self.address = a_free_address()
-        self.closing: list[Any] = []
-
-    async def receiver(self, where: str = "r", at: Address | None = None, **k: Any) -> ReceiverSide:
-        side = await ReceiverSide.start(
-            self.context, self.directory / where, at or self.address, **k
-        )
-        self.closing.append(side)
-        return side
-
-    async def sender(
-        self, where: str = "s", peers: dict[str, Address] | None = None, **k: Any
-    ) -> SenderSide:
-        peers = peers or {"agg-1": self.address}
-        side = await SenderSide.start(self.context, self.directory / where, peers, **k)
-        self.closing.append(side)
-        return side
-
-    def stranger(self) -> Stranger:
-        stranger = Stranger(self.context, self.address)
-        self.closing.append(stranger)
-        return stranger
-
-    async def stop(self, side: SenderSide | ReceiverSide) -> None:
-        self.closing.remove(side)
-        await side.stop()
-
-    async def close(self) -> None:
-        for side in reversed(self.closing):
-            done = side.stop() if hasattr(side, "stop") else side.close()
-            if done is not None:
-                await done
 
 
 @pytest.fixture
 async def hop(tmp_path: Path) -> AsyncIterator[Hop]:
-    for name in "rst":
-        (tmp_path / name).mkdir()
-    async with a_context() as context:
-        made = Hop(context, tmp_path)
-        try:
-            yield made
-        finally:
-            await made.close()
+    async with a_hop(tmp_path) as made:
+        yield made
 
 
 # -- batches move --------------------------------------------------------------------------------
@@ -242,174 +180,6 @@ async def test_an_address_that_changes_is_followed(hop: Hop) -> None:
     assert sender.group.status()["peers"][0]["address"] == str(hop.address)
 
 
-# -- what is no batch of ours --------------------------------------------------------------------
-
-
-async def flows(sender: SenderSide, receiver: ReceiverSide) -> None:
-    """Batches still move."""
-    before = len(receiver.seqs())
-    await sender.put(range(1000 + before, 1010 + before))
-    await sender.empty()
-    assert len(receiver.seqs()) == before + 10
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [
-        pytest.param([b""], id="empty"),
-        pytest.param([b"\xc1garbage"], id="garbage"),
-        pytest.param([b"\x91" * 1000 + b"\xc0"], id="deep"),
-        pytest.param([encode(Ping(b"s" * 8, 1)), b"more"], id="two parts"),
-        pytest.param([(b"\xdd\x00\x0f\xff\xff") * 1000 + b"\xc0" * 1000], id="claims"),
-    ],
-)
-async def test_a_malformed_word_costs_a_count(hop: Hop, parts: list[bytes]) -> None:
-    receiver, sender = await hop.receiver(), await hop.sender()
-    stranger = hop.stranger()
-    stranger.dealer.send_multipart(parts)
-    refusal = await eventually(stranger.heard, "it is told why")
-    assert isinstance(refusal, Refuse)
-    assert f"this agent speaks protocol {PROTOCOL}" in refusal.reason
-    assert receiver.end.malformed == 1
-    assert "cannot be read" in receiver.troubles[0]
-    await flows(sender, receiver)
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [
-        pytest.param([b""], id="empty"),
-        pytest.param([b"\xff" * 100], id="garbage"),
-        pytest.param([b"\0\0\0\x01\xc0", b"more"], id="two parts"),
-        pytest.param([(b"\0\0\x03\xe9" + b"\x91" * 1000 + b"\xc0")], id="deep"),
-    ],
-)
-async def test_a_malformed_bundle_costs_a_count(hop: Hop, parts: list[bytes]) -> None:
-    receiver, sender = await hop.receiver(), await hop.sender()
-    hop.stranger().push.send_multipart(parts)
-    await eventually(lambda: receiver.end.malformed == 1, "it is counted")
-    await flows(sender, receiver)
-
-
-async def test_a_bundle_of_no_session_is_discarded(hop: Hop) -> None:
-    receiver, sender = await hop.receiver(), await hop.sender()
-    bundle = Bundle(
-        b"s" * 8, b"a" * 16, receiver.channel.channel_id, 1, [Carried(a_record(1), False, ())]
-    )
-    hop.stranger().push.send(encode_bundle(bundle))
-    await eventually(lambda: receiver.end.status()["discarded"] == 1, "it is counted")
-    await flows(sender, receiver)
-
-
-async def test_a_damaged_record_of_a_session_is_rejected(hop: Hop) -> None:
-    receiver, sender = await hop.receiver(), await hop.sender()
-    stranger = hop.stranger()
-    hello = Hello(PROTOCOL, "web-logs", "stranger", b"a" * 16, b"s" * 8)
-    stranger.dealer.send(encode(hello))
-    welcome = await eventually(stranger.heard, "it is welcome")
-    assert isinstance(welcome, Welcome)
-    good, bad = a_record(1), bytearray(a_record(2))
-    bad[-1] ^= 1
-    carried = [Carried(bytes(bad), False, ()), Carried(good, False, ())]
-    stranger.push.send(encode_bundle(Bundle(welcome.token, b"a" * 16, welcome.channel, 1, carried)))
-    await eventually(lambda: receiver.seqs() == [1], "the good one is stored")
-    assert receiver.end.status()["rejected"] == 1
-    await flows(sender, receiver)
-
-
-@pytest.mark.parametrize("which", ["data", "control"])
-@pytest.mark.parametrize("size", [1, 64, 100_000])
-async def test_garbage_on_the_wire_is_nothing(hop: Hop, which: str, size: int) -> None:
-    receiver, sender = await hop.receiver(), await hop.sender()
-    port = hop.address.port + (which == "control")
-    for garbage in (os.urandom(size), b"GET / HTTP/1.1\r\n\r\n", b"\xff" + bytes(size)):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(garbage)
-        writer.close()
-    await flows(sender, receiver)  # 0xff may begin the ZMTP of old; then it is malformed messages
-
-
-async def test_what_is_beyond_the_message_limit_does_not_come_in(hop: Hop) -> None:
-    receiver = await hop.receiver(limits=ReceiverLimits(message_size_max=200_000))
-    sender = await hop.sender()
-    stranger = hop.stranger()
-    stranger.push.send(b"\0" * 300_000)
-    stranger.dealer.send(b"\0" * (2 << 20))
-    await flows(sender, receiver)
-    assert receiver.end.malformed == 0
-
-
-async def test_a_receiver_that_talks_nonsense_costs_the_sender_nothing(hop: Hop) -> None:
-    peer = Swallower(hop.context, hop.address, b"gone" * 4)
-    sender = await hop.sender()
-    route: bytes = await eventually(lambda: first_route(peer), "HELLO came")
-    peer._router.send_multipart((route, b"\x91" * 1000 + b"\xc0"))
-    peer._router.send_multipart((route, b"\xc1"))
-    await eventually(lambda: len(sender.troubles) == 2, "both are told")
-    assert all("agg-1 sent what cannot be read" in text for text in sender.troubles)
-    peer.close()
-    await flows(sender, await hop.receiver())
-
-
-def first_route(peer: Swallower) -> bytes:
-    try:
-        return peer._router.recv_multipart(1)[0]
-    except Exception:
-        return b""
-
-
-# -- who may not talk to whom --------------------------------------------------------------------
-
-
-async def refused(sender: SenderSide, peer: str = "agg-1") -> str:
-    await eventually(lambda: sender.error(peer), "an error is shown")
-    assert sender.state(peer) == "down"
-    shown = [each["error"] for each in sender.group.status()["peers"] if each["agent"] == peer]
-    return str(shown[0])
-
-
-async def test_another_topologys_agent_is_refused(hop: Hop) -> None:
-    await hop.receiver(topology="metrics")
-    sender = await hop.sender(topology="web-logs")
-    error = await refused(sender)
-    assert error == "refused: topology 'web-logs'; agg-1 belongs to 'metrics'"
-
-
-async def test_another_protocol_is_refused(hop: Hop, monkeypatch: pytest.MonkeyPatch) -> None:
-    await hop.receiver()
-    monkeypatch.setattr("tiers.core.sender.PROTOCOL", 2)
-    error = await refused(await hop.sender())
-    assert error == "refused: protocol version 2; agg-1 speaks 1"
-
-
-async def test_a_hello_that_cannot_be_read_is_refused(
-    hop: Hop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a protocol so new that even its HELLO is another."""
-    receiver = await hop.receiver()
-    plain: Callable[..., bytes] = encode
-    monkeypatch.setattr(
-        "tiers.transport.sending.encode",
-        lambda message: plain(message).replace(b"topology", b"topologi"),
-    )
-    error = await refused(await hop.sender())
-    assert error == "refused: hello: topology is missing (this agent speaks protocol 1)"
-    assert receiver.end.malformed > 0
-
-
-async def test_peers_with_different_stores_are_told_apart(hop: Hop) -> None:
-    other = a_free_address()
-    one = await hop.receiver("r", stores={"sink/out": "store-1"})
-    two = await hop.receiver("t", other, name="agg-2", stores={"sink/out": "store-2"})
-    sender = await hop.sender(peers={"agg-1": hop.address})
-    await eventually(lambda: sender.state() == "up", "agg-1 is up")
-    sender.group.set_peers({"agg-1": hop.address, "agg-2": other})
-    error = await refused(sender, "agg-2")
-    assert "writes sink/out to store store-2, other peers to store-1" in error
-    await flows(sender, one)
-    assert two.seqs() == []
-
-
 # -- dead letters --------------------------------------------------------------------------------
 
 
@@ -509,14 +279,3 @@ async def test_a_group_without_peers_settles_and_says_goodbye(hop: Hop) -> None:
     sender.group.set_peers({"agg-1": hop.address})
     await sender.empty()
     assert receiver.stored() == [(seq, False) for seq in range(1, 101)]
-
-
-async def test_words_of_a_stranger_are_answered(hop: Hop) -> None:
-    receiver = await hop.receiver()
-    stranger = hop.stranger()
-    stranger.dealer.send(encode(Ping(b"s" * 8, 77)))
-    pong = await eventually(stranger.heard, "pong")
-    assert isinstance(pong, Pong)
-    assert (pong.session, pong.sent_ms, pong.limit) == (b"", 77, 0)
-    stranger.dealer.send(encode(Goodbye(b"s" * 8)))
-    await flows(await hop.sender(), receiver)

@@ -36,6 +36,7 @@ from tiers.topology import Address
 from tiers.transport.sockets import KEEPALIVE, Link, Socket
 
 TICK_S = 0.05
+LOAD_MAX = 4096  # batches brought in one turn of the loop: some 50 ms
 _MARK = struct.Struct(">Q")
 
 
@@ -187,13 +188,16 @@ class SenderGroup:
             await asyncio.sleep(TICK_S)
 
     def _load(self) -> None:
-        """Bring the next batches of the queue to the core, as many as it wants."""
+        """Bring the next batches of the queue to the core, as many as it wants, or, of very many
+        that an earlier run had handed on, so many that the loop is not held up."""
         if self._reading:
             return
         self._reading = True
+        left = LOAD_MAX
         try:
-            while (wanted := self.sender.wants()) > 0:
+            while (wanted := min(self.sender.wants(), left)) > 0:
                 entries = self._channel.entries(self.output, self._read_upto, wanted)
+                left -= len(entries)
                 if not entries:
                     break
                 batches = []
