@@ -7,97 +7,55 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import nullcontext
 
-from tests.simulation.faults import Fault
 from tests.simulation.planted import BUGS, KNOWN
-from tests.simulation.world import LINES, Outcome, World
+from tests.simulation.runs import Run, chosen, shrink
+from tests.simulation.topology import Shape, shapes
+from tests.simulation.world import LINES, Outcome
+from tiers.errors import TiersError
 
 SEEDS_PER_PROCESS = 50
+SEEDS_PER_POOL = 200
 TRACE_SHOWN = 60
-SHRINK_RUNS_MAX = 120
 PLANTED_SEEDS_MAX = 300
 
 
-def play(
-    seed: int,
-    sinks: int = 2,
-    bug: str = "",
-    faults: list[Fault] | None = None,
-    *,
-    lines: int = LINES,
-) -> Outcome:
-    """One seed: the odd ones with `guarantee = "end"`; in every fourth pair days are closed; every
-    third with three sinks unless told otherwise."""
-    planted = next((one.planted() for one in BUGS if one.name == bug), nullcontext())
-    with planted:
-        guarantee = "end" if seed % 2 else "hop"
-        closing = (seed // 2) % 4 == 3
-        sinks = sinks or 2 + (seed % 3 == 0)
-        return World(
-            seed, faults, lines=lines, sinks=sinks, guarantee=guarantee, closing=closing
-        ).run()
-
-
-def _play(job: tuple[int, int, str]) -> Outcome:
-    outcome = play(*job)
+def _play(run: Run) -> Outcome:
+    outcome = run.play()
     if not outcome.violation:
         outcome.trace = []
     return outcome
 
 
-def shrink(outcome: Outcome, sinks: int, bug: str) -> tuple[Outcome, int]:
-    """A violation with as few faults, and then as few lines, as can be found; how many lines."""
-    best, runs = outcome, 0
-    size = max(1, len(best.faults) // 2)
-    while runs < SHRINK_RUNS_MAX:
-        for begin in range(0, len(best.faults), size):
-            fewer = best.faults[:begin] + best.faults[begin + size :]
-            runs += 1
-            tried = play(outcome.seed, sinks, bug, fewer)
-            if tried.violation:
-                best = tried
-                break
-        else:
-            if size == 1:
-                break
-            size = max(1, size // 2)
-    lines = LINES
-    for fewer_lines in (LINES // 12, LINES // 4, LINES // 2):
-        tried = play(outcome.seed, sinks, bug, best.faults, lines=fewer_lines)
-        if tried.violation:
-            return tried, fewer_lines
-    return best, lines
+def report(run: Run, outcome: Outcome) -> None:
+    print(f"seed {outcome.seed}: {outcome.violation}", flush=True)
+    best, found = shrink(run, outcome)
+    few = f"{len(found.faults)} of its {len(outcome.faults)} faults and {best.lines} lines a reader"
+    print(f"with {few}: {found.violation}")
+    show(found)
+    print(f"replay: {best.command()}")
+    print(f"whole: {run.command()}", flush=True)
 
 
-def report(outcome: Outcome, sinks: int, bug: str) -> None:
-    best, lines = shrink(outcome, sinks, bug)
-    print(f"seed {outcome.seed}: {outcome.violation}")
-    few = f"{len(best.faults)} of its {len(outcome.faults)} faults and {lines} lines per edge"
-    print(f"with {few}: {best.violation}")
-    for fault in best.faults:
+def show(outcome: Outcome) -> None:
+    for fault in outcome.faults:
         print(f"  {fault}")
     print(f"the last {TRACE_SHOWN} lines of that run:")
-    for line in best.trace[-TRACE_SHOWN:]:
+    for line in outcome.trace[-TRACE_SHOWN:]:
         print(f"  {line}")
-    extra = f" --sinks {sinks}" if sinks else ""
-    extra += f' --bug "{bug}"' if bug else ""
-    print(f"replay: scripts/simulate --seed {outcome.seed}{extra}", flush=True)
 
 
-def outcomes(seeds: Iterator[int], jobs: int, sinks: int, bug: str) -> Iterator[Outcome]:
+def outcomes(seeds: Iterator[int], jobs: int, topology: str, bug: str) -> Iterator[Outcome]:
+    runs = (Run(seed, topology, bug) for seed in seeds)
     with multiprocessing.Pool(jobs, maxtasksperchild=SEEDS_PER_PROCESS) as pool:
-        yield from pool.imap_unordered(_play, ((seed, sinks, bug) for seed in seeds))
+        yield from pool.imap_unordered(_play, runs)
 
 
-def count_up(first: int, seeds: int | None) -> Iterator[int]:
-    seed = first
-    while seeds is None or seed < first + seeds:
-        yield seed
-        seed += 1
+def count_up(first: int, seeds: int) -> Iterator[int]:
+    yield from range(first, first + seeds)
 
 
-def simulate(first: int, seeds: int | None, jobs: int, sinks: int) -> int:
+def simulate(first: int, seeds: int | None, jobs: int, topology: str) -> int:
     """Plays seeds until all are played, one fails, or it is interrupted. Exit status."""
     begun, played, virtual_s = time.perf_counter(), 0, 0.0
     injected: Counter[str] = Counter()
@@ -105,8 +63,8 @@ def simulate(first: int, seeds: int | None, jobs: int, sinks: int) -> int:
     try:
         # Without an end in batches, since a pool takes all of its jobs at once.
         while failed is None and (seeds is None or played < seeds):
-            share = 200 if seeds is None else min(200, seeds - played)
-            for outcome in outcomes(count_up(first + played, share), jobs, sinks, ""):
+            share = SEEDS_PER_POOL if seeds is None else min(SEEDS_PER_POOL, seeds - played)
+            for outcome in outcomes(count_up(first + played, share), jobs, topology, ""):
                 injected += outcome.injected
                 virtual_s += outcome.virtual_s
                 if outcome.violation and failed is None:
@@ -123,12 +81,12 @@ def simulate(first: int, seeds: int | None, jobs: int, sinks: int) -> int:
     for kind, count in sorted(injected.items()):
         print(f"  {kind:24}{count:8}")
     if failed is not None:
-        report(failed, sinks, "")
+        report(Run(failed.seed, topology), failed)
         return 1
     return 0
 
 
-def planted(jobs: int, most: int, names: list[str], *, known: bool) -> int:
+def planted(jobs: int, most: int, names: list[str], topology: str, *, known: bool) -> int:
     """The table of bugs. Exit status 1 where one is not caught. `known` begins each at a seed that
     has shown it before, else all begin at 0."""
     print(f"{'planted bug':36}{'from seed':>10}{'seeds':>6}  caught by")
@@ -140,7 +98,7 @@ def planted(jobs: int, most: int, names: list[str], *, known: bool) -> int:
         first = KNOWN.get(bug.name, 0) if known else 0
         share = jobs if known else 4 * jobs
         for begin in range(first, first + most, share):
-            several = outcomes(count_up(begin, share), jobs, 0, bug.name)
+            several = outcomes(count_up(begin, share), jobs, topology, bug.name)
             caught = [one for one in several if one.violation]
             if caught:
                 found = min(caught, key=lambda one: one.seed)
@@ -154,29 +112,55 @@ def planted(jobs: int, most: int, names: list[str], *, known: bool) -> int:
     return 1 if missed else 0
 
 
+def replay(run: Run, *, shrunk: bool) -> int:
+    """One run, with its trace. Exit status."""
+    outcome = run.play()
+    if not outcome.violation:
+        print("\n".join(outcome.trace))
+        return 0
+    if shrunk:
+        print(f"seed {outcome.seed}: {outcome.violation}")
+        show(outcome)
+    else:
+        report(run, outcome)
+    return 1
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/simulate", description=__doc__)
     parser.add_argument("--seeds", type=int, help="how many (default: until told to stop)")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="replay this one, and show its trace")
-    parser.add_argument("--sinks", type=int, default=0, help="2 or 3 (default: both, by seed)")
+    parser.add_argument(
+        "--topology",
+        default="",
+        metavar="NAME|FILE",
+        help=f"{', '.join(shapes())}, or a file of your own (default: by seed)",
+    )
+    parser.add_argument(
+        "--faults", metavar="N,N:SECONDS", help="with --seed: only these, perhaps for so long"
+    )
+    parser.add_argument("--lines", type=int, default=LINES, help="with --seed: of each reader")
+    parser.add_argument("--until", type=float, default=0.0, help="with --seed: end of all faults")
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--planted", action="store_true", help="the table of planted bugs")
     parser.add_argument("--known", action="store_true", help="... from seeds that showed them")
     parser.add_argument("--bug", default="", help="with --seed or --planted: this planted bug")
     options = parser.parse_args()
+    if options.topology:
+        try:
+            Shape.of(options.topology)
+        except TiersError as error:
+            parser.error(str(error))
     if options.planted:
         names = [options.bug] if options.bug else []
         most = options.seeds or PLANTED_SEEDS_MAX
-        return planted(options.jobs, most, names, known=options.known)
+        return planted(options.jobs, most, names, options.topology, known=options.known)
     if options.seed is None:
-        return simulate(options.first, options.seeds, options.jobs, options.sinks)
-    outcome = play(options.seed, options.sinks, options.bug)
-    if outcome.violation:
-        report(outcome, options.sinks, options.bug)
-        return 1
-    print("\n".join(outcome.trace))
-    return 0
+        return simulate(options.first, options.seeds, options.jobs, options.topology)
+    some = None if options.faults is None else chosen(options.faults)
+    run = Run(options.seed, options.topology, options.bug, some, options.lines, options.until)
+    return replay(run, shrunk=some is not None)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.ledger import Violation
+from tests.simulation.published import Violation
 from tiers.channel.environment import Environment, Panicked, Transaction
-from tiers.channel.layout import State
+from tiers.channel.layout import QUEUE_KEY, State
 from tiers.channel.reader import Reader
 from tiers.channel.writer import Done, Report, Submitted, Writer, WriterLimits
 from tiers.errors import BatchError, ChannelUnavailable
@@ -67,6 +67,7 @@ class SimEnvironment(Environment):
             if not node.damage:
                 self.world.say(f"{node.name}: the record at {position} is damaged")
                 node.damaged.add(position)
+                self.world.ledger.damaged(node.name, position)
         return position in node.damaged
 
     def disk_free_bytes(self) -> int:
@@ -187,7 +188,6 @@ class SimWriter(Writer):
     def _commit(self, group: list[Submitted]) -> None:
         """Checked, and perhaps the last deed of this boot."""
         ledger, node = self.world.ledger, self.boot.node
-        before = ledger.looked(self._environment, self._state, group)
         self._last_done = ()
         try:
             super()._commit(group)
@@ -195,15 +195,25 @@ class SimWriter(Writer):
             if isinstance(self._environment, SimEnvironment) and self._environment.kept:
                 done: Done = self._doubtful[1]
                 self._recorded.update(one[0] for one in done)
-                ledger.committed(self.boot, self._channel_id, done, before)
+                ledger.committed(self.boot, self._channel_id, done, self._queues)
             raise
         told: Done = self._last_done
         fresh = tuple(pair for pair in told if pair[0] not in self._recorded)
-        ledger.committed(self.boot, self._channel_id, fresh, before)
+        ledger.committed(self.boot, self._channel_id, fresh, self._queues)
         if node.crash_at_commit and self.boot.alive:
             node.crash_at_commit -= 1
             if not node.crash_at_commit:
                 self.world.crash(node, self.world.random.uniform(0.1, 20.0))
+
+    def _queues(self, position: int) -> list[str]:
+        """Outputs that wait for what is at a position."""
+        queue = self._environment.db["queue"]
+        with self._environment.reading() as txn:
+            return [
+                name
+                for name, totals in self._state.outputs.items()
+                if txn.get(QUEUE_KEY.pack(totals.id, position), db=queue) is not None
+            ]
 
     def join(self, timeout: float | None = None) -> None:
         for _ in range(HANDS_MAX):

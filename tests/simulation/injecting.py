@@ -94,7 +94,7 @@ class Injector:
             case "clock jumps":
                 node.skew_ms = int((fault.amount - 0.5) * 240_000)
             case "topology changes":
-                world.write_topology(without=fault.amount < 0.5)
+                world.write_topology(without=world.shape.spare() if fault.amount < 0.5 else "")
                 return world.write_topology
         return None
 
@@ -141,18 +141,16 @@ class Injector:
         if fault.amount < UNHEARD:
             world.crash(node, fault.for_s, disk_lost=True)
             return
-        for name in world.nodes:
-            if name.startswith("edge"):
-                self._cut_for(replace(fault, kind="one-way cut", other=name, for_s=UNHEARD_S))
+        for name in world.shape.upstream(node.name):
+            self._cut_for(replace(fault, kind="one-way cut", other=name, for_s=UNHEARD_S))
         crash = partial(world.crash, node, 0.2, disk_lost=True)
         world.later(UNHEARD_S - 0.1, crash)
 
     def _deafen(self, fault: Fault, after_s: float) -> None:
-        """Nothing that the node says reaches an aggregator."""
-        for name in self._world.nodes:
-            if name.startswith("agg"):
-                silence = replace(fault, kind="one-way cut", other=name)
-                self._world.later(after_s, self._cut_for, silence)
+        """Nothing that the node says reaches its senders."""
+        for name in self._world.shape.upstream(fault.node):
+            silence = replace(fault, kind="one-way cut", other=name)
+            self._world.later(after_s, self._cut_for, silence)
 
     def _cut_for(self, fault: Fault) -> None:
         self._world.later(fault.for_s, self.cut(fault))

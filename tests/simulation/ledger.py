@@ -1,144 +1,197 @@
-"""What must always hold (delivery.md and commit.md), checked at every commit and store call."""
+"""What must always hold of what is on which disk (delivery.md), checked at each commit, and at the
+loss of each disk; with, for each output, what is published (published.py).
+
+Each batch has a number of copies that were *promised*, for each store in which it is to be
+published: one, from the moment its source had it accepted; with `guarantee = "end"` two, once it
+was handed on. A lost disk or a damaged record takes one of them away, until it is handed on
+again. No commit may leave fewer on disk, unless the batch is published there.
+"""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tiers.channel.environment import Environment
-from tiers.channel.layout import QUEUE_KEY, State, unguard, unpack_item
-from tiers.channel.writer import Done, Submitted
-from tiers.core import manifest
+from tests.simulation.published import Published, Violation, show
+from tests.simulation.topology import Shape
+from tiers.channel.change import Handed, Put
+from tiers.channel.writer import Done
 from tiers.core.batch import BatchId
+from tiers.core.messages import Guarantee
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import Boot
-    from tests.simulation.store import Files
 
-OWN = ".tiers"
-
-
-class Violation(AssertionError):
-    """An invariant does not hold."""
+POSITION_KEY = b"position/numbers/file"
 
 
-def show(key: BatchId) -> str:
-    return f"{key.origin.hex()[:6]}-{key.seq}"
+@dataclass
+class Disk:
+    """A channel: which of its outputs wait for a batch that can be read, at which positions."""
+
+    node: str
+    tier: str
+    waiting: dict[BatchId, set[tuple[str, int]]] = field(default_factory=dict)
+    at: dict[int, BatchId] = field(default_factory=dict)  # by position, for ever
+    seen: set[BatchId] = field(default_factory=set)
+    accepted: int = 0  # lines of its own source
+
+    def drop(self, output: str, position: int) -> BatchId | None:
+        """That output waits no more; None where it had not."""
+        key = self.at.get(position)
+        waiting = self.waiting.get(key, set()) if key is not None else set()
+        if (output, position) not in waiting:
+            return None
+        waiting.remove((output, position))
+        return key
 
 
 class Ledger:
-    """Every batch and every line, from its source to its file."""
+    """Every batch, from its source to its files."""
 
-    files: "Files"
-
-    def __init__(self, say: Callable[[str], None], guarantee: str) -> None:
-        self._say = say
+    def __init__(self, shape: Shape, guarantee: Guarantee) -> None:
+        self._shape = shape
         self._guarantee = guarantee
-        self.lines: dict[bytes, str] = {}  # published: where
-        self.published: dict[BatchId, str] = {}
+        tiers = shape.topology.tiers
+        self._ways = {
+            (tier.name, output): shape.stores(tier.name, output)
+            for tier in tiers.values()
+            for output in tier.outputs
+        }
+        self.outputs = {store: Published() for way in self._ways.values() for store in way}
         self.stored: dict[tuple[str, BatchId], Counter[bool]] = {}  # by tier: copies by flag
-        self.seen: set[tuple[bytes, BatchId]] = set()
-        self._at: dict[tuple[bytes, int], BatchId] = {}  # by channel and position
-        self._closed: set[str] = set()  # days
-        self._too_late: set[str] = set()  # manifests that came into a closed day
+        self.arrived: Counter[str] = Counter()  # batches from peers, by node
+        self._disks: dict[bytes, Disk] = {}  # by channel id
+        self._newest: dict[str, bytes] = {}  # channel id, by node
+        self._promised: dict[tuple[str, BatchId], int] = {}  # copies, by store
+        self._lines: dict[BatchId, int] = {}
 
-    # -- the store -------------------------------------------------------------------------
-
-    def changed(self, what: str, path: str, target: str | bytes = b"") -> None:
-        """Before it is done."""
-        inside = path.split("/")
-        if what == "write":
-            if inside[0] != OWN or "tmp" not in inside:
-                raise Violation(f"written in view: {path}")
-            return
-        if what == "delete":
-            if inside[0] != OWN or not (path.endswith(".small") or "trash" in inside):
-                raise Violation(f"removed: {path}")
-            return
-        assert isinstance(target, str)
-        if inside[0] != OWN:
-            raise Violation(f"a published file was moved: {path}")
-        if what == "move" and not target.startswith(OWN):
-            self._publish(path, target)
-        elif what == "move" and target.startswith(f"{OWN}/closed/"):
-            self._closed.add(target.rpartition("/")[2])
-        elif what == "move" and "/manifests/" in target and target.split("/")[1] in self._closed:
-            self._too_late.add(target)
-        elif what == "move" and len(inside) > 2 and inside[2] in ("manifests", "void"):
-            raise Violation(f"a {inside[2]} entry was moved: {path}")
-
-    def _publish(self, path: str, target: str) -> None:
-        if target in self.files.files:
-            raise Violation(f"a published file was replaced: {target}")
-        record = self.files.files.get(path.replace("/tmp/", "/manifests/"))
-        if record is None:
-            raise Violation(f"published without a manifest: {target}")
-        if path.replace("/tmp/", "/manifests/") in self._too_late:
-            raise Violation(f"published into a closed day: {target}")
-        told = manifest.decode(record[0])
-        if told.path != target:
-            raise Violation(f"published as {target}, its manifest says {told.path}")
-        for item in told.items:
-            if item.id in self.published:
-                where = self.published[item.id]
-                raise Violation(f"doubled: {show(item.id)} in {target} and in {where}")
-            self.published[item.id] = target
-        for line in self.files.files[path][0].splitlines():
-            if line in self.lines:
-                raise Violation(f"doubled: line {line!r} in {target} and in {self.lines[line]}")
-            self.lines[line] = target
-
-    # -- channels --------------------------------------------------------------------------
-
-    def looked(
-        self, environment: Environment, state: State, group: Sequence[Submitted]
-    ) -> list[tuple[str, BatchId]]:
-        """What a group is about to let go of."""
-        wanted = [pair for item in group for pair in item.change.releases]
-        if not wanted:
-            return []
-        found = []
-        with environment.reading() as txn:
-            for output, position in wanted:
-                key = QUEUE_KEY.pack(state.outputs[output].id, position)
-                stored = txn.get(key, db=environment.db["queue"])
-                if stored is not None:
-                    found.append((output, unpack_item(unguard("queue", key, stored)).id))
-        return found
+    # -- a commit --------------------------------------------------------------------------
 
     def committed(
-        self,
-        boot: "Boot",
-        channel: bytes,
-        done: Done,
-        released: list[tuple[str, BatchId]],
+        self, boot: "Boot", channel: bytes, done: Done, queues: Callable[[int], list[str]]
     ) -> None:
-        """A group is on disk."""
-        tier = boot.name.partition("-")[0]
+        """A group is on disk; `queues` tells which outputs wait for what is at a position. Raises
+        Violation."""
+        disk = self._disk(boot.name, channel)
         for item, positions, _ in done:
-            for put, position in zip(item.change.puts, positions, strict=True):
+            change = item.change
+            for put, position in zip(change.puts, positions, strict=True):
                 if position:  # else the channel had it, and left it out
-                    self._at[channel, position] = put.id
-                    self._put(tier, channel, put.id, put.flagged)
-            letters = (*item.change.dead, *item.change.damaged)
-            for output, position, reason in letters:
-                if self._guarantee == "end" and position in boot.node.damaged:
-                    # Upstream has it still, and is told that it is not here.
-                    self.seen.discard((channel, self._at[channel, position]))
-                    continue
-                raise Violation(f"dead letter: {boot.name}, {output} {position}: {reason}")
-        for output, key in released:
-            kept = tier == "sink" or self._guarantee == "end"
-            if kept and key not in self.published:
-                raise Violation(f"{boot.name} released {show(key)} before it is published")
-            below = {"edge": "agg", "agg": "sink"}.get(tier)
-            if below is not None and (below, key) not in self.stored:
-                raise Violation(f"{boot.name} released {show(key)} ({output}), stored nowhere")
+                    self._put(disk, put, position, queues(position))
+            self._read(disk, change.records.get(POSITION_KEY))
+            for handed in change.handed:
+                self._handed(disk, handed)
+            for output, position, reason in (*change.dead, *change.damaged):
+                if self._guarantee != "end" or position not in boot.node.damaged:
+                    where = f"{boot.name}, {output} {position}"
+                    raise Violation(f"dead letter: {where}: {reason}")
+                # Upstream has it still, and is told that it is not here.
+                disk.seen.discard(disk.at[position])
+            for output, position in change.releases:
+                self._released(disk, output, position)
 
-    def _put(self, tier: str, channel: bytes, key: BatchId, flagged: bool) -> None:
-        if (channel, key) in self.seen:
-            raise Violation(f"stored twice by one receiver: {show(key)} in tier {tier}")
-        self.seen.add((channel, key))
-        copies = self.stored.setdefault((tier, key), Counter())
-        copies[flagged] += 1
+    def _disk(self, node: str, channel: bytes) -> Disk:
+        self._newest[node] = channel
+        tier = self._shape.topology.tier_of(node).name
+        return self._disks.setdefault(channel, Disk(node, tier))
+
+    def _put(self, disk: Disk, put: Put, position: int, outputs: list[str]) -> None:
+        key = put.id
+        if key in disk.seen:
+            raise Violation(f"stored twice by one receiver: {show(key)} in tier {disk.tier}")
+        disk.seen.add(key)
+        disk.at[position] = key
+        disk.waiting.setdefault(key, set()).update((output, position) for output in outputs)
+        if put.arrived:
+            self.arrived[disk.node] += 1
+        else:
+            disk.accepted += put.count
+            self._lines[key] = put.count
+            for store in self._shape.stores(disk.tier):
+                self._promised[store, key] = 1
+        copies = self.stored.setdefault((disk.tier, key), Counter())
+        copies[put.flagged] += 1
         if copies[False] > 1:
-            raise Violation(f"two unflagged copies of {show(key)} in tier {tier}")
+            raise Violation(f"two unflagged copies of {show(key)} in tier {disk.tier}")
+
+    def _read(self, disk: Disk, position: bytes | None) -> None:
+        if position is not None and int(position) - 1 > disk.accepted:
+            unread = f"{disk.accepted} of {int(position) - 1} lines"
+            raise Violation(f"the position of {disk.node} is ahead of what is on disk: {unread}")
+
+    def _handed(self, disk: Disk, handed: Handed) -> None:
+        key = disk.at[handed.position]
+        below = self._disks.get(handed.to.channel)
+        if (handed.output, handed.position) not in disk.waiting[key]:
+            return  # let go of, or damaged, meanwhile
+        if self._guarantee == "end" and below is not None and below.waiting.get(key):
+            for store in self._ways[disk.tier, handed.output]:
+                self._promised[store, key] = 2
+        self._check(f"{disk.node} hands {show(key)} to {handed.to.agent}", disk, handed.output, key)
+
+    def _released(self, disk: Disk, output: str, position: int) -> None:
+        key = disk.drop(output, position)
+        if key is None:
+            return
+        what = f"{disk.node} released {show(key)}"
+        here = output not in self._shape.topology.tiers[disk.tier].next
+        for store in self._ways[disk.tier, output]:
+            if (here or self._guarantee == "end") and key not in self.outputs[store].batches:
+                raise Violation(f"{what} before it is published in {store}")
+        if not here and (output, key) not in self.stored:
+            raise Violation(f"{what}, stored nowhere in {output}")
+        self._check(what, disk, output, key)
+
+    # -- copies ----------------------------------------------------------------------------
+
+    def _check(self, what: str, disk: Disk, output: str, key: BatchId) -> None:
+        """As many copies as were promised."""
+        for store in self._ways[disk.tier, output]:
+            if key in self.outputs[store].batches:
+                continue
+            found, promised = self._copies(store, key), self._promised[store, key]
+            if found < promised:
+                left = f"{found} of {promised} copies are left for {store}"
+                raise Violation(f"{what}: {left}")
+
+    def _copies(self, store: str, key: BatchId) -> int:
+        """On how many disks something waits that leads there."""
+        return sum(
+            any(store in self._ways[disk.tier, output] for output, _ in disk.waiting.get(key, ()))
+            for disk in self._disks.values()
+        )
+
+    def lost(self, node: str) -> None:
+        """A node's disk is gone for good. Raises Violation."""
+        channel = self._newest.pop(node, b"")
+        disk = self._disks.pop(channel, None)
+        if disk is not None:
+            waiting = [(key, *one) for key, several in disk.waiting.items() for one in several]
+            disk.waiting.clear()
+            for key, output, _ in waiting:
+                self._one_less(f"the disk of {node} is lost", disk, output, key)
+
+    def damaged(self, node: str, position: int) -> None:
+        """A record cannot be read any more. Raises Violation."""
+        disk = self._disks[self._newest[node]]
+        key = disk.at[position]
+        for output, at in list(disk.waiting[key]):
+            if at == position:
+                disk.drop(output, at)
+                self._one_less(f"a record of {node} is damaged", disk, output, key)
+
+    def _one_less(self, what: str, disk: Disk, output: str, key: BatchId) -> None:
+        # "hop" promises nothing of lost disks; "end" that any one may be lost.
+        for store in self._ways[disk.tier, output]:
+            self._promised[store, key] = 1 if self._guarantee == "end" else 0
+        self._check(f"{what}, and with it {show(key)}", disk, output, key)
+
+    def excused(self, store: str) -> int:
+        """Lines that may be missing there for good: with "hop", those that went with a disk."""
+        return sum(
+            self._lines[key]
+            for (where, key), promised in self._promised.items()
+            if where == store and not promised
+            if key not in self.outputs[store].batches and not self._copies(store, key)
+        )

@@ -4,9 +4,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.simulation.store import SimStore
+from tests.simulation.store import SimStore, Tape
 from tiers.agent import Agent
-from tiers.core.batch import BatchId
 
 if TYPE_CHECKING:
     from tests.simulation.disk import SimEnvironment
@@ -23,8 +22,12 @@ class Boot:
         self.paused = False
         self.held: list[asyncio.Handle] = []
         self.environments: list[SimEnvironment] = []
-        self.store = SimStore(node.world.files)
+        self.tape = Tape()
         self.agent: Agent | None = None
+
+    def store(self, name: str) -> SimStore:
+        """Its handle on the store of that name ("tier/output")."""
+        return SimStore(self.node.world.ledger.outputs[name].files, self.tape)
 
 
 @dataclass
@@ -46,6 +49,5 @@ class Node:
     commit_s: float = 0.0  # how much longer commits take
     disk_lost: bool = False
     gone: bool = False  # for good
-    held: dict[BatchId, int] = field(default_factory=dict)  # on its disk when it died last
     damage: int = 0  # so many reads of records from now on
     damaged: set[int] = field(default_factory=set)  # positions of records that cannot be read

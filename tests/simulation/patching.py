@@ -8,13 +8,15 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from tests.simulation.disk import SimEnvironment, SimWriter, damaging
 from tests.simulation.network import SimSocket
-from tests.simulation.store import SimWorkers
+from tests.simulation.store import SimStore, SimWorkers
+from tests.simulation.topology import ROOT
 from tiers import sources
 from tiers.channel.reader import Reader
 from tiers.core.receiver import ReceiverLimits
@@ -52,7 +54,7 @@ def patched(world: "World") -> Iterator[None]:
         mock.patch("tiers.channel.channel.Writer", SimWriter),
         mock.patch("tiers.channel.opening.Environment", SimEnvironment),
         mock.patch("tiers.channel.channel.lock_directory", lambda directory: os.dup(lock)),
-        mock.patch("tiers.sinks.directory.LocalStore", lambda root: world.current().store),
+        mock.patch("tiers.sinks.directory.LocalStore", _store),
         mock.patch("tiers.agent.StatusServer", _NoStatus),
         mock.patch.object(Reader, "record", damaging(Reader.record)),
         mock.patch("tiers.agent.ReceiverLimits", _small_credit),
@@ -83,6 +85,10 @@ class _NoStatus:
 
     async def stop(self) -> None:
         pass
+
+
+def _store(root: Path) -> SimStore:
+    return SimSocket.world.current().store(str(root.relative_to(ROOT)))
 
 
 def _small_credit(_: int, message_size_max: int) -> ReceiverLimits:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from tests.simulation.store import Files, SimStore
+from tests.simulation.store import Files, SimStore, Tape
 from tiers.errors import StoreRefused, StoreUnavailable
 
 
@@ -14,7 +14,7 @@ class _Handle(SimStore):
     """One for each agent of the contract, which has threads. `error` is raised by every call."""
 
     def __init__(self, place: "SimPlace", error: Exception | None = None) -> None:
-        super().__init__(place.files)
+        super().__init__(place.files, Tape())
         self._lock = place.lock
         self._error = error
 

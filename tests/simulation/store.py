@@ -128,35 +128,46 @@ class Files:
 class Wanted(BaseException):
     """A store call that a function has come to, and whose answer is not known yet."""
 
+    files: Files
     name: str
     args: tuple[Any, ...]
+
+
+class Tape:
+    """The answers that a function has had so far; None outside of `SimWorkers`."""
+
+    def __init__(self) -> None:
+        self.answers: list[Any] | None = None
+        self.at = 0
 
 
 class SimStore:
     """A sink's handle. Outside of `SimWorkers` its calls are carried out at once."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, tape: Tape) -> None:
         self.files = files
-        self.answers: list[Any] | None = None
-        self.at = 0
+        self._tape = tape
 
     def _call(self, name: str, *args: Any) -> Any:
         for path in args:
             if isinstance(path, str) and (path or name != "list"):
                 parts = path.split("/")
                 assert all(one not in ("", ".", "..") and "\0" not in one for one in parts), path
-        if self.answers is None:
+        if self._tape.answers is None:
             return getattr(self.files, name)(*args)
-        if self.at < len(self.answers):
-            answer = self.answers[self.at]
-            self.at += 1
+        if self._is_answered():
+            answer = self._tape.answers[self._tape.at]
+            self._tape.at += 1
             if isinstance(answer, Exception):
                 raise answer
             return answer
-        raise Wanted(name, args)
+        raise Wanted(self.files, name, args)
+
+    def _is_answered(self) -> bool:
+        return self._tape.answers is not None and self._tape.at < len(self._tape.answers)
 
     def write(self, path: str, chunks: Iterable[Buffer]) -> int:
-        if self.answers is not None and self.at < len(self.answers):
+        if self._is_answered():
             return int(self._call("write"))
         return int(self._call("write", path, b"".join(bytes(chunk) for chunk in chunks)))
 
@@ -216,13 +227,13 @@ class SimWorkers:
                     answers.append(error)
 
     def _try(self, call: Callable[[], T], answers: list[Any], seed: int) -> T:
-        world, store = self.world, self.boot.store
-        store.answers, store.at = answers, 0
+        world, tape = self.world, self.boot.tape
+        tape.answers, tape.at = answers, 0
         outer, world.chance_of_calls = world.chance_of_calls, random.Random(seed)
         try:
             return call()
         finally:
-            store.answers = None
+            tape.answers = None
             world.chance_of_calls = outer
 
     async def _perform(self, wanted: Wanted) -> Any:

@@ -1,9 +1,15 @@
 """Whole topologies on bad days. Replay one: scripts/simulate --seed 7"""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from tests.simulation.runs import THREE_SINKS, chosen
+from tests.simulation.topology import DEFAULT, Shape, shapes
 
 ROOT = Path(__file__).resolve().parents[2]
 ENOUGH_S = 280
@@ -28,9 +34,51 @@ def test_every_line_is_published_once_whatever_happens() -> None:
     assert "80 seeds" in ended.stdout
 
 
+@pytest.mark.parametrize("name", sorted({*shapes()} - {DEFAULT, THREE_SINKS}))
+def test_every_output_of_other_topologies_gets_every_line_once(name: str) -> None:
+    ended = simulate("--seeds", "8", "--first", "1000", "--jobs", "2", "--topology", name)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_a_topology_of_ones_own_is_played_with_its_guarantee(tmp_path: Path) -> None:
+    text = (ROOT / "topologies" / "fan-out.toml").read_text()
+    own = tmp_path / "own.toml"
+    own.write_text(text + '\n[delivery]\nguarantee = "end"\n')
+    shape = Shape.of(str(own))
+    assert shape.guarantee == "end"
+    assert shape.stores("edge") == ("analysis/hdfs", "archive/directory")
+    ended = simulate("--seed", "2", "--topology", str(own))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "archive-1 starts" in ended.stdout
+
+
+def test_a_topology_that_is_none_is_refused() -> None:
+    ended = simulate("--seed", "0", "--topology", "no-such")
+    assert ended.returncode == 2
+    assert "no topology file no-such" in ended.stderr
+
+
 def test_the_same_seed_gives_the_same_run() -> None:
     first, second = simulate("--seed", "5"), simulate("--seed", "5")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "fault:" in first.stdout
     assert first.stdout == second.stdout
     assert first.stdout != simulate("--seed", "6").stdout
+
+
+def test_what_a_failure_is_shrunk_to_is_played_again_by_its_command() -> None:
+    failed = simulate("--seed", "8", "--bug", "no look")
+    assert failed.returncode == 1, failed.stdout + failed.stderr
+    (command,) = (line for line in failed.stdout.splitlines() if line.startswith("replay: "))
+    words = shlex.split(command)
+    assert words[1] == "scripts/simulate"
+    again = simulate(*words[2:])
+    assert again.returncode == 1, again.stdout + again.stderr
+    shown = again.stdout.splitlines()[1:]
+    assert "the last" in again.stdout
+    assert "\n".join(shown) in failed.stdout
+
+
+def test_chosen_faults_are_numbers_with_or_without_seconds() -> None:
+    assert chosen("3,7:0.5") == ((3, 0.0), (7, 0.5))
+    assert chosen("") == ()

@@ -1,6 +1,20 @@
-"""The topology that is simulated: two edges, two aggregators, two sinks or three, one store."""
+"""Which topology is simulated: one of `shapes/`, or a user's own file.
 
-TOPOLOGY = """
+Tiers, agents, `next`, sinks and the guarantee are the file's. Its sources, stores, sizes and times
+are replaced by simulated ones, so that a run of a minute meets every limit.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tiers.core.messages import Guarantee
+from tiers.topology import Topology, load
+
+SHAPES: Final = Path(__file__).parent / "shapes"
+DEFAULT: Final = "default"
+ROOT: Final = Path("/simulated")  # of all stores
+SETTINGS: Final = """
 name = "sim"
 insecure = true
 [batch]
@@ -11,39 +25,114 @@ codec = "none"
 size = "16MiB"
 free_floor = "1MiB"
 [delivery]
+guarantee = "{guarantee}"
+lost_after = "6s"
 window = "136KiB"
 bundle_size = "4KiB"
 reconnect_max = "2s"
 failover_after = "2s"
-[tiers.edge]
-agents = ["edge-1", "edge-2"]
-next = "aggregator"
-[[tiers.edge.sources]]
-type = "numbers"
-[tiers.aggregator]
-agents = { AGGREGATORS }
-next = "store"
-[tiers.store]
-agents = { sink-1 = "10.0.2.1:7400", sink-2 = "10.0.2.2:7400" SINKS }
-[[tiers.store.sinks]]
+"""
+RETENTION: Final = 'dedupe_retention = "20s"\n'  # where days are closed
+SOURCE: Final = 'type = "numbers"\n'
+SINK: Final = """[[tiers."{tier}".sinks]]
 type = "directory"
-root = "/simulated"
+name = "{name}"
+root = "{root}"
 path = "%Y/%m/%d"
 roll_after = "2s"
-takeover_after = "15s"
+takeover_after = "{takeover_after}"
 """
-RETENTION = '[delivery]\ndedupe_retention = "20s"\n'
-END = '[delivery]\nguarantee = "end"\nlost_after = "6s"\n'
-AGGREGATORS = ('agg-1 = "10.0.1.1:7400"', 'agg-2 = "10.0.1.2:7400"')
 
 
-def text(guarantee: str, sinks: int, lines: int, *, closing: bool, without: bool) -> str:
-    """With short retention where days are `closing`, and `without` the second aggregator."""
-    found = TOPOLOGY.replace("AGGREGATORS", ", ".join(AGGREGATORS[: 1 if without else 2]))
-    more = "".join(f', sink-{n} = "10.0.2.{n}:7400"' for n in range(3, sinks + 1))
-    found = found.replace(" SINKS", more)
-    if guarantee == "end":
-        found = found.replace("[delivery]\n", END)
-    if closing:
-        found = found.replace("[delivery]\n", RETENTION).replace('"15s"', '"5s"')
-    return found.replace('type = "numbers"', f'type = "numbers"\nlines = {lines}')
+def shapes() -> list[str]:
+    """Names of the built-in topologies."""
+    return sorted(path.stem for path in SHAPES.glob("*.toml"))
+
+
+class Shape:
+    """A topology as it is simulated."""
+
+    def __init__(self, topology: Topology, guarantee: Guarantee | None = None) -> None:
+        """`guarantee` is that of the file; None lets each run choose."""
+        self.topology = topology
+        self.guarantee = guarantee
+        self.nodes = list(topology.agent_names())
+        self.readers = [name for name in self.nodes if topology.sources(name)]
+        self.senders = [name for name in self.nodes if topology.tier_of(name).next]
+        self.writers = [name for name in self.nodes if topology.sinks(name)]
+
+    @classmethod
+    def of(cls, wanted: str) -> "Shape":
+        """A built-in one by its name, or that of a file. Raises ConfigError, UsageError."""
+        if wanted in shapes():
+            return cls(load(SHAPES / f"{wanted}.toml"))
+        topology = load(Path(wanted))
+        return cls(topology, topology.delivery.guarantee)
+
+    def upstream(self, agent: str) -> list[str]:
+        """Agents that send to `agent`."""
+        tiers = self.topology.upstream(self.topology.tier_of(agent).name)
+        return [name for tier in tiers for name in self.topology.tiers[tier].agents]
+
+    def stores(self, tier: str, output: str | None = None) -> tuple[str, ...]:
+        """What becomes of a batch in that output's queue, or in all of the tier's: every store in
+        which it is to be published once."""
+        return tuple(self._stores(tier, output))
+
+    def _stores(self, tier: str, output: str | None) -> Iterator[str]:
+        for name in self.topology.tiers[tier].outputs if output is None else (output,):
+            if name in self.topology.tiers[tier].next:
+                yield from self._stores(name, None)
+            else:
+                yield f"{tier}/{name}"
+
+    def readers_of(self, store: str) -> list[str]:
+        """Agents whose lines are published there."""
+        return [
+            name for name in self.readers if store in self.stores(self.topology.tier_of(name).name)
+        ]
+
+    def spare(self) -> str:
+        """An agent that can be taken out of the topology, since others do the same; may be empty.
+        Better none that writes."""
+        found = [
+            list(tier.agents)[-1]
+            for name in self.topology.order()
+            if (tier := self.topology.tiers[name]) and tier.name not in self._entries()
+            if len(tier.agents) > 1 and list(tier.agents)[-1] not in self.readers
+        ]
+        return next((name for name in found if name not in self.writers), (*found, "")[0])
+
+    def _entries(self) -> set[str]:
+        return {tier for tier in self.topology.tiers if not self.topology.upstream(tier)}
+
+    def text(self, guarantee: Guarantee, *, closing: bool = False, without: str = "") -> str:
+        """The topology file. With short retention where days are `closing`, and `without` one
+        agent."""
+        parts = [SETTINGS.format(guarantee=guarantee), RETENTION if closing else ""]
+        for tier in self.topology.tiers.values():
+            parts.append(f'[tiers."{tier.name}"]\nagents = {self._agents(tier.name, without)}\n')
+            if tier.next:
+                parts.append(f"next = {list(tier.next)}\n")
+            if tier.sources:
+                parts.append(f'[[tiers."{tier.name}".sources]]\n{SOURCE}')
+            for sink in tier.sinks:
+                parts.append(
+                    SINK.format(
+                        tier=tier.name,
+                        name=sink.name,
+                        root=ROOT / tier.name / sink.name,
+                        takeover_after="5s" if closing else "15s",
+                    )
+                )
+        for name in self.readers:
+            if not self.topology.tier_of(name).sources:
+                parts.append(f'[[agents."{name}".sources]]\n{SOURCE}')
+        return "".join(parts)
+
+    def _agents(self, tier: str, without: str) -> str:
+        agents = self.topology.tiers[tier].agents
+        named = [(name, at) for name, at in agents.items() if name != without]
+        if any(at is None for _, at in named):
+            return str([name for name, _ in named])
+        return "{ " + ", ".join(f'"{name}" = "{at}"' for name, at in named) + " }"

@@ -13,28 +13,30 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tests.simulation import topology
+from tests.simulation.ending import Ending
 from tests.simulation.faults import CLOSING_UNTIL_S, FAULTS_UNTIL_S, Fault, draw, draw_closing
 from tests.simulation.injecting import Injector
-from tests.simulation.ledger import Ledger, Violation, show
+from tests.simulation.ledger import Ledger
 from tests.simulation.loop import OWNER, VirtualLoop
 from tests.simulation.network import SILENCE_S, Network
 from tests.simulation.nodes import Boot, Node
 from tests.simulation.patching import patched
+from tests.simulation.published import Violation
 from tests.simulation.store import Files, Wanted
+from tests.simulation.topology import Shape
 from tiers.agent import Agent
-from tiers.core.batch import BatchId
+from tiers.core.messages import Guarantee
 from tiers.errors import ChannelUnavailable, UsageError
 from tiers.reloading import begin
 
 BEGINNING_MS = 1_795_391_985_000  # 15 s before midnight, UTC
-HEAL_S = 400.0
 BATCH_BYTES_MAX = 1000  # a sender may overshoot its credit by one batch
 LINES = 60
+Chosen = tuple[tuple[int, float], ...]  # numbers of faults, and seconds; 0.0: as drawn
 GRAVES: list[Any] = []  # of worlds that are over: a process plays a bounded number of them
 
 
@@ -46,27 +48,29 @@ class Outcome:
     violation: str
     trace: list[str]
     faults: list[Fault]
+    chosen: Chosen
     injected: Counter[str]
     virtual_s: float
     steps: int
-    fingerprint: int = 0
-    notes: list[str] = field(default_factory=list)
 
 
 class World:
-    """`run` gives the outcome. `faults` replaces those of the seed."""
+    """`run` gives the outcome. Where `chosen`, only those of the seed's faults happen, and for so
+    long; where `until_s`, all is well again by then."""
 
     def __init__(
         self,
         seed: int,
-        faults: list[Fault] | None = None,
+        shape: Shape,
+        chosen: Chosen | None = None,
         *,
         lines: int = LINES,
-        sinks: int = 2,
-        guarantee: str = "hop",
+        guarantee: Guarantee = "hop",
         closing: bool = False,
+        until_s: float = 0.0,
     ) -> None:
         self.seed = seed
+        self.shape = shape
         self.random = random.Random(seed)
         self.chance_of_calls: random.Random | None = None
         self.loop = VirtualLoop(self.delay)
@@ -74,23 +78,22 @@ class World:
         self.injected: Counter[str] = Counter()
         self.trace: list[str] = []
         self.guarantee = guarantee
-        self.ledger = Ledger(self.say, guarantee)
+        self.ledger = Ledger(shape, guarantee)
         self.injector = Injector(self)
-        self.files = Files(lambda: BEGINNING_MS + int(self.loop.time() * 1000), self.ledger.changed)
-        self.ledger.files = self.files
+        for published in self.ledger.outputs.values():
+            published.files = Files(self._store_ms, published.changed)
         self.lines = lines
-        names = ["edge-1", "edge-2", "agg-1", "agg-2", *(f"sink-{n + 1}" for n in range(sinks))]
-        self.nodes = {name: Node(self, name) for name in names}
+        self.nodes = {name: Node(self, name) for name in shape.nodes}
         self.closing = closing  # days are closed while faults are on
-        self.until_s = CLOSING_UNTIL_S if closing else FAULTS_UNTIL_S
-        drawn = (draw_closing if closing else draw)(self.random, names)
-        self.faults = drawn if faults is None else faults
-        self._sinks = sinks
-        # Batches that lost disks held, and their events: with "hop" they may be missing.
-        self.excused: dict[BatchId, int] = {}
+        self.until_s = until_s or (CLOSING_UNTIL_S if closing else FAULTS_UNTIL_S)
+        drawn = (draw_closing if closing else draw)(self.random, shape)
+        self.chosen = tuple((n, fault.for_s) for n, fault in enumerate(drawn))
+        if chosen is not None:
+            self.chosen = tuple((n, for_s or drawn[n].for_s) for n, for_s in chosen)
+        self.faults = [replace(drawn[n], for_s=for_s) for n, for_s in self.chosen]
+        self.ending = Ending(self)
         self._over = self.loop.create_future()
         self._grave: list[Any] = []
-        self._reboots = 0
         self.directory = Path(tempfile.mkdtemp(prefix="tiers-sim-", dir="/dev/shm"))
 
     # -- what parts ask --------------------------------------------------------------------
@@ -130,7 +133,7 @@ class World:
     def carry_out(self, boot: Boot, wanted: Wanted) -> Any:
         """A store call is carried out; its caller may be dead, or may die of it."""
         try:
-            answer = getattr(self.files, wanted.name)(*wanted.args)
+            answer = getattr(wanted.files, wanted.name)(*wanted.args)
         except Violation as violation:
             self.fail(violation)
             raise
@@ -204,10 +207,8 @@ class World:
         self.say(f"{node.name} crashes for {down_s:.2f} s")
         self.count("crash")
         boot.alive = False
-        node.held = self._held(boot)
-        node.disk_lost = node.disk_lost or disk_lost
         if disk_lost:
-            self.excused |= node.held
+            self._lose_disk(node)
         node.crash_at_store = node.crash_at_commit = 0
         self.loop.call_soon(self._release, boot, context=contextvars.Context())
         self.later(down_s, self.start, node)
@@ -216,26 +217,15 @@ class World:
         """It never comes back; at most one node of a world."""
         if not any(one.gone for one in self.nodes.values()):
             node.gone = True
-            self.crash(node, 0.0, disk_lost=True)
-            self.excused |= node.held  # it may have been down already
+            self.crash(node, 0.0)
+            self._lose_disk(node)
 
-    def _held(self, boot: Boot) -> dict[BatchId, int]:
-        """What is on the disk of a node that has just died: batches with their events."""
-        if boot.agent is None or not hasattr(boot.agent, "channel"):
-            return boot.node.held  # it had not come so far: as it was
-        channel = boot.agent.channel
-        return {
-            entry.id: entry.count
-            for output in channel.stats().queues
-            for entry in channel.entries(output)
-        }
-
-    def _allowed(self) -> int:
-        """How many events may be missing for good."""
-        if self.guarantee == "end":
-            return 0
-        published = self.ledger.published
-        return sum(count for key, count in self.excused.items() if key not in published)
+    def _lose_disk(self, node: Node) -> None:
+        node.disk_lost = True
+        try:
+            self.ledger.lost(node.name)
+        except Violation as violation:
+            self.fail(violation)
 
     # -- faults ----------------------------------------------------------------------------
 
@@ -256,18 +246,15 @@ class World:
     def _file(self) -> Path:
         return self.directory / "topology.toml"
 
-    def write_topology(self, *, without: bool = False) -> None:
+    def write_topology(self, *, without: str = "") -> None:
         fresh = self.directory / "topology.new"
-        fresh.write_text(
-            topology.text(
-                self.guarantee, self._sinks, self.lines, closing=self.closing, without=without
-            )
-        )
+        text = self.shape.text(self.guarantee, closing=self.closing, without=without)
+        fresh.write_text(text)
         fresh.rename(self._file())
 
-    def _ensure(self, node: Node) -> None:
+    def ensure_all(self) -> None:
         """Whoever had left is started again, as a person would."""
-        if node.boot is None or not node.boot.alive:
+        for node in self.nodes.values():
             self.start(node)
 
     # -- a run -----------------------------------------------------------------------------
@@ -293,16 +280,15 @@ class World:
 
     def _outcome(self, violation: str) -> Outcome:
         now_s = self.loop.time()
-        fingerprint = hash((*self.trace, self.loop.steps))
         return Outcome(
             self.seed,
             violation,
             self.trace,
             self.faults,
+            self.chosen,
             self.injected,
             now_s,
             self.loop.steps,
-            fingerprint,
         )
 
     def _heal(self) -> None:
@@ -312,53 +298,10 @@ class World:
 
     def _look(self) -> None:
         """Is it over?"""
-        now_s = self.loop.time()
-        if now_s > self.until_s + 8.0:
-            for node in self.nodes.values():
-                self._ensure(node)
-        wanted = 2 * self.lines
-        done = len(self.ledger.lines) == wanted - self._allowed() and self._drained()
-        if done and (now_s > self.until_s + 5 or not self.faults):
-            self._over.set_result(None) if not self._over.done() else None
-        elif now_s > self.until_s + HEAL_S:
-            missing = wanted - len(self.ledger.lines)
-            if missing != self._allowed():
-                raise Violation(
-                    f"missing: {missing} of {wanted} lines are not published, "
-                    f"{self._allowed()} of them went with a disk"
-                )
-            raise Violation(f"queues do not drain: {self._left()}")
-        else:
+        if (self.loop.time() < self.until_s + 5.0 and self.faults) or not self.ending.is_over():
             self.later(1.0, self._look)
-
-    def _drained(self) -> bool:
-        for node in self.nodes.values():
-            if node.gone:
-                continue
-            agent = node.boot.agent if node.boot is not None and node.boot.alive else None
-            if agent is None or agent.state != "running":
-                return False
-            stats = agent.channel.stats()
-            if stats.batches > stats.dead:
-                return False
-        return True
-
-    def _left(self) -> str:
-        """Who still holds something, or is not well."""
-        found = []
-        for node in self.nodes.values():
-            agent = node.boot.agent if node.boot is not None and node.boot.alive else None
-            if agent is None or agent.state != "running":
-                found.append(f"{node.name} is {agent.state if agent else 'down'}")
-            elif agent.channel.stats().batches:
-                parts: list[Any] = [*agent.groups.values(), *agent.sinks.values()]
-                status = [one.status() for one in parts]
-                queues = {
-                    name: [show(entry.id) for entry in agent.channel.entries(name)]
-                    for name in agent.topology.outputs(node.name)
-                }
-                found.append(f"{node.name} holds {queues}, {status}")
-        return "; ".join(found)
+        elif not self._over.done():
+            self._over.set_result(None)
 
     def _bury(self) -> None:
         for node in self.nodes.values():
@@ -373,7 +316,10 @@ class World:
     def time_ns(self) -> int:
         boot = OWNER.get()
         skew = boot.node.skew_ms if isinstance(boot, Boot) else 0
-        return (BEGINNING_MS + int(self.loop.time() * 1000) + skew) * 1_000_000
+        return (self._store_ms() + skew) * 1_000_000
+
+    def _store_ms(self) -> int:
+        return BEGINNING_MS + int(self.loop.time() * 1000)
 
     def unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")

@@ -1,0 +1,122 @@
+"""When a run is over: everything is published, every queue is empty, every peer is up again, and
+then some further lines spread evenly over the agents of each tier (invariant 5 of delivery.md)."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.simulation.published import Violation, show
+from tiers.agent import Agent
+from tiers.core.peers import PeerState
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+HEAL_S: Final = 400.0  # within which everything comes to rest
+MORE_LINES: Final = 36  # of each reader, in batches of three
+SHARE_MIN: Final = 0.5  # of an even share: what each agent gets at least of the further batches
+
+
+class Ending:
+    """Looks at a world now and then, once faults are over."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._before: Counter[str] | None = None  # arrived, when the further lines began
+        self.lines = world.lines  # of each reader, in all
+
+    def is_over(self) -> bool:
+        """Raises Violation."""
+        world = self._world
+        now_s = world.loop.time()
+        if now_s > world.until_s + 8.0:
+            world.ensure_all()
+        rested = self._missing() == self._excused() and self._drained()
+        if rested and self._before is None and self._all_up():
+            self._before = world.ledger.arrived.copy()
+            self.lines += MORE_LINES
+            world.say(f"{MORE_LINES} further lines of each reader")
+            return False
+        if rested and self._before is not None:
+            self._check_shares(world.ledger.arrived - self._before)
+            return True
+        if now_s > world.until_s + HEAL_S:
+            self._too_long()
+        return False
+
+    def _too_long(self) -> None:
+        missing, excused = self._missing(), self._excused()
+        if missing != excused:
+            raise Violation(
+                f"missing: {missing} lines are not published, {excused} of them went with a disk"
+            )
+        raise Violation(f"queues do not drain: {self._left()}")
+
+    def _missing(self) -> int:
+        shape, outputs = self._world.shape, self._world.ledger.outputs
+        return sum(
+            self.lines * len(shape.readers_of(store)) - len(published.lines)
+            for store, published in outputs.items()
+        )
+
+    def _excused(self) -> int:
+        ledger = self._world.ledger
+        return sum(ledger.excused(store) for store in ledger.outputs)
+
+    def _agents(self) -> dict[str, Agent | None]:
+        """Those that are to be there; None: it is not."""
+        return {
+            node.name: node.boot.agent if node.boot is not None and node.boot.alive else None
+            for node in self._world.nodes.values()
+            if not node.gone
+        }
+
+    def _drained(self) -> bool:
+        for agent in self._agents().values():
+            if agent is None or agent.state != "running":
+                return False
+            stats = agent.channel.stats()
+            if stats.batches > stats.dead:
+                return False
+        return True
+
+    def _all_up(self) -> bool:
+        there = self._agents()
+        return all(
+            peer.state is PeerState.UP
+            for agent in there.values()
+            if agent is not None
+            for group in agent.groups.values()
+            for peer in group.sender.peers.values()
+            if peer.name in there
+        )
+
+    def _check_shares(self, arrived: Counter[str]) -> None:
+        there = self._agents()
+        for tier in self._world.shape.topology.tiers.values():
+            up = [name for name in tier.agents if name in there]
+            batches = sum(arrived[name] for name in up)
+            for name in up:
+                if arrived[name] < SHARE_MIN * batches / len(up):
+                    raise Violation(
+                        f"flow is not spread: {name} got {arrived[name]} of {batches} batches "
+                        f"for {len(up)} agents"
+                    )
+
+    def _left(self) -> str:
+        """Who still holds something, or is not well."""
+        found = []
+        for name, agent in self._agents().items():
+            if agent is None or agent.state != "running":
+                found.append(f"{name} is {agent.state if agent else 'down'}")
+                continue
+            parts: list[Any] = [*agent.groups.values(), *agent.sinks.values()]
+            status = [one.status() for one in parts]
+            if agent.channel.stats().batches:
+                queues = {
+                    output: [show(entry.id) for entry in agent.channel.entries(output)]
+                    for output in agent.topology.outputs(name)
+                }
+                found.append(f"{name} holds {queues}, {status}")
+            elif not self._all_up():
+                found.append(f"{name}: {status}")
+        return "; ".join(found)
