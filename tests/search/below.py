@@ -67,14 +67,18 @@ class Below:
             self._did(self.receiver.heard(b"edge", message, self.look, 0.0, 0))
 
     def store(self) -> None:
-        """The first of what it asked for is on disk: as in the channel, once."""
+        """The first of what it asked for is on disk."""
         batches = self.commits.pop(0)
         for key, flagged in batches:
-            if key not in self.seen:
+            if not self._has(key):
                 self.seen[key] = False
                 if not flagged:
                     self.told = Told(unflagged=(*self.told.unflagged, key.seq))
         self._did(self.receiver.stored([key for key, _ in batches], self.look))
+
+    def _has(self, key: BatchId) -> bool:
+        """The channel puts a batch once."""
+        return key in self.seen
 
     def publish(self, seq: int) -> None:
         (key,) = [key for key in self.seen if key.seq == seq]

@@ -51,7 +51,8 @@ class Edge:
             return None
         return frozenset(key.seq for key in self.sender._outbox._where)
 
-    def boot(self) -> None:
+    def boot(self, first: str) -> None:
+        """Starts. Whose turn is first is left open, so that receivers are alike."""
         self.sender = Sender(
             Identity("t", "edge", ORIGIN),
             LIMITS,
@@ -62,18 +63,23 @@ class Edge:
             guarantee=self.guarantee,
         )
         self._did(self.sender.set_peers(RECEIVERS, 0.0))
+        self.sender._assigning._turn = RECEIVERS.index(first)
         batches = [
             Pending(
                 key,
                 at,
                 len(RECORDS[key.seq]),
                 1,
-                flagged=at <= self.mark or at in self.flagged,
+                flagged=self._is_flagged(at),
                 handed_to=self.handed.get(at),
             )
             for at, key in sorted(self.queue.items())
         ]
         self._did(self.sender.offer(batches, 0.0))
+
+    def _is_flagged(self, at: int) -> bool:
+        """As the agent does: an earlier run may have sent what is up to the mark."""
+        return at <= self.mark or at in self.flagged
 
     def crash(self) -> None:
         self.sender = None
@@ -92,7 +98,8 @@ class Edge:
                 if values[2]:
                     self.flagged.add(values[0])
             case "release":
-                self.released.append(self.queue.pop(values[0]).seq)
+                if (key := self.queue.pop(values[0], None)) is not None:
+                    self.released.append(key.seq)
 
     def hello(self, name: str) -> None:
         assert self.sender is not None
@@ -129,6 +136,32 @@ class Edge:
         for position in effects.release:
             self.commits.append(("release", position))
 
+    def end_of_troubles(self) -> None:
+        """It will not crash any more. So it matters no longer when what only a next life would
+        read is on disk, nor what is there; that a batch is released matters the sooner the more."""
+        while self.commits and self.commits[0][0] != "mark":
+            self.commit()
+        self.mark, self.handed, self.flagged = 0, {}, set()
+
+    def mirror(self) -> None:
+        """As it would be if each receiver were the other."""
+        self.handed = {at: _mirrored(handed_to) for at, handed_to in self.handed.items()}
+        self.commits = [
+            tuple([_mirrored(one) if isinstance(one, HandedTo) else one for one in commit])
+            for commit in self.commits
+        ]
+        if self.sender is None:
+            return
+        peers = self.sender.peers
+        first, second = (peers.pop(name) for name in RECEIVERS)
+        first.name, second.name = second.name, first.name
+        peers |= {second.name: second, first.name: first}
+        self.sender._assigning._turn = (1 - self.sender._assigning._turn) % 2
+        held = [one for peer in peers.values() for one in peer.handed.values()]
+        for pending in held:
+            assert pending.handed_to is not None
+            pending.handed_to = _mirrored(pending.handed_to)
+
     def settle(self) -> None:
         """Time is left out, and so is credit, of which there is enough."""
         if self.sender is None:
@@ -143,3 +176,8 @@ class Edge:
             for pending in (*peer.ambiguous.values(), *peer.handed.values()):
                 pending.asked_s = 0.0
         self.sender._outbox.flagged = 0
+
+
+def _mirrored(handed_to: HandedTo) -> HandedTo:
+    other = RECEIVERS[1 - RECEIVERS.index(handed_to.agent)]
+    return handed_to._replace(agent=other)

@@ -43,6 +43,7 @@ class Edges:
         self._parts: Parts[Edge] = Parts(messages)
         self._links = links
         self._facts: dict[int, Facts] = {}
+        self._mirrored: dict[int, int] = {}
         self._steps: dict[tuple[int, str, int, Sent | None], Step] = {}
 
     def __len__(self) -> int:
@@ -68,6 +69,24 @@ class Edges:
         commit = f"edge commits {edge.commits[0]}" if edge.commits else ""
         kept = self._links.change(Change(edge.waiting()))
         return Facts(edge.sender is not None, commit, not edge.queue, tuple(peers), kept)
+
+    def mirrored(self, number: int) -> int:
+        """The sending side as it would be if each receiver were the other."""
+        known = self._mirrored.get(number)
+        if known is None:
+            known = self._mirrored[number] = self._parts.step(number, "mirror").after
+        return known
+
+    def unlike(self) -> list[tuple[int, str, int, Sent | None]]:
+        """Steps that were met and that, mirrored, are not the same step of the mirrored side."""
+        found = []
+        for key, step in list(self._steps.items()):
+            number, what, at, sent = key
+            other = self.step(self.mirrored(number), what, 1 - at if at >= 0 else at, sent)
+            changes = step.changes[::-1]
+            if other != Step(self.mirrored(step.edge), changes, step.released):
+                found.append(key)
+        return found
 
     def step(self, number: int, what: str, at: int = -1, sent: Sent | None = None) -> Step:
         """The edge's method `what`; about peer `at`, where it is about one; with the message that

@@ -32,7 +32,12 @@ class Past(NamedTuple):
 
 
 class Hop:
-    """One sender, two receivers, `batches`; `disks`: whether receivers' disks may be lost."""
+    """One sender, two receivers, `batches`; `disks`: whether receivers' disks may be lost.
+
+    `alike`: worlds in which each receiver is as the other is in another world are one. The
+    receivers have the same code and no say in whom the sender picks, and `unlike` finds steps of
+    the sender in which they would not be the same. (Traces then mix their names.)
+    """
 
     def __init__(
         self,
@@ -42,7 +47,9 @@ class Hop:
         disks: bool = False,
         guarantee: Guarantee = "hop",
         prune: bool = True,
+        alike: bool = True,
     ) -> None:
+        self._alike = alike
         self._batches = batches
         self._troubles = troubles
         self._guarantee: Guarantee = guarantee
@@ -55,7 +62,9 @@ class Hop:
     def starts(self) -> Iterable[World]:
         edge = self._edges.start(self._guarantee, self._batches)
         link = self._links.start(self._guarantee)
-        yield self._stepped((self._troubles, edge, link, link, self._past(Past())), "boot")
+        world = (self._troubles, edge, link, link, self._past(Past()))
+        for at in (0, 1):
+            yield self._stepped(world, "boot", at)
 
     def wrong(self, world: World) -> str:
         return self._pasts[world[4]].wrong
@@ -70,7 +79,8 @@ class Hop:
         if edge.commit:
             yield edge.commit, self._stepped(world, "commit")
         if not edge.runs:
-            yield "edge starts", self._stepped(world, "boot")
+            for at in (0, 1):
+                yield f"edge starts, {RECEIVERS[at]} first", self._stepped(world, "boot", at)
         elif world[0]:
             yield "edge crashes", self._stepped(_trouble(world), "crash")
         for at in (0, 1):
@@ -84,16 +94,10 @@ class Hop:
             if trouble and not troubles:
                 continue
             link = self._links.changed(link, edge.kept)
-            yield (
-                f"{RECEIVERS[at]} {label}",
-                (
-                    troubles - trouble,
-                    sending,
-                    first if at else link,
-                    link if at else second,
-                    self._remembered(past, told) if told else past,
-                ),
-            )
+            links = (first, link) if at else (link, second)
+            then = self._remembered(past, told) if told else past
+            after = self._world(troubles - trouble, sending, *links, then)
+            yield f"{RECEIVERS[at]} {label}", after
 
     def _peer_steps(self, world: World, edge: Facts, at: int) -> Iterator[tuple[str, World]]:
         name, peer = RECEIVERS[at], edge.peers[at]
@@ -123,7 +127,23 @@ class Hop:
         second = self._links.changed(second, changes[1], place if at == 1 else -1)
         if released:
             past = self._released(past, released, first, second)
+        return self._world(troubles, edge, first, second, past)
+
+    def _world(self, troubles: int, edge: int, first: int, second: int, past: int) -> World:
+        """One for all worlds that have the same future."""
+        if not troubles and self._edges.facts(edge).runs:
+            edge, _, released = self._edges.step(edge, "end_of_troubles")
+            if released:
+                past = self._released(past, released, first, second)
+        if self._alike:
+            mirrored = self._edges.mirrored(edge)
+            if (second, first, mirrored) < (first, second, edge):
+                return troubles, mirrored, second, first, past
         return troubles, edge, first, second, past
+
+    def unlike(self) -> int:
+        """How many steps of the sender are not the same for either receiver."""
+        return len(self._edges.unlike())
 
     # -- what has been ---------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.search.commit import Search
 from tests.search.explorer import search
+from tests.search.stored import Late, Store
+from tests.simulation.planted import BUGS
 from tiers.core import claims, commit
 from tiers.core.calls import Answer
 from tiers.core.claim import Claim, decode_claim
@@ -25,6 +27,13 @@ def test_one_sink_alone(copies: tuple[int, ...]) -> None:
     found = search(Search(copies, files=3, troubles=3, closes=True))
     print(found)
     assert found.whole and not found.wrong and not found.stuck
+
+
+def test_three_sinks_with_a_copy_each() -> None:
+    found = search(Search((1, 2, 2), files=1, troubles=0))
+    print(found)
+    assert found.whole and not found.wrong and not found.stuck
+    assert found.states > 300_000
 
 
 def test_two_sinks_with_a_copy_each() -> None:
@@ -122,6 +131,18 @@ def a_lost_rename_is_disbelieved(patch: Patch) -> None:
     patch.setitem(TABLE, (State.PUBLISH, Answer.LOST), State.ABANDON)
 
 
+def a_tmp_is_removed_not_voided(patch: Patch) -> None:
+    after = Store.after
+
+    def removing(self: Store, deed: Late) -> Store:
+        done = after(self, deed)
+        if deed.kind != "move" or "/void/" not in deed.target:
+            return done
+        return done._replace(files=tuple(one for one in done.files if one[0] != deed.target))
+
+    patch.setattr(Store, "after", removing)
+
+
 MUTANTS: list[tuple[Callable[[Patch], None], Search]] = [
     (no_look, Search((1, 2), files=2, troubles=0)),
     (no_fence, Search((1, 2), files=2, troubles=0)),
@@ -133,6 +154,17 @@ MUTANTS: list[tuple[Callable[[Patch], None], Search]] = [
     (a_closed_day_is_ignored, Search((1, 2), files=2, troubles=0, closes=True)),
     (a_rename_is_believed, Search((1, 2), files=2, troubles=0, dies=True)),
     (a_lost_rename_is_disbelieved, Search((1,), files=2, troubles=1)),
+    (a_tmp_is_removed_not_voided, Search((1, 2), files=2, troubles=0)),
+]
+# Of the simulator's bugs those that are none of the above.
+PLANTED = [
+    ("check of flagged ones only", Search((1, 2), files=2, troubles=0)),
+    ("claims of others taken", Search((1, 2), files=2, troubles=0)),
+    ("released before published", Search((1, 2), files=2, troubles=0)),
+    ("rename's answer believed", Search((1,), files=2, troubles=1)),
+    ("restart asks nothing", Search((1,), files=2, troubles=1)),
+    ("pending file left", Search((1,), files=2, troubles=1)),
+    ("void not asked", Search((1, 2), files=2, troubles=0, dies=True)),
 ]
 
 
@@ -146,8 +178,17 @@ def test_what_is_left_out_is_seen(
     assert found.wrong
 
 
+@pytest.mark.parametrize(("name", "world"), PLANTED)
+def test_what_the_simulator_sees_is_seen(name: str, world: Search) -> None:
+    (bug,) = [bug for bug in BUGS if bug.name == name]
+    with bug.planted():
+        found = search(replace(world), limit=LIMIT, live=False)
+    print(found)
+    assert found.wrong
+
+
 def test_the_worlds_of_the_mutants_hold_without_them() -> None:
     """So that what is seen above is the mutant."""
-    for world in {repr(world): world for _, world in MUTANTS}.values():
+    for world in {repr(world): world for _, world in [*MUTANTS, *PLANTED]}.values():
         found = search(replace(world), limit=40_000, live=False)
         assert not found.wrong, found
