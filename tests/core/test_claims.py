@@ -302,19 +302,11 @@ def test_an_old_claim_that_may_not_be_replaced_stops_its_batch_only() -> None:
     assert one.outcomes == {A: Outcome.STOPPED, B: Outcome.MINE} and one.taken_over == [B]
 
 
-def test_of_many_old_claims_some_are_taken_over_at_a_time() -> None:
-    many = [BatchId(b"o" * 16, seq) for seq in range(CLAIMS_MAX + 2)]
-    one = settlement(*many, waited=True)
-    look(one)
-    one.clock(2000)
-    one.listed([])  # whose claims went away with their day
-    for number in range(CLAIMS_MAX):
-        one.call(number)
-        one.answer(Answer.DONE)
-        one.answer(Answer.DONE)
-    look(one)
-    assert [one.outcomes[batch] for batch in many[:-2]] == [Outcome.MINE] * CLAIMS_MAX
-    assert [one.outcomes[batch] for batch in many[-2:]] == [Outcome.PARKED] * 2
+def test_no_more_are_settled_in_one_go_than_can_be_claimed_in_time() -> None:
+    many = [BatchId(b"o" * 16, seq) for seq in range(CLAIMS_MAX + 1)]
+    assert not settlement(*many[1:]).ended
+    with pytest.raises(AssertionError, match=str(CLAIMS_MAX + 1)):
+        settlement(*many)
 
 
 def test_in_a_later_generation_the_earlier_ones_are_looked_at() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import threading
 from collections import Counter
@@ -23,6 +24,7 @@ from tests.waiting import eventually
 from tiers.channel.channel import Channel
 from tiers.core import layout
 from tiers.core.batch import BatchId
+from tiers.core.claim import Claim, encode_claim
 from tiers.errors import StoreRefused
 from tiers.sinks.days import tend_days
 from tiers.sinks.stores.local import LocalStore
@@ -143,6 +145,49 @@ async def test_many_flagged_batches_are_claimed_some_at_a_time(
         assert sink.status()["files"] == len(BLOCKS) // 2
         assert sink.status()["refs"] == 0
     assert lines(root) == Counter(BLOCKS)
+
+
+async def test_parked_batches_do_not_wait_for_a_backlog_to_end(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    async with (
+        channel_with(tmp_path / "a", flagged=True) as one,
+        channel_with(tmp_path / "b", flagged=True) as other,
+    ):
+        await stopped_before_publishing(one, root, "a")
+        taking = sink_of(other, root, "b", roll_size=1, writers=1)
+        seqs = itertools.count(100)
+
+        async def keep_a_backlog() -> None:
+            while True:
+                if len(other.entries(OUTPUT)) < 200:
+                    await fill(other, [b"more\n"] * 100, next(seqs) * 100)
+                await asyncio.sleep(0)
+
+        backlog = asyncio.create_task(keep_a_backlog())
+        async with running(taking):
+            await eventually(lambda: taking.status()["taken_over"] == len(BLOCKS))
+        backlog.cancel()
+        await asyncio.gather(backlog, return_exceptions=True)
+
+
+async def test_what_is_parked_beside_a_file_is_counted_once(tmp_path: Path) -> None:
+    root, seen = tmp_path / "out", list[object]()
+
+    class Counting(LocalStore):
+        def length(self, path: str) -> int | None:
+            if path.startswith(layout.CLOSED):
+                seen.append(sink.status()["refs"])
+            return super().length(path)
+
+    other = root / layout.claim_path(DAY, ID)
+    other.parent.mkdir(parents=True)
+    other.write_bytes(encode_claim(Claim("another.out.0", ID, 5)))
+    async with channel_with(tmp_path / "a", flagged=True) as channel:
+        sink = MemorySink(Said(channel), Counting(root), path="", takeover_after=3600)
+        async with running(sink):
+            await eventually(lambda: lines(root) == Counter(BLOCKS[1:]))
+            await eventually(lambda: sink.status()["refs"] == 1)
+    assert seen == [len(BLOCKS)]
 
 
 async def test_parked_batches_are_seen_in_the_status(tmp_path: Path) -> None:

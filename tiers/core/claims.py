@@ -41,9 +41,9 @@ from tiers.core.claim import Claim, decode_claim, encode_claim
 from tiers.core.looks import File, Manifests
 from tiers.errors import StoreRefused
 
-# Batches claimed in one settlement. Each takes two store calls one after the other, and none is
-# published before the last is claimed: with more of them the first claims would grow old, and
-# other sinks take them over.
+# Batches to a settlement. Each takes two store calls one after the other, and none is published
+# before the last is claimed: with more of them the first claims would grow old, and other sinks
+# take them over.
 CLAIMS_MAX: Final = 256
 
 
@@ -115,17 +115,6 @@ _PLAIN: Final[dict[tuple[Step, Answer], Step]] = {
     (Step.FENCE_OVER, Answer.LOST): Step.ASK_TMP,
 }
 _PLAIN.update(((step, Answer.LOST), step) for step in _REPEATED)
-_OF_ONE_CLAIM: Final = frozenset({Step.READ_CLAIM, Step.REPLACE})
-_OF_ONE_FILE: Final = frozenset(
-    {
-        Step.ASK_TMP,
-        Step.ASK_VOID,
-        Step.ASK_MANIFEST,
-        Step.FENCE,
-        Step.FENCE_PARENT,
-        Step.FENCE_OVER,
-    }
-)
 
 
 @dataclass(slots=True)
@@ -153,7 +142,7 @@ class Settlement:
     _now_ms: int = 0
 
     def __post_init__(self) -> None:
-        assert self.batches, "nothing to settle"
+        assert 0 < len(self.batches) <= CLAIMS_MAX, len(self.batches)
         if self.waited:
             self._look()
         else:
@@ -214,16 +203,17 @@ class Settlement:
         """The store said no, and nothing was changed. True where the same is to be called again,
         more slowly, until somebody has acted. False where it was about one claim or one file: what
         that may concern is stopped, and the rest goes on."""
-        if self.step is Step.READ:
-            self.manifests.unreadable[self._reading.pop(0)] = why
-            self._read_on()
-        elif self.step in _OF_ONE_CLAIM:
-            self._settle(self._claiming.pop(0), Outcome.STOPPED, why)
-            self._next_claim()
-        elif self.step in _OF_ONE_FILE:
-            self._stop(self._asking.pop(0), why)
-        else:
-            return True
+        match self.step:
+            case Step.READ:
+                self.manifests.unreadable[self._reading.pop(0)] = why
+                self._read_on()
+            case Step.READ_CLAIM | Step.REPLACE:
+                self._settle(self._claiming.pop(0), Outcome.STOPPED, why)
+                self._next_claim()
+            case Step.STAGE | Step.CLAIM | Step.CLAIM_PARENT | Step.LIST | Step.CLOCK | Step.AGES:
+                return True
+            case _:
+                self._stop(self._asking.pop(0), why)
         return False
 
     def answer(self, answer: Answer) -> None:
@@ -316,12 +306,10 @@ class Settlement:
         as far in the future will not get older: the clock was put right since."""
         ages = {name: abs(self._now_ms - modified_ms) for name, modified_ms in claims}
         for batch in self._open():
-            if ages.get(layout.claim_name(batch), self.takeover_ms) < self.takeover_ms:
-                self._settle(batch, Outcome.PARKED, "its claim is not old enough to take over")
-            elif len(self._claiming) == CLAIMS_MAX:
-                self._settle(batch, Outcome.PARKED, "its claim is old: others are taken over first")
-            else:
+            if ages.get(layout.claim_name(batch), self.takeover_ms) >= self.takeover_ms:
                 self._claiming.append(batch)
+            else:
+                self._settle(batch, Outcome.PARKED, "its claim is not old enough to take over")
         self._next_claim()
 
     # -- the look --------------------------------------------------------------------------

@@ -86,8 +86,9 @@ class FileSink:
         self._stop = threading.Event()
         self._wake = asyncio.Event()
         self._files: dict[int, Publication] = {}
-        self._busy = 0  # tasks at work; others wait after a refusal
-        self._waiting = 0  # these
+        self._busy = 0  # tasks at work
+        self._waiting = 0  # others, after a refusal
+        self._parked_first = False
         self._under_way = 0  # refs of all tasks
         self._after = 0  # position up to which the queue has been looked up
         self._next_file = 1
@@ -174,20 +175,26 @@ class FileSink:
 
     def _start_due(self, tasks: asyncio.TaskGroup, now_s: float) -> None:
         while not self._full():
-            # Without room the channel takes nothing more, so waiting makes no file larger. One at
-            # a time: what comes meanwhile should not become a crowd of small files.
-            crowded = self._held() >= REFS_MAX or self._channel.free_bytes() == 0
-            waited = False
-            draft = self._filing.take(now_s, hasten=crowded and not self._busy)
-            if draft is None:
-                parked = self._settling.parking.take(now_s)
-                if parked is None:
-                    return
-                draft, waited = parked
+            found = self._next_due(now_s)
+            if found is None:
+                return
+            draft, waited = found
             # Counted here and not in the task, which begins later.
             self._busy += 1
             self._under_way += len(draft.refs)
             tasks.create_task(self._carry(draft, waited))
+
+    def _next_due(self, now_s: float) -> tuple[Draft, bool] | None:
+        """The next draft, and whether it was parked. Filed and parked ones by turns: neither
+        waits for the end of the other's backlog."""
+        self._parked_first = not self._parked_first
+        if self._parked_first and (parked := self._settling.parking.take(now_s)):
+            return parked
+        # Without room the channel takes nothing more, so waiting makes no file larger. One at
+        # a time: what comes meanwhile should not become a crowd of small files.
+        crowded = self._held() >= REFS_MAX or self._channel.free_bytes() == 0
+        draft = self._filing.take(now_s, hasten=crowded and not self._busy)
+        return (draft, False) if draft is not None else self._settling.parking.take(now_s)
 
     def _full(self) -> bool:
         """Whether no further file may be begun for now."""
@@ -241,19 +248,18 @@ class FileSink:
     # --- one file ------------------------------------------------------------------------------
 
     async def _carry(self, draft: Draft, waited: bool) -> None:
-        """Take one draft to its end: what is flagged is claimed first, then the file is made."""
+        """Take a draft to its end: what is flagged is claimed first, then the file is made."""
         day = layout.open_generation(draft.bucket.day, self._closed)
         if layout.is_later_generation(day):
             # In a generation after the first every batch counts as flagged.
             draft = replace(draft, refs=[ref._replace(flagged=True) for ref in draft.refs])
-        if not waited:
-            draft = self._shortened(draft)
-        under_way = len(draft.refs)
+        draft = self._shortened(draft)
         flagged = [ref for ref in draft.refs if ref.flagged]
         settled: Settlement | None = None
         if flagged:
             settled = await self._settling.settle(draft.bucket, day, flagged, waited)
             ours = [r for r in draft.refs if not r.flagged or r.id in settled.numbers]
+            self._under_way -= len(draft.refs) - len(ours)  # parked, or let go of
             draft = replace(draft, refs=ours)
         if draft.refs:
             publication = Publication(self._plan(draft, day, settled))
@@ -262,13 +268,12 @@ class FileSink:
             self._ended(publication)
             if publication.state is State.AGAIN:
                 self._again(publication, draft)
-        self._under_way -= under_way
+        self._under_way -= len(draft.refs)
         self._busy -= 1
         self._wake.set()
 
     def _shortened(self, draft: Draft) -> Draft:
-        """With no more flagged batches than can be claimed before the first claim is old; the
-        rest is due at once, for other writers."""
+        """With no more flagged batches than can be claimed in time; the rest is filed again."""
         draft, rest = cut(draft, CLAIMS_MAX)
         for ref in rest:
             self._filing.add(draft.bucket, ref)

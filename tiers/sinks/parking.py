@@ -1,8 +1,10 @@
 """Batches that another sink has claimed, or that cannot be settled: they wait, and are looked at
 again now and then (commit.md, "Parked batches")."""
 
+import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from tiers.core.filing import Bucket, Draft, Ref
@@ -18,47 +20,68 @@ class Place(NamedTuple):
     stopped: bool  # a claim or a manifest cannot be read; else another sink holds the claim
 
 
-class Parking:
-    """What waits is looked at again after as long as it has been here, at most `again_s_max`."""
+@dataclass(slots=True)
+class _Group:
+    """Some of a place's, which are looked at in one go."""
 
-    def __init__(self, again_s_max: float) -> None:
+    place: Place
+    due_s: float
+    waiting: dict[Ref, str] = field(default_factory=dict)  # and why
+
+
+class Parking:
+    """What waits is looked at again after as long as it has been here, at most `again_s_max`; at
+    most `group_max` batches in one go."""
+
+    def __init__(self, again_s_max: float, group_max: int) -> None:
         self.again_s_max = again_s_max
+        self.group_max = group_max
         self.held = 0
-        self._waiting: dict[Place, dict[Ref, str]] = {}
-        self._due_s: dict[Place, float] = {}
+        self._groups: list[tuple[float, int, _Group]] = []  # a heap: due, and a number as it came
+        self._begun = 0  # groups
+        self._open: dict[Place, _Group] = {}  # the newest of each place: there may be more to come
 
     def add(self, place: Place, refs: Iterable[tuple[Ref, str]], now_s: float) -> None:
         """These wait from now on, for these reasons. They count as flagged."""
         for ref, why in refs:
-            self._waiting.setdefault(place, {})[ref._replace(flagged=True)] = why
             wait_s = min(self.again_s_max, max(_FIRST_S, now_s - ref.came_s))
-            self._due_s.setdefault(place, now_s + wait_s)
+            group = self._open.get(place)
+            if group is None or len(group.waiting) >= self.group_max or group.due_s <= now_s:
+                group = self._open[place] = _Group(place, now_s + wait_s)
+                self._begun += 1
+                heapq.heappush(self._groups, (group.due_s, self._begun, group))
+            group.waiting[ref._replace(flagged=True)] = why
             self.held += 1
 
     def take(self, now_s: float) -> tuple[Draft, bool] | None:
-        """The batches of one place that are due, and whether they wait for another sink's claim
+        """Batches of one place that are due, and whether they wait for another sink's claim
         (else they begin anew); None when none is due."""
-        place = next((place for place, due_s in self._due_s.items() if due_s <= now_s), None)
-        if place is None:
+        if not self._groups or self._groups[0][0] > now_s:
             return None
-        del self._due_s[place]
-        refs = sorted(self._waiting.pop(place))
+        _, _, group = heapq.heappop(self._groups)
+        if self._open.get(group.place) is group:
+            del self._open[group.place]
+        refs = sorted(group.waiting)
         self.held -= len(refs)
-        return Draft(place.bucket, refs, min(ref.came_s for ref in refs)), not place.stopped
+        draft = Draft(group.place.bucket, refs, min(ref.came_s for ref in refs))
+        return draft, not group.place.stopped
 
     def next_due_s(self) -> float | None:
         """When some are to be looked at again; None while there are none."""
-        return min(self._due_s.values(), default=None)
+        return self._groups[0][0] if self._groups else None
 
     def parked(self) -> int:
         """Batches that wait for another sink."""
-        return sum(len(refs) for place, refs in self._waiting.items() if not place.stopped)
+        return sum(len(group.waiting) for group in self._all() if not group.place.stopped)
 
     def stopped(self) -> list[dict[str, str]]:
         """What a person has to look at, each once."""
         whys: Counter[str] = Counter()
-        for place, refs in self._waiting.items():
-            if place.stopped:
-                whys.update(refs.values())
+        for group in self._all():
+            if group.place.stopped:
+                whys.update(group.waiting.values())
         shown = whys.most_common(_STOPPED_SHOWN)
         return [{"what": f"{count} flagged batches", "why": why} for why, count in shown]
+
+    def _all(self) -> Iterator[_Group]:
+        return (group for _, _, group in self._groups)

@@ -10,7 +10,7 @@ from typing import Final
 
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel
-from tiers.core.claims import Outcome, Settlement
+from tiers.core.claims import CLAIMS_MAX, Outcome, Settlement
 from tiers.core.filing import Bucket, Ref
 from tiers.core.looks import Manifests
 from tiers.errors import StoreRefused, StoreUnavailable
@@ -58,7 +58,7 @@ class Settling:
         troubles: Troubles,
         wait_for_person: Callable[[int], Awaitable[None]],
     ) -> None:
-        self.parking = Parking(min(_AGAIN_S_MAX, takeover_after_s / 4))
+        self.parking = Parking(min(_AGAIN_S_MAX, takeover_after_s / 4), CLAIMS_MAX)
         self.manifests = Manifests(sink)
         self._sink = sink
         self._output = output
