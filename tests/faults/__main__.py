@@ -16,7 +16,7 @@ WHERE: Final = (
 )
 NETWORK: Final = "tests/net"
 # These ask what is said and how it is counted, or leave out a sync to see that it is found.
-COUNT_NOTHING: Final = re.compile(r"test_(misuse|counting|demo)\.py|is_left_out_is_found")
+COUNT_NOTHING: Final = re.compile(r"test_(misuse|counting|demo)\.py|is_left_out")
 _TEST: Final = re.compile(r"^tests/(?:\w+/)?test_(\w+\.py::\S+)")
 _COUNTS: Final = re.compile(
     r"(?:(?P<store>[\w-]+): )?accepted (?P<accepted>\d+), published (?P<published>\d+), "
@@ -70,7 +70,9 @@ def main(net: bool) -> None:
     command = [sys.executable, "-m", "pytest", "-v", "-s", "--no-header", *where]
     said: list[str] = []
     silent: set[str] = set()
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as tests:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as tests:
         assert tests.stdout is not None
 
         def lines() -> Iterable[str]:

@@ -1,15 +1,16 @@
-"""An agent that notes what its channel says is on disk.
+"""An agent that notes what it says is on disk.
 
     python -m tests.power.child TOPOLOGY NAME MARKS drain|run [CARELESS]
 
-MARKS gets a line for each batch when the future of its `submit` resolves, which is before any
-receipt, ack or release that waits for it: `+ORIGIN-SEQ`. CARELESS plants a fault, which the cuts
-must then find.
+MARKS gets a line `+ORIGIN-SEQ` for each batch when the future of its `submit` resolves, which is
+what a source's position and a release wait for, and before its ack leaves for the sender. CARELESS
+plants a fault, which the cuts must then find.
 """
 
 import asyncio
 import os
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +21,12 @@ from tiers.agent import Agent
 from tiers.channel import opening
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel
+from tiers.core.batch import BatchId
+from tiers.core.messages import Ack
+from tiers.core.receiver import Arrived, Effects
 from tiers.reloading import begin
 from tiers.sinks.stores import local
+from tiers.transport.receiving import ReceiverEnd
 
 
 def plant(careless: str) -> None:
@@ -33,17 +38,28 @@ def plant(careless: str) -> None:
         setattr(local, "os", blind)  # noqa: B010
     elif careless == "names":  # directories of the agent are not synced
         setattr(opening, "_sync_directory", lambda directory: None)  # noqa: B010
+    elif careless == "ack":  # a receiver acks what is still on its way to disk
+        append = ReceiverEnd._append
+
+        def early(end: ReceiverEnd, arrived: list[Arrived]) -> None:
+            append(end, arrived)
+            end._stored([batch.id for batch in arrived])
+
+        setattr(ReceiverEnd, "_append", early)  # noqa: B010
     else:
         assert not careless, careless
 
 
 def main(topology: Path, name: str, marks: Path, *, drain: bool) -> None:
     file = os.open(marks, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    submit = Channel.submit
+    submit, perform = Channel.submit, ReceiverEnd._perform
+
+    def note(ids: Iterable[BatchId]) -> None:
+        os.write(file, b"".join(b"+%s\n" % str(one).encode() for one in ids))
 
     def stored(change: Change, done: "asyncio.Future[tuple[int, ...]]") -> None:
         if done.exception() is None:
-            os.write(file, b"".join(b"+%s\n" % str(put.id).encode() for put in change.puts))
+            note(put.id for put in change.puts)
 
     def noting(channel: Channel, change: Change) -> "asyncio.Future[tuple[int, ...]]":
         done = submit(channel, change)
@@ -51,7 +67,12 @@ def main(topology: Path, name: str, marks: Path, *, drain: bool) -> None:
             done.add_done_callback(partial(stored, change))
         return done
 
+    def acking(end: ReceiverEnd, effects: Effects) -> None:
+        note(one for _, said in effects.say if isinstance(said, Ack) for one in said.stored)
+        perform(end, effects)
+
     setattr(Channel, "submit", noting)  # noqa: B010
+    setattr(ReceiverEnd, "_perform", acking)  # noqa: B010
 
     async def run() -> int:
         loaded, directory, reloading = begin(topology, name, None)

@@ -3,10 +3,10 @@ a power cut at many moments, of both at once, could have left them.
 
     python -m tests.power.cuts --cuts 300 [--restarts 5] [--seed N]
 
-At each: the channels open and are sound; every batch that a `submit` had said is on disk is in
-one of them, or in a published file that is whole (so no ack has left before the sync that covers
-it); every published file is whole and has its manifest. From some of them the agents are started
-again: in the end every line is published exactly once.
+At each: the channels open and are sound; every batch that an agent had said is on disk is there: of
+what the sink had acked, in its channel or in a published file, of the edge's also in the edge's (so
+no ack has left before the sync that covers it); every published file is whole and has its manifest.
+From some of them the agents are started again: in the end every line is published exactly once.
 """
 
 import argparse
@@ -116,8 +116,8 @@ class Cuts:
         self._disk = Disk(root)
         self._work = work
         self._rng = random.Random(seed)
-        self._marks = b""
-        self._marks_inodes: set[int] = set()
+        self._marks = {"edge": b"", "sink": b""}  # what each had said is on disk
+        self._marks_inodes: dict[int, str] = {}
         self.acked = 0  # batches that had to be there, over all cuts
 
     def moments(self, count: int) -> set[int]:
@@ -145,21 +145,22 @@ class Cuts:
 
     def _take(self, one: Entry) -> None:
         if one.op == "C" and one.data.endswith(b".marks"):
-            self._marks_inodes.add(one.inode)
+            self._marks_inodes[one.inode] = Path(one.data.decode()).stem
         elif one.inode in self._marks_inodes and one.op == "W":
-            self._marks += one.data
+            self._marks[self._marks_inodes[one.inode]] += one.data
         self._disk.take(one)
 
     async def _look(self, image: Path) -> None:
-        acked = {line.decode() for line in self._marks.replace(b"+", b"").splitlines()}
-        published = _published(image / "out")
-        held: set[str] = set()
-        for agent, output in (("edge", "sink"), ("sink", "directory")):
+        there = _published(image / "out")
+        for agent, output in (("sink", "directory"), ("edge", "sink")):
             if (image / "data" / agent / "channel").exists():
-                held |= await _held(image / "data" / agent, output)
-        missing = acked - held - published
-        assert not missing, f"{len(missing)} of {len(acked)} acked are missing: {min(missing)}"
-        self.acked += len(acked)
+                there |= await _held(image / "data" / agent, output)
+            said = {line[1:].decode() for line in self._marks[agent].splitlines()}
+            missing = said - there
+            assert not missing, (
+                f"{len(missing)} of {len(said)} acked by the {agent} are missing: {min(missing)}"
+            )
+            self.acked += len(said)
 
 
 async def _held(directory: Path, output: str) -> set[str]:

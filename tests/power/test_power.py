@@ -30,8 +30,10 @@ async def test_whatever_a_power_cut_leaves_what_was_acked_is_there(tmp_path: Pat
     assert cuts.acked > 10 * CUTS
 
 
-@pytest.mark.parametrize("careless", ["commit", "file", "names"])
-async def test_a_sync_that_is_left_out_is_found(tmp_path: Path, careless: str) -> None:
+@pytest.mark.parametrize("careless", ["commit", "file", "names", "ack"])
+async def test_a_sync_that_is_left_out_or_waited_for_too_late_is_found(
+    tmp_path: Path, careless: str
+) -> None:
     cuts = Cuts(*await asyncio.to_thread(record, tmp_path, careless), tmp_path, a_seed())
     with pytest.raises(AssertionError, match="power cut after entry"):
         await cuts.run(CUTS, 0)
