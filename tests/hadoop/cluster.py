@@ -8,6 +8,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+from tests.waiting import wait_for
 from tiers.sinks.stores.hdfs import HdfsStore
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -30,6 +31,14 @@ def missing_part() -> str:
     reason = f"no real HDFS here: {' and '.join(missing)} missing" if missing else ""
     assert not (reason and os.environ.get("CI") == "true"), reason
     return reason
+
+
+def is_over(pid: int) -> bool:
+    """Gone, or waiting for a parent to look."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 class HdfsCluster:
@@ -69,8 +78,10 @@ class HdfsCluster:
         return pid
 
     def kill(self, node: str) -> None:
-        """SIGKILL; `start` starts it again."""
-        os.kill(self.pid(node), signal.SIGKILL)
+        """SIGKILL, and gone: its ports are free. `start` starts it again."""
+        pid = self.pid(node)
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: is_over(pid), f"the {node} is gone")
 
     def new_root(self) -> str:
         """A path below which nobody else writes; not made yet."""

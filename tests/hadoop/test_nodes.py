@@ -24,8 +24,10 @@ def cluster(tmp_path: Path, hdfs_cluster: HdfsCluster) -> Iterator[HdfsDelivery]
 
 
 def publishes_on(cluster: HdfsDelivery) -> None:
+    """Files come again, and no sink is in trouble any more: the next one is of the next fault."""
     before = cluster.count_files()
     wait_for(lambda: cluster.count_files() > before + 2, "files are published", 120)
+    wait_for(lambda: not is_in_trouble(cluster), "all sinks are well", 120)
 
 
 def is_in_trouble(cluster: HdfsDelivery) -> bool:
