@@ -14,14 +14,14 @@ import pytest
 from tests.faults.cluster import Writer
 from tests.faults.settling import flows_on, settle
 from tests.hadoop.cluster import HdfsCluster
-from tests.hadoop.stand_in import DROP, FORWARD, LOSE, Answer, stand_in
+from tests.hadoop.stand_in import DROP, FORWARD, HALF, LOSE, Answer, stand_in
 from tests.hadoop.test_delivery import HdfsDelivery
 from tests.waiting import wait_for
 
 # What is asked for, and what then becomes of the request of the sink that is killed.
 MOMENTS: list[tuple[str, Answer]] = [
     ("create tmp", DROP),  # before a byte of the file is there
-    ("create tmp", FORWARD),  # while its bytes are on their way
+    ("create tmp", HALF),  # half of its bytes are at the DataNode
     ("move manifest", DROP),  # the file is complete, and nobody knows of it
     ("move manifest", LOSE),  # the intent is there
     ("list claims", DROP),  # before the check
@@ -55,11 +55,13 @@ class Killer:
             self.victim = "sink-1"  # a listing does not say who asks
         else:
             self.victim = path.rpartition("/")[2].partition(".")[0]
-        if then is FORWARD:
-            threading.Timer(0.01, self._kill).start()
-        else:
+        if then is not HALF:
             self._kill()
         return then
+
+    def half_sent(self, path: str) -> None:
+        print(f"half of {path} is there")
+        self._kill()
 
     def _kill(self) -> None:
         self.cluster.children[self.victim].kill()
@@ -86,7 +88,7 @@ def step_of(operation: str, path: str, asked: list[str]) -> str:
 @pytest.fixture
 def killer(tmp_path: Path, hdfs_cluster: HdfsCluster) -> Iterator[Killer]:
     made = Killer()
-    with stand_in(made.script, hdfs_cluster.url, made.asked) as url:
+    with stand_in(made.script, hdfs_cluster.url, made.asked, made.half_sent) as url:
         made.cluster = HdfsDelivery(tmp_path, hdfs_cluster, url=url, more='takeover_after = "3s"')
         yield made
         made.cluster.close()
