@@ -42,8 +42,7 @@ def command(
     Runs the shipped topologies/quickstart.toml (1 edge, 2 aggregators, 2 sinks, a local directory)
     on this machine, kills an aggregator with SIGKILL in mid-stream, lets it be started again,
     drains, audits, and compares what was published with what was written, line by line. Exit
-    status 1 when a line is missing or doubled. (Doubles of batches that are flagged in the
-    manifests are told apart and do not count: sinks do not settle them yet.)
+    status 1 when a line is missing or doubled.
     """
     root = data or Path(tempfile.mkdtemp(prefix="tiers-demo-"))
     screen = _Screen(quiet=as_json)
