@@ -12,6 +12,7 @@ from typing import Final
 from tests.faults.cluster import Cluster
 
 PORT: Final = 7400
+DELIVERY: Final = '[delivery]\nfailover_after = "1s"\n'
 _NET: Final = "10.88.0"
 RELAY: Final = f"{_NET}.254"
 _ROOT: Final = Path(__file__).parents[2]
@@ -99,7 +100,9 @@ class NetCluster(Cluster):
     def __init__(self, directory: Path) -> None:
         names = ("edge-1", "edge-2", "agg-1", "agg-2", "sink-1", "sink-2")
         self.hosts = Hosts(names)
-        super().__init__(directory, head="insecure = true", more='takeover_after = "3s"')
+        super().__init__(
+            directory, head="insecure = true", more='takeover_after = "2s"', extra=DELIVERY
+        )
 
     def address(self, name: str) -> str:
         return f"{self.hosts.address[name]}:{PORT}"

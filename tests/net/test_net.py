@@ -10,7 +10,7 @@ from tests.faults.cluster import Writer
 from tests.faults.settling import flows_on, settle
 from tests.net.hosts import PORT, RELAY, NetCluster, missing_part
 
-FAULT_S = 3.0  # longer than a peer is waited for
+FAULT_S = 2.0  # longer than a peer is waited for
 _LOSS = "numgen random mod 100 < 20 drop"
 
 
