@@ -14,7 +14,7 @@ from tiers.core.messages import Guarantee
 @click.option("--troubles", default=2, show_default=True, help="Crashes and lost answers in all.")
 @click.option("--closes/--no-closes", default=False, help="The day may be closed at any moment.")
 @click.option("--dies/--no-dies", default=False, help="One sink may lose its disk.")
-@click.option("--limit", default=3_000_000, show_default=True, help="States: about 2 KB each.")
+@click.option("--limit", default=10_000_000, show_default=True, help="States: 300 bytes each.")
 @click.option("--hop", is_flag=True, help="Search the hop instead: a sender and two receivers.")
 @click.option("--batches", default=1, show_default=True, help="With --hop.")
 @click.option("--end/--no-end", default=False, help='With --hop: guarantee = "end".')
@@ -30,7 +30,8 @@ def main(
     end: bool,
 ) -> None:
     """Search all interleavings of sinks that hold copies of one batch; or, with --hop, of a sender
-    and two receivers (--dies: which may lose their disks)."""
+    and two receivers (--dies: which may lose their disks). Receivers are alike: a trace may mix
+    their names."""
     if hop:
         guarantee: Guarantee = "end" if end else "hop"
         model = Hop(batches=batches, troubles=troubles, disks=dies, guarantee=guarantee)

@@ -137,8 +137,9 @@ class Edge:
             self.commits.append(("release", position))
 
     def end_of_troubles(self) -> None:
-        """It will not crash any more. So it matters no longer when what only a next life would
-        read is on disk, nor what is there; that a batch is released matters the sooner the more."""
+        """It will not crash any more, so what is on disk for a next life is forgotten, and what
+        only such a life would read is committed at once: nothing else that may happen depends on
+        when. What was released must be safe then; if it were only later, this is how it is lost."""
         while self.commits and self.commits[0][0] != "mark":
             self.commit()
         self.mark, self.handed, self.flagged = 0, {}, set()
@@ -173,6 +174,7 @@ class Edge:
             peer.batches = peer.events = peer.bundles = peer.sent = 0
             peer.window = LIMITS.window_start_bytes
             peer.error = ""
+            peer.asked_s = None  # no answer is late
             for pending in (*peer.ambiguous.values(), *peer.handed.values()):
                 pending.asked_s = 0.0
         self.sender._outbox.flagged = 0
