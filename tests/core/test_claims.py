@@ -78,6 +78,7 @@ def test_a_claim_says_whose_it_is() -> None:
         (manifest_of(FILE, A), "not a claim"),
         (sealed_line(ON_A), "sink"),
         (sealed_line({**ON_A, "sink": "s", "number": "x"}), "number"),
+        (sealed_line({**ON_A, "sink": "\ud800", "number": "5"}), "sink"),
     ],
 )
 def test_a_claim_that_cannot_be_read_stops_its_batch_only(content: bytes, why: str) -> None:

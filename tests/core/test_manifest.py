@@ -90,6 +90,8 @@ ORIGIN = "6f" * 16
         ({"path": "../f"}, "path is '../f'"),
         ({"path": "/f"}, "path is '/f'"),
         ({"path": "a/\0"}, "path is 'a/"),
+        ({"path": "a/\ud800"}, "path is 'a/"),
+        ({"sink": "x" * 8193}, "sink is 'xxx"),
         ({"bytes": -1}, "bytes is -1"),
         ({"batches": []}, "not a map"),
         ({"batches": {"zz": []}}, "not hex"),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tiers.core.batch import BatchId
-from tiers.core.manifest import opened_line, sealed_line
+from tiers.core.manifest import is_text, opened_line, sealed_line
 from tiers.errors import StoreRefused
 
 
@@ -36,7 +36,7 @@ def decode_claim(data: bytes, batch: BatchId) -> Claim:
     if (entries.get("origin"), entries.get("seq")) != (batch.origin.hex(), batch.seq):
         raise StoreRefused("claim on another batch")
     sink, number = entries.get("sink"), entries.get("number")
-    if not isinstance(sink, str) or not isinstance(number, str) or not 0 < len(sink) <= 256:
+    if not is_text(sink, 256) or not is_text(number, 256):
         raise StoreRefused("claim without a sink or a number")
     try:
         return Claim(sink, batch, int(number, 16))

@@ -12,7 +12,7 @@ types and ranges are checked before a word of it is believed.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeGuard
 
 from isal.isal_zlib import crc32
 
@@ -116,9 +116,17 @@ def decode(data: bytes) -> Manifest:
     )
 
 
+def is_text(value: object, length_max: int) -> TypeGuard[str]:
+    """Whether it is a text that is not empty. JSON can hold halves of characters, which no file's
+    name is made of and nobody can print."""
+    if not isinstance(value, str) or not 0 < len(value) <= length_max:
+        return False
+    return value.encode(errors="ignore").decode() == value
+
+
 def _text(entries: dict[str, object], name: str) -> str:
     value = entries.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= 8192:
+    if not is_text(value, 8192):
         raise StoreRefused(f"manifest: {name} is {value!r:.40}, wanted a short text")
     return value
 

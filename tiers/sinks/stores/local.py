@@ -36,6 +36,7 @@ _REFUSALS = {
     errno.ENOTDIR: "there is a file where a directory is needed",
     errno.EISDIR: "there is a directory where a file is needed",
     errno.ELOOP: "a chain of symbolic links",
+    errno.ENXIO: "there is a socket where a file is needed",
 }
 _ABSENCES = (errno.ENOENT, errno.ENOTDIR)
 _SYNCED_MAX = 4096  # directories remembered as durable
@@ -113,7 +114,7 @@ class LocalStore:
         target = self._full(path)
         with _translated(f"read {target}"):
             try:
-                with target.open("rb") as file:
+                with open(target, "rb", opener=_open_at_once) as file:
                     return file.read(-1 if bytes_max is None else bytes_max + 1)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._check_root()
@@ -329,11 +330,18 @@ def _is_there(path: Path) -> bool:
     return True
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """Opening a pipe would wait for its writer; so it is like an empty file."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _listed(entry: os.DirEntry[str]) -> Listed | None:
     try:
         found = entry.stat()
     except FileNotFoundError:
         return None  # moved away since the name was read
+    except OSError:  # of a link that leads in a circle: one such name must not hide the others
+        found = entry.stat(follow_symlinks=False)
     is_directory = stat.S_ISDIR(found.st_mode)
     size = 0 if is_directory else found.st_size
     return Listed(entry.name, size, found.st_mtime_ns // 1_000_000, is_directory)
