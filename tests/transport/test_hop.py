@@ -1,11 +1,12 @@
 """One hop over real sockets and real channels: batches move, once; peers come, go and come back
-as others; whatever a stranger says costs a count and never the agent."""
+as others."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -26,6 +27,7 @@ from tiers.core.messages import (
     HEAD_BYTES_MAX,
 )
 from tiers.core.receiver import ReceiverLimits
+from tiers.errors import ChannelUnavailable
 
 
 @pytest.fixture
@@ -279,3 +281,34 @@ async def test_a_group_without_peers_settles_and_says_goodbye(hop: Hop) -> None:
     sender.group.set_peers({"agg-1": hop.address})
     await sender.empty()
     assert receiver.stored() == [(seq, False) for seq in range(1, 101)]
+
+
+# -- a channel that cannot be read for a while ---------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["sender", "receiver"])
+async def test_a_channel_that_cannot_be_read_for_a_while_costs_nothing(
+    hop: Hop, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its file is to be opened anew after a failed write, and that fails too."""
+    receiver = await hop.receiver()
+    sender = await hop.sender(limits=replace(PEER_LIMITS, ack_timeout_s=0.5))
+    await flows(sender, receiver)
+    channel = sender.channel if which == "sender" else receiver.channel
+    failures = 0
+    escaped: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
+
+    def failing() -> NoReturn:
+        nonlocal failures
+        failures += 1
+        raise ChannelUnavailable("the channel file is not open at the moment")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(channel, "_reading", failing)
+        await sender.put(range(1, 51))
+        await eventually(lambda: failures > 5, "it was tried")
+    await sender.empty()
+    assert set(range(1, 51)) <= set(receiver.seqs())
+    await flows(sender, receiver)
+    assert escaped == []

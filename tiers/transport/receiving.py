@@ -8,6 +8,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import zmq
@@ -25,7 +26,7 @@ from tiers.core.messages import (
     encode,
 )
 from tiers.core.receiver import OWED_MAX, Arrived, Effects, Receiver, ReceiverLimits
-from tiers.errors import PeerError
+from tiers.errors import ChannelUnavailable, PeerError
 from tiers.topology import Address
 from tiers.transport.sockets import KEEPALIVE, Socket
 
@@ -107,8 +108,9 @@ class ReceiverEnd:
             self._router.send(route, encode(refusal))
             return
         now, now_ms = time.monotonic(), time.time_ns() // 1_000_000
-        effects = self.receiver.heard(route, message, self._channel.seen, now, now_ms)
-        self._perform(effects)
+        with suppress(ChannelUnavailable):  # who asks, asks again
+            heard = self.receiver.heard
+            self._perform(heard(route, message, self._channel.seen, now, now_ms))
 
     def _bundle(self, parts: list[zmq.Frame]) -> None:
         try:
@@ -118,7 +120,8 @@ class ReceiverEnd:
         except PeerError as error:
             self._malformed(str(error))
             return
-        self._perform(self.receiver.received(bundle, self._channel.seen, time.monotonic()))
+        with suppress(ChannelUnavailable):  # the channel says so; what is not acked comes again
+            self._perform(self.receiver.received(bundle, self._channel.seen, time.monotonic()))
 
     def _malformed(self, what: str) -> None:
         self.malformed += 1
@@ -164,7 +167,8 @@ class ReceiverEnd:
         done.add_done_callback(stored)
 
     def _stored(self, ids: Iterable[BatchId]) -> None:
-        self._perform(self.receiver.stored(ids, self._channel.seen))
+        with suppress(ChannelUnavailable):  # acks go out with what is done next
+            self._perform(self.receiver.stored(ids, self._channel.seen))
 
     def _passed_on(self, ids: Sequence[BatchId]) -> None:
         if self._parting_s is not None:

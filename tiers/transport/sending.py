@@ -5,6 +5,7 @@ and performs what it says: records are read when they leave and not kept.
 """
 
 import asyncio
+import logging
 import os
 import random
 import struct
@@ -31,10 +32,11 @@ from tiers.core.messages import (
 )
 from tiers.core.peers import PeerLimits, Pending
 from tiers.core.sender import HANDED_MAX, Sender
-from tiers.errors import BatchError, PeerError
+from tiers.errors import BatchError, ChannelUnavailable, PeerError
 from tiers.topology import Address
 from tiers.transport.sockets import KEEPALIVE, Link, Socket
 
+log = logging.getLogger("tiers")
 TICK_S = 0.05
 LOAD_MAX = 4096  # batches brought in one turn of the loop: some 50 ms
 _MARK = struct.Struct(">Q")
@@ -196,7 +198,10 @@ class SenderGroup:
         left = LOAD_MAX
         try:
             while (wanted := min(self.sender.wants(), left)) > 0:
-                entries = self._channel.entries(self.output, self._read_upto, wanted)
+                try:
+                    entries = self._channel.entries(self.output, self._read_upto, wanted)
+                except ChannelUnavailable:
+                    break  # the channel says so itself, and tries again
                 left -= len(entries)
                 if not entries:
                     break
@@ -276,6 +281,11 @@ class SenderGroup:
             except BatchError as error:
                 later.append((pending, str(error)))
                 continue
+            except ChannelUnavailable as error:
+                # As if the bundle was lost on its way: the rest of what is to be done is done.
+                self._perform(self.sender.lost(sending.peer, time.monotonic()))
+                log.debug("%s: %s", self.output, error)
+                return
             carried.append(Carried(record, pending.flagged, pending.hops))
             self.events_out += pending.count
             self.bytes_out += len(record)
