@@ -1,32 +1,18 @@
-"""What a receiver decides: whom it admits, what it stores, acks, answers and rejects, and how
-much credit it gives."""
-
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+"""What a receiver decides about senders: whom it admits, what credit it gives, how it leaves."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.core.batches import ORIGIN, a_record
-from tiers.core.batch import BatchId, Hop
+from tests.core.batches import a_record
+from tests.core.receiving import EDGE, LIMITS, ME, End, acked, ids, session
 from tiers.core.messages import (
-    IDS_MAX,
     PROTOCOL,
     Ack,
-    Answer,
-    Ask,
-    Bundle,
-    Carried,
     Goodbye,
-    Guarantee,
     Hello,
-    Identity,
     Message,
     Ping,
     Pong,
     Refuse,
-    Reject,
     Welcome,
     decode,
     encode,
@@ -34,105 +20,7 @@ from tiers.core.messages import (
 from tiers.core.receiver import (
     FORGET_AFTER_S,
     SENDERS_MAX,
-    Arrived,
-    Effects,
-    Receiver,
-    ReceiverLimits,
 )
-
-ME = Identity("web-logs", "agg-1", b"r" * 16)
-EDGE = b"e" * 16
-LIMITS = ReceiverLimits(window_bytes_max=10_000, message_size_max=5000)
-
-
-def ids(*seqs: int) -> tuple[BatchId, ...]:
-    return tuple(BatchId(ORIGIN, seq) for seq in seqs)
-
-
-def session(number: int) -> bytes:
-    return number.to_bytes(8, "big")
-
-
-@dataclass
-class End:
-    """A receiver with a disk to write to, and all that it said."""
-
-    free: int = 1_000_000
-    now: float = 0.0
-    guarantee: Guarantee = "hop"
-    disk: set[BatchId] = field(default_factory=set)
-    published: set[BatchId] = field(default_factory=set)
-    writing: list[Arrived] = field(default_factory=list)
-    said: list[tuple[bytes, Message]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.names: list[bytes] = []  # of sessions, for those to come; else that of their HELLO
-        self.receiver = Receiver(ME, LIMITS, new_session=self.names.pop, guarantee=self.guarantee)
-        self.receiver.stores = {"sink/out": "id"}
-        self.tick()
-
-    def seen(self, keys: Iterable[BatchId]) -> dict[BatchId, bool]:
-        return {key: key in self.published for key in keys if key in self.disk}
-
-    def do(self, effects: Effects) -> list[Message]:
-        self.writing += effects.append
-        self.said += effects.say
-        return [message for _, message in effects.say]
-
-    def tick(self, seconds: float = 0.0) -> list[Message]:
-        self.now += seconds
-        return self.do(self.receiver.tick(self.free, self.now))
-
-    def hear(self, message: Message, route: bytes = b"route") -> list[Message]:
-        return self.do(self.receiver.heard(route, message, self.seen, self.now, 1_000_000))
-
-    def hello(self, number: int = 1, agent: str = "edge-1", channel: bytes = EDGE) -> list[Message]:
-        hello = Hello(PROTOCOL, ME.topology, agent, channel, session(number))
-        if not self.names:
-            self.names.append(session(number))
-        return self.hear(hello, agent.encode())
-
-    def bundle(
-        self,
-        records: Sequence[bytes],
-        number: int = 1,
-        sender: bytes = EDGE,
-        receiver: bytes = ME.channel,
-        *,
-        flagged: bool = False,
-    ) -> list[Message]:
-        carried = [Carried(record, flagged, (Hop("edge-1", 5),)) for record in records]
-        bundle = Bundle(session(number), sender, receiver, 1, carried)
-        return self.do(self.receiver.received(bundle, self.seen, self.now))
-
-    def commit(self) -> list[Message]:
-        """All that is being written is on disk."""
-        keys = [batch.id for batch in self.writing]
-        self.writing.clear()
-        self.disk.update(keys)
-        return self.do(self.receiver.stored(keys, self.seen))
-
-    def publish(self, *seqs: int) -> list[Message]:
-        """No output waits for these any more."""
-        self.published.update(ids(*seqs))
-        return self.do(self.receiver.passed_on(ids(*seqs)))
-
-    def ask(self, *seqs: int, number: int = 1, sender: bytes = EDGE) -> list[Message]:
-        return self.hear(Ask(session(number), sender, ME.channel, ids(*seqs)))
-
-
-def acked(messages: Iterable[Message]) -> list[int]:
-    return [key.seq for message in messages if isinstance(message, Ack) for key in message.stored]
-
-
-def answers(messages: Iterable[Message]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """(held, unknown) of each answer."""
-    return [
-        (tuple(key.seq for key in message.held), tuple(key.seq for key in message.unknown))
-        for message in messages
-        if isinstance(message, Answer)
-    ]
-
 
 # -- sessions ------------------------------------------------------------------------------------
 
@@ -236,6 +124,20 @@ def test_a_new_hello_ends_the_session_before() -> None:
     assert (upstream.batches, upstream.events) == (2, 6)  # counted over sessions
 
 
+def test_two_agents_under_one_name_are_told_of() -> None:
+    """A disk that is new is one change of the channel; there and back are two agents."""
+    end = End()
+    senders = end.receiver.senders
+    for number, channel in enumerate((b"1" * 16, b"2" * 16, b"2" * 16), 1):
+        end.hello(number, channel=channel)
+        assert senders["edge-1"].error == ""
+    end.hello(4, channel=b"1" * 16)
+    assert "two agents run under this name" in senders["edge-1"].error
+    assert f"{b'2'.hex() * 16} and {b'1'.hex() * 16}" in senders["edge-1"].error
+    end.hello(5, channel=b"1" * 16)
+    assert senders["edge-1"].error == "", "one of them has gone"
+
+
 def test_a_hello_that_came_twice_is_answered_twice() -> None:
     end = End()
     assert len(end.hello(1)) == len(end.hello(1)) == 1
@@ -301,148 +203,6 @@ def test_what_only_receivers_say_is_nothing(message: Message) -> None:
     end = End()
     end.hello()
     assert end.hear(message) == []
-
-
-# -- batches -------------------------------------------------------------------------------------
-
-
-def test_ack_after_the_commit_and_not_before() -> None:
-    end = End()
-    end.hello()
-    assert acked(end.bundle([a_record(1), a_record(2)], flagged=True)) == []
-    assert end.receiver.pending() == 2
-    (one, _) = end.writing
-    assert (one.id, one.flagged, one.hops) == (BatchId(ORIGIN, 1), True, (Hop("edge-1", 5),))
-    assert acked(end.commit()) == [1, 2]
-    assert end.receiver.pending() == 0
-
-
-def test_what_is_here_is_acked_and_not_stored_again() -> None:
-    end = End()
-    end.hello()
-    end.bundle([a_record(1)])
-    end.commit()
-    assert acked(end.bundle([a_record(1), a_record(2)])) == [1]
-    assert [batch.id.seq for batch in end.writing] == [2]
-    assert end.receiver.duplicates == 1
-
-
-def test_what_is_on_its_way_to_disk_is_not_written_twice() -> None:
-    end = End()
-    end.hello(1)
-    end.hello(2, "edge-2", b"f" * 16)
-    end.bundle([a_record(1), a_record(1)])
-    end.bundle([a_record(1)], 2, b"f" * 16)
-    assert len(end.writing) == 1
-    assert end.receiver.duplicates == 2
-    end.said.clear()
-    end.commit()
-    # Whoever sent it is told, and it counts once.
-    assert {route for route, _ in end.said} == {b"edge-1", b"edge-2"}
-    assert [u.batches for u in end.receiver.senders.values()] == [1, 0]
-
-
-def test_a_sender_that_left_meanwhile_is_not_acked() -> None:
-    end = End()
-    end.hello()
-    end.bundle([a_record(1)])
-    end.hear(Goodbye(session(1)))
-    assert end.commit() == []
-    assert end.receiver.pending() == 0
-
-
-def test_an_ack_goes_to_the_session_of_now() -> None:
-    end = End()
-    end.hello(1)
-    end.bundle([a_record(1)], 1)
-    end.hello(2)
-    (ack,) = end.commit()
-    assert isinstance(ack, Ack)
-    assert (ack.session, acked([ack])) == (session(2), [1])
-
-
-def test_acks_fit_their_messages() -> None:
-    end = End()
-    end.hello()
-    for seq in range(IDS_MAX + 10):
-        end.bundle([a_record(seq, b"")])
-        end.receiver.senders["edge-1"].received = 0
-    acks = [message for message in end.commit() if isinstance(message, Ack)]
-    assert [len(ack.stored) for ack in acks] == [IDS_MAX, 10]
-    assert all(decode(encode(ack)) == ack for ack in acks)
-
-
-def test_a_damaged_record_is_rejected_by_its_place_and_the_rest_is_taken() -> None:
-    end = End()
-    end.hello()
-    damaged = bytearray(a_record(2))
-    damaged[-1] ^= 1
-    (rejection,) = end.bundle([a_record(1), bytes(damaged), a_record(3)])
-    assert isinstance(rejection, Reject)
-    assert (rejection.bundle, rejection.place) == (1, 1)
-    assert "checksum" in rejection.reason
-    assert "checksum" in end.receiver.senders["edge-1"].error
-    assert [batch.id.seq for batch in end.writing] == [1, 3]
-    assert end.receiver.rejected == 1
-
-
-@pytest.mark.parametrize("record", [b"", b"\xff" * 20, a_record(1)[:10]])
-def test_what_cannot_be_read_at_all_is_rejected_too(record: bytes) -> None:
-    end = End()
-    end.hello()
-    (rejection,) = end.bundle([record, a_record(2)])
-    assert isinstance(rejection, Reject)
-    assert rejection.place == 0
-    assert [batch.id.seq for batch in end.writing] == [2]
-
-
-@given(st.integers(0, 10_000), st.integers(1, 255))
-def test_a_damaged_record_is_never_stored_and_never_harms(at: int, flip: int) -> None:
-    end = End()
-    end.hello()
-    damaged = bytearray(a_record(1))
-    damaged[at % len(damaged)] ^= flip
-    for message in end.bundle([bytes(damaged)]):
-        assert isinstance(decode(encode(message)), Reject)
-    assert end.writing == []
-
-
-# -- questions -----------------------------------------------------------------------------------
-
-
-def test_answers_say_what_is_held_and_what_is_unknown() -> None:
-    end = End()
-    end.hello()
-    end.disk.update(ids(1, 3))
-    assert answers(end.ask(1, 2, 3)) == [((1, 3), (2,))]
-
-
-def test_an_answer_waits_for_what_is_on_its_way_to_disk() -> None:
-    end = End()
-    end.hello(1)
-    end.bundle([a_record(1)], 1)
-    end.hello(2)
-    assert answers(end.ask(1, 2, number=2)) == []
-    assert answers(end.ask(3, number=2)) == [((), (3,))]  # others need not wait
-    assert answers(end.commit()) == [((1,), (2,))]
-    assert answers(end.commit()) == []  # once
-
-
-def test_questions_to_or_from_other_channels_are_not_answered() -> None:
-    end = End()
-    end.hello()
-    assert end.ask(1, sender=b"?" * 16) == []
-    assert end.hear(Ask(session(1), EDGE, b"?" * 16, ids(1))) == []
-    assert end.commit() == []
-
-
-def test_there_is_an_end_to_waiting_questions() -> None:
-    end = End()
-    end.hello()
-    end.bundle([a_record(1)])
-    for _ in range(1000):
-        end.ask(1)
-    assert len(answers(end.commit())) == 64
 
 
 # -- credit --------------------------------------------------------------------------------------
@@ -525,80 +285,3 @@ def test_a_draining_receiver_says_so_and_still_takes_what_comes() -> None:
     assert isinstance(welcome, Welcome)
     assert welcome.limit == 0
     assert goodbye == Goodbye(session(2))
-
-
-# -- guarantee = "end" -----------------------------------------------------------------------------
-
-
-def receipts(messages: Iterable[Message]) -> list[int]:
-    return [k.seq for message in messages if isinstance(message, Ack) for k in message.published]
-
-
-def test_who_has_sent_a_batch_is_told_that_it_is_published() -> None:
-    end = End(guarantee="end")
-    (welcome,) = end.hello()
-    assert isinstance(welcome, Welcome)
-    assert welcome.guarantee == "end"
-    end.bundle([a_record(1), a_record(2)])
-    assert (acked(end.commit()), end.receiver.owed()) == ([1, 2], 2)
-    assert receipts(end.publish(1)) == [1]
-    assert receipts(end.publish(1)) == []
-    again = end.bundle([a_record(1), a_record(2)])
-    assert (acked(again), receipts(again)) == ([2], [1])
-    assert receipts(end.publish(2)) == [2]
-    assert end.receiver.owed() == 0
-
-
-def test_everyone_who_sent_or_asked_is_told() -> None:
-    end = End(guarantee="end")
-    end.hello(1)
-    end.hello(2, agent="edge-2", channel=b"2" * 16)
-    end.bundle([a_record(1)])
-    end.bundle([a_record(1)], number=2, sender=b"2" * 16)
-    end.commit()
-    assert receipts(end.publish(1)) == [1, 1]
-    end.disk.update(ids(3))
-    end.ask(3)
-    assert receipts(end.publish(3)) == [3]
-
-
-def test_who_has_left_is_not_told() -> None:
-    end = End(guarantee="end")
-    end.hello()
-    end.bundle([a_record(1)])
-    end.commit()
-    end.hear(Goodbye(session(1)))
-    assert end.publish(1) == []
-
-
-def test_an_answer_tells_what_is_published() -> None:
-    end = End(guarantee="end")
-    end.hello()
-    end.bundle([a_record(1), a_record(2)])
-    end.commit()
-    end.publish(1)
-    (answer,) = end.ask(1, 2, 3)
-    assert isinstance(answer, Answer)
-    assert (answer.published, answer.held, answer.unknown) == (ids(1), ids(2), ids(3))
-
-
-def test_with_hop_nobody_waits_for_receipts() -> None:
-    end = End()
-    end.hello()
-    end.bundle([a_record(1)])
-    end.commit()
-    assert end.publish(1) == []
-    assert acked(end.bundle([a_record(1)])) == [1], "passed on is held"
-    (answer,) = end.ask(1)
-    assert isinstance(answer, Answer)
-    assert (answer.published, answer.held) == ((), ids(1))
-
-
-def test_receipts_owed_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiers.core.receiver.OWED_MAX", 1)
-    end = End(guarantee="end")
-    end.hello()
-    end.bundle([a_record(1), a_record(2)])
-    end.commit()
-    assert end.receiver.owed() == 1
-    assert receipts(end.publish(1, 2)) == [1]

@@ -104,6 +104,7 @@ class Peer:
     error: str = ""
     session: bytes = b""  # the newest one we began
     channel: bytes = b""  # the peer's channel id at its last WELCOME
+    guarantee: str = ""  # of the peer's tier, as said there
     message_size_max: int = 0
     limit: int = 0  # bytes of records we may send in all in this session
     sent: int = 0  # bytes of records sent in this session

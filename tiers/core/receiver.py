@@ -86,6 +86,7 @@ class Upstream:
     session: bytes  # our name for it
     route: bytes  # where its control messages come from
     heard_s: float
+    before: bytes = b""  # the channel that this agent had before, as far as known
     received: int = 0  # bytes of records in this session
     limit: int = 0  # told
     batches: int = 0  # stored, in all
@@ -173,7 +174,7 @@ class Receiver:
             sender = Upstream(hello.agent, hello.channel, hello.session, session, route, now)
             if old is not None:
                 self._forget(old)
-                sender.batches, sender.events = old.batches, old.events
+                self._succeed(old, sender)
             self.senders[hello.agent] = sender
             self._by_session[session] = hello.agent
         me = self.me
@@ -192,6 +193,13 @@ class Receiver:
         self._effects.say.append((route, welcome))
         if self.draining:
             self._effects.say.append((route, Goodbye(sender.session)))
+
+    def _succeed(self, old: Upstream, new: Upstream) -> None:
+        new.batches, new.events = old.batches, old.events
+        new.before = old.before if new.channel == old.channel else old.channel
+        if new.channel == old.before != old.channel:
+            ids = " and ".join(channel.hex() for channel in (old.channel, new.channel))
+            new.error = f"two agents run under this name, and take turns: channels {ids}"
 
     def _refusal(self, hello: Hello) -> str:
         if hello.protocol != PROTOCOL:

@@ -247,6 +247,7 @@ class Sender:
         peer.stores = message.stores
         other_channel = peer.channel not in (b"", message.channel)
         peer.channel = message.channel
+        peer.guarantee = message.guarantee
         peer.limit = message.limit
         peer.message_size_max = message.message_size_max
         peer.move("welcome", now)
@@ -322,7 +323,7 @@ class Sender:
         for with_it in (peer.ambiguous, peer.handed):
             unknown = [with_it.pop(key) for key in answer.unknown if key in with_it]
             # With "end" it may have been there, and have gone on before its copy was damaged.
-            flagged = self.guarantee == "end" or with_it is peer.handed
+            flagged = peer.guarantee == "end" or with_it is peer.handed
             self._outbox.requeue(unknown, flagged=flagged)
         if not peer.ambiguous:
             peer.asked_s = None

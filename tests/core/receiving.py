@@ -1,0 +1,118 @@
+"""A receiver with a disk to write to, for tests."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tests.core.batches import ORIGIN
+from tiers.core.batch import BatchId, Hop
+from tiers.core.messages import (
+    PROTOCOL,
+    Ack,
+    Answer,
+    Ask,
+    Bundle,
+    Carried,
+    Guarantee,
+    Hello,
+    Identity,
+    Message,
+)
+from tiers.core.receiver import (
+    Arrived,
+    Effects,
+    Receiver,
+    ReceiverLimits,
+)
+
+ME = Identity("web-logs", "agg-1", b"r" * 16)
+EDGE = b"e" * 16
+LIMITS = ReceiverLimits(window_bytes_max=10_000, message_size_max=5000)
+
+
+def ids(*seqs: int) -> tuple[BatchId, ...]:
+    return tuple(BatchId(ORIGIN, seq) for seq in seqs)
+
+
+def session(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+@dataclass
+class End:
+    """A receiver with a disk to write to, and all that it said."""
+
+    free: int = 1_000_000
+    now: float = 0.0
+    guarantee: Guarantee = "hop"
+    disk: set[BatchId] = field(default_factory=set)
+    published: set[BatchId] = field(default_factory=set)
+    writing: list[Arrived] = field(default_factory=list)
+    said: list[tuple[bytes, Message]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.names: list[bytes] = []  # of sessions, for those to come; else that of their HELLO
+        self.receiver = Receiver(ME, LIMITS, new_session=self.names.pop, guarantee=self.guarantee)
+        self.receiver.stores = {"sink/out": "id"}
+        self.tick()
+
+    def seen(self, keys: Iterable[BatchId]) -> dict[BatchId, bool]:
+        return {key: key in self.published for key in keys if key in self.disk}
+
+    def do(self, effects: Effects) -> list[Message]:
+        self.writing += effects.append
+        self.said += effects.say
+        return [message for _, message in effects.say]
+
+    def tick(self, seconds: float = 0.0) -> list[Message]:
+        self.now += seconds
+        return self.do(self.receiver.tick(self.free, self.now))
+
+    def hear(self, message: Message, route: bytes = b"route") -> list[Message]:
+        return self.do(self.receiver.heard(route, message, self.seen, self.now, 1_000_000))
+
+    def hello(self, number: int = 1, agent: str = "edge-1", channel: bytes = EDGE) -> list[Message]:
+        hello = Hello(PROTOCOL, ME.topology, agent, channel, session(number))
+        if not self.names:
+            self.names.append(session(number))
+        return self.hear(hello, agent.encode())
+
+    def bundle(
+        self,
+        records: Sequence[bytes],
+        number: int = 1,
+        sender: bytes = EDGE,
+        receiver: bytes = ME.channel,
+        *,
+        flagged: bool = False,
+    ) -> list[Message]:
+        carried = [Carried(record, flagged, (Hop("edge-1", 5),)) for record in records]
+        bundle = Bundle(session(number), sender, receiver, 1, carried)
+        return self.do(self.receiver.received(bundle, self.seen, self.now))
+
+    def commit(self) -> list[Message]:
+        """All that is being written is on disk."""
+        keys = [batch.id for batch in self.writing]
+        self.writing.clear()
+        self.disk.update(keys)
+        return self.do(self.receiver.stored(keys, self.seen))
+
+    def publish(self, *seqs: int) -> list[Message]:
+        """No output waits for these any more."""
+        self.published.update(ids(*seqs))
+        return self.do(self.receiver.passed_on(ids(*seqs)))
+
+    def ask(self, *seqs: int, number: int = 1, sender: bytes = EDGE) -> list[Message]:
+        return self.hear(Ask(session(number), sender, ME.channel, ids(*seqs)))
+
+
+def acked(messages: Iterable[Message]) -> list[int]:
+    return [key.seq for message in messages if isinstance(message, Ack) for key in message.stored]
+
+
+def answers(messages: Iterable[Message]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """(held, unknown) of each answer."""
+    return [
+        (tuple(key.seq for key in message.held), tuple(key.seq for key in message.unknown))
+        for message in messages
+        if isinstance(message, Answer)
+    ]
