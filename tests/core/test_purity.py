@@ -11,6 +11,7 @@ import tiers.core
 
 ALLOWED = {
     # values, types and structures
+    "array",
     "bisect",
     "collections",
     "collections.abc",
