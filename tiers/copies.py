@@ -39,7 +39,14 @@ class Copies:
 
     def published(self) -> Runs:
         """What is in any file."""
-        return runs.union(zip(self._firsts, self._lasts, strict=True))
+        self._sort()
+        found: Runs = []
+        for first, last in zip(self._firsts, self._lasts, strict=True):
+            if found and first <= found[-1][1] + 1:
+                found[-1][1] = max(found[-1][1], last)
+            else:
+                found.append([first, last])
+        return found
 
     def doubled(self) -> Runs:
         """What is in more than one file."""

@@ -8,6 +8,7 @@ import pytest
 from tiers.core import layout
 from tiers.sinks.days import closed_days, tend_days
 from tiers.sinks.stores.local import LocalStore
+from tiers.sinks.stores.store import Listed
 
 DAY = "2026-11-23"
 RETENTION_MS = 50_000
@@ -38,6 +39,23 @@ def test_an_old_mark_alone_removes_no_day_that_is_in_use(tmp_path: Path, manifes
         old(path)
     assert tend_days(store, "x", RETENTION_MS) == ({DAY}, {DAY})
     assert not manifest.exists()
+
+
+def test_of_a_day_in_use_no_file_is_looked_at(tmp_path: Path, manifest: Path) -> None:
+    """There are thousands of them, and each sink looks every few minutes."""
+    listed = []
+
+    class Listing(LocalStore):
+        def list(self, path: str) -> "list[Listed] | None":
+            listed.append(path)
+            return super().list(path)
+
+    old(manifest.parents[1])
+    assert tend_days(Listing(tmp_path), "x", RETENTION_MS) == (set(), set())
+    assert listed == [layout.CLOSED, layout.OWN, f".tiers/{DAY}", layout.TRASH]
+    old(manifest.parent)
+    assert tend_days(Listing(tmp_path), "x", RETENTION_MS) == (set(), set()), "the manifest is new"
+    assert layout.manifests_path(DAY) in listed
 
 
 def test_a_directory_is_no_mark(tmp_path: Path, manifest: Path) -> None:

@@ -1,6 +1,7 @@
 """The file sink over a real channel: what it publishes, when, and what it does with trouble."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,6 +23,7 @@ from tests.waiting import eventually
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel
 from tiers.core import layout
+from tiers.core.batch import BatchId
 from tiers.core.commit import Plan, encode_plan
 from tiers.core.manifest import Manifest, decode
 from tiers.errors import ChannelUnavailable, StoreRefused
@@ -112,6 +114,31 @@ async def test_later_batches_wake_it(channel: Channel) -> None:
         await fill(channel, [b"a\n"])
         await emptied(channel)
     assert list(published(store.files).values()) == [b"a\n"]
+
+
+async def test_a_file_that_is_not_flagged_costs_six_calls(channel: Channel) -> None:
+    """Beside its own PUT one small create, two moves, one listing, and whether its day is closed;
+    whatever else there is in the store."""
+    store = MemoryStore()
+    async with running(MemorySink(Said(channel), store, path="")):
+        await fill(channel, [b"a\n"])
+        await emptied(channel)
+        for number in range(50):  # claims and manifests of others
+            claim = layout.claim_path("2026-11-23", BatchId(b"p" * 16, number))
+            store._put(claim, b"?")
+            store._put(layout.manifest_path("2026-11-23", f"x.out.0-{number:010d}"), b"?")
+        store.seen.clear()
+        await fill(channel, [b"b\n"] * 3, 2)
+        await emptied(channel)
+    rooms = [re.sub(r"[^ ]*/([a-z]+)/[^ ]*|[^ ]*(\.log)", r"\1\2", name) for name in store.seen]
+    assert rooms == [
+        "write tmp",
+        "write tmp",
+        "move tmp manifests",
+        "list .tiers/2026-11-23/claims",
+        "length closed",
+        "move tmp .log",
+    ]
 
 
 async def test_file_ids_are_never_used_again(channel: Channel) -> None:

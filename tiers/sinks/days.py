@@ -35,7 +35,8 @@ def tend_days(store: Store, sink: str, retention_ms: int) -> Days:
             continue
         there.add(day)
         # A mark's own time is not enough to remove a day: somebody may have put it there.
-        if now_ms - max(closed.get(day, 0), _newest_ms(store, entry)) <= retention_ms:
+        since_ms = now_ms - retention_ms
+        if closed.get(day, 0) >= since_ms or _is_young(store, entry, since_ms):
             continue
         if day in closed:
             _forget(store, day)
@@ -60,15 +61,19 @@ def _entries(store: Store, path: str) -> list[Listed]:
     return store.list(path) or []
 
 
-def _newest_ms(store: Store, day: Listed) -> int:
-    """Of whatever is in a day: also what was moved away from it changed a directory."""
-    newest_ms = day.modified_ms
-    for room in _entries(store, f"{layout.OWN}/{day.name}"):
-        newest_ms = max(newest_ms, room.modified_ms)
-        if room.name in _ROOMS:
-            inside = _entries(store, f"{layout.OWN}/{day.name}/{room.name}")
-            newest_ms = max([newest_ms, *(one.modified_ms for one in inside)])
-    return newest_ms
+def _is_young(store: Store, day: Listed, since_ms: int) -> bool:
+    """Whether anything in a day is so new: also what was moved away from it changed a directory."""
+    if day.modified_ms >= since_ms:
+        return True
+    rooms = _entries(store, f"{layout.OWN}/{day.name}")
+    if any(room.modified_ms >= since_ms for room in rooms):
+        return True  # as of every day in use: its files need no listing, there are thousands
+    return any(
+        one.modified_ms >= since_ms
+        for room in rooms
+        if room.name in _ROOMS
+        for one in _entries(store, f"{layout.OWN}/{day.name}/{room.name}")
+    )
 
 
 def _close(store: Store, sink: str, day: str) -> bool:
