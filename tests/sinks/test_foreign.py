@@ -3,13 +3,12 @@ published once, or waits and the status says why; and nothing of theirs is remov
 
 import os
 import stat
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.sinks.parts import MemorySink, Said, fill
-from tests.sinks.test_two_sinks import BLOCKS, DAY, channel_with, running
+from tests.sinks.test_two_sinks import BLOCKS, DAY, channel_with, lines, running
 from tests.waiting import eventually
 from tiers.core import layout
 from tiers.core.batch import BatchId
@@ -119,11 +118,6 @@ async def test_foreign_things(tmp_path: Path, kind: str, where: str) -> None:
     # A whole claim is as good as one of ours: when it is old it is taken over.
     if (where, kind) != ("claim", "claim"):
         assert [seen(path) for path in foreign] == before
-
-
-def lines(root: Path) -> Counter[bytes]:
-    files = [path.read_bytes() for path in root.iterdir() if path.is_file()]
-    return Counter(line for content in files for line in content.splitlines(True))
 
 
 def settled(sink: MemorySink, root: Path) -> bool:

@@ -17,8 +17,6 @@ from tests.sinks.parts import (
     MemorySink,
     Said,
     fill,
-    published,
-    read_tree,
 )
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
@@ -28,7 +26,7 @@ from tiers.core.claim import Claim, encode_claim
 from tiers.errors import StoreRefused
 from tiers.sinks.days import tend_days
 from tiers.sinks.stores.local import LocalStore
-from tiers.sinks.stores.store import Moved
+from tiers.sinks.stores.store import Listed, Moved
 
 BLOCKS = [b"line %d\n" % n for n in range(1, 7)]
 ID = BatchId(b"o" * 16, 1)
@@ -65,8 +63,9 @@ async def running(*sinks: MemorySink) -> AsyncIterator[None]:
 
 
 def lines(root: Path) -> Counter[bytes]:
-    files = published(read_tree(root)) if root.exists() else {}
-    return Counter(line for content in files.values() for line in content.splitlines(True))
+    """All that is published; what is below `.tiers` comes and goes, and is not looked at."""
+    files = [path for path in root.iterdir() if path.is_file()] if root.exists() else []
+    return Counter(line for path in files for line in path.read_bytes().splitlines(True))
 
 
 def empty(channel: Channel) -> Callable[[], bool]:
@@ -191,7 +190,12 @@ async def test_what_is_parked_beside_a_file_is_counted_once(tmp_path: Path) -> N
 
 
 async def test_parked_batches_are_seen_in_the_status(tmp_path: Path) -> None:
-    root = tmp_path / "out"
+    root, looks, listed = tmp_path / "out", list[str](), LocalStore.list
+
+    def look(self: LocalStore, path: str) -> list[Listed] | None:
+        looks.append(path)
+        return listed(self, path)
+
     async with (
         channel_with(tmp_path / "a", flagged=True) as one,
         channel_with(tmp_path / "b", flagged=True) as other,
@@ -200,6 +204,10 @@ async def test_parked_batches_are_seen_in_the_status(tmp_path: Path) -> None:
         waiting = sink_of(other, root, "b", takeover_after=3600)
         async with running(waiting):
             await eventually(lambda: waiting.status()["parked"] == len(BLOCKS))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(LocalStore, "list", look)
+                await eventually(lambda: looks.count(layout.claims_path(DAY)) > 1)
+            assert waiting.status()["parked_ever"] == len(BLOCKS)
             assert not lines(root)
 
 

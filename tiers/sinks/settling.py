@@ -35,6 +35,7 @@ class Counts:
     bytes_out: int = 0
     flagged: int = 0  # events of flagged batches, published
     claimed: int = 0  # batches
+    parked_ever: int = 0  # batches, however often they were looked at since
     dropped: int = 0  # batches that another sink had published
     fenced: int = 0  # files of other sinks
     taken_over: int = 0  # batches
@@ -108,7 +109,8 @@ class Settling:
         for ref in flagged:
             by_outcome[settled.outcomes[ref.id]].append(ref)
         why = settled.why
-        self.park(bucket, [(ref, why[ref.id]) for ref in by_outcome[Outcome.PARKED]])
+        parked = [(ref, why[ref.id]) for ref in by_outcome[Outcome.PARKED]]
+        self.park(bucket, parked, again=settled.waited)
         self.halt(bucket, [(ref, why[ref.id]) for ref in by_outcome[Outcome.STOPPED]])
         gone = by_outcome[Outcome.PUBLISHED]
         if gone:
@@ -129,10 +131,14 @@ class Settling:
         for batch in settled.taken_over:
             _log.warning("took over batch %s-%d: its claim was old", batch.origin.hex(), batch.seq)
 
-    def park(self, bucket: Bucket, refs: Collection[tuple[Ref, str]]) -> None:
-        """Another sink has claimed these."""
+    def park(
+        self, bucket: Bucket, refs: Collection[tuple[Ref, str]], *, again: bool = False
+    ) -> None:
+        """Another sink has claimed these. `again`: they have been parked before."""
         if refs:
-            _log.info("parked %d batches: %s", len(refs), next(why for _, why in refs))
+            if not again:
+                self._counts.parked_ever += len(refs)
+                _log.info("parked %d batches: %s", len(refs), next(why for _, why in refs))
             self.parking.add(Place(bucket, False), refs, asyncio.get_running_loop().time())
 
     def halt(self, bucket: Bucket, refs: Collection[tuple[Ref, str]]) -> None:
