@@ -10,9 +10,10 @@ from typing import Final, NamedTuple
 import click
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+HADOOP: Final = ("delivery", "faults", "fenced", "nodes")
 WHERE: Final = (
-    *("tests/faults", "tests/hadoop/test_delivery.py", "tests/hadoop/test_faults.py"),
-    *("tests/hadoop/test_nodes.py", "tests/power", "tests/test_demo.py"),
+    *("tests/faults", "tests/power", "tests/test_demo.py"),
+    *(f"tests/hadoop/test_{name}.py" for name in HADOOP),
 )
 NETWORK: Final = "tests/net"
 # These ask what is said and how it is counted, or leave out a sync to see that it is found.
