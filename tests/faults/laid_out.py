@@ -63,9 +63,8 @@ class LaidOut(Cluster):
         report["outputs"] = {output["output"]: output for output in report["outputs"]}
         return ended.returncode, report
 
-    def wait_lines(self, output: str, more: int) -> None:
-        """Until so many more lines are published there."""
-        wanted = self.so_far(output).published + more
+    def wait_lines(self, output: str, wanted: int) -> None:
+        """Until so many lines are published there, from the beginning on."""
         wait_for(
             lambda: self.so_far(output).published >= wanted,
             f"{wanted} lines in {output}",

@@ -73,10 +73,10 @@ failover_after = "60s"      # what went to agg-1 waits for it, so that nothing m
         cluster.wait_lines("archive", 4000)
         cluster.kill("agg-1")
         # The other one carries on alone.
-        cluster.wait_lines("final", 4000)
+        cluster.wait_lines("final", cluster.so_far("final").published + 4000)
         cluster.start("agg-1")
         cluster.wait_running("agg-1")
-        cluster.wait_lines("final", 4000)
+        cluster.wait_lines("final", cluster.so_far("final").published + 4000)
     settle(cluster)
 
 
@@ -209,7 +209,7 @@ agents = ["node"]
         cluster.write(service, 1000)
     cluster.start()
     cluster.wait_running()
-    cluster.wait_lines("final", 2000)
+    cluster.wait_lines("final", 10_000)
     hours = {time.strftime("%Y/%m/%d/%H", time.gmtime(at)) for at in (begun, time.time())}
     for file in cluster.published_files("final"):
         service, _, hour = str(file.parent.relative_to(cluster.out / "final")).partition("/")
