@@ -118,13 +118,16 @@ async def test_a_receiver_that_restarts_is_asked_and_nothing_doubles(hop: Hop) -
     assert (receiver.end.receiver.duplicates, sender.group.sender.flagged) == (0, 0)
 
 
-async def test_a_receiver_with_another_disk_gets_them_flagged(hop: Hop) -> None:
+async def test_a_receiver_with_another_disk_gets_them_flagged(
+    hop: Hop, caplog: pytest.LogCaptureFixture
+) -> None:
     sender, peer = await swallowed(hop, b"gone" * 4, 20)
     peer.close()
     receiver = await hop.receiver()
     await sender.empty()
     assert sorted(receiver.stored()) == [(seq, True) for seq in range(1, 21)]
     assert sender.group.status()["flagged"] == 20
+    await eventually(lambda: "flagged 20 batches" in caplog.text)
 
 
 async def test_a_peer_that_stays_away_loses_them_to_another_flagged(hop: Hop) -> None:
@@ -141,12 +144,16 @@ async def test_a_peer_that_stays_away_loses_them_to_another_flagged(hop: Hop) ->
     assert sorted(receiver.stored()) == [(seq, True) for seq in range(1, 21)]
 
 
-async def test_a_restarted_sender_flags_what_it_may_have_sent(hop: Hop) -> None:
+async def test_a_restarted_sender_flags_what_it_may_have_sent(
+    hop: Hop, caplog: pytest.LogCaptureFixture
+) -> None:
     sender, peer = await swallowed(hop, b"gone" * 4, 20)
     await hop.stop(sender)
     peer.close()
     sender = await hop.sender()
     await sender.put(range(21, 31))
+    assert sender.group.status()["flagged"] == 20
+    await eventually(lambda: "flagged 20 batches" in caplog.text)
     receiver = await hop.receiver()
     await sender.empty()
     assert sorted(receiver.stored()) == [(seq, seq <= 20) for seq in range(1, 31)]

@@ -84,6 +84,8 @@ class SenderGroup:
         # were here before may have been sent.
         before = channel.last_position()
         self._flagged_upto = min(mark, before)
+        self._flagged_here = 0  # batches, for that reason
+        self._flagged_told = 0
         self._read_upto = 0
         self._reading = False
         self.events_out = 0
@@ -187,7 +189,16 @@ class SenderGroup:
         while True:
             self._load()
             self._perform(self.sender.tick(time.monotonic()))
+            self._tell_flagged()
             await asyncio.sleep(TICK_S)
+
+    def _flagged(self) -> int:
+        return self.sender.flagged + self._flagged_here
+
+    def _tell_flagged(self) -> None:
+        if more := self._flagged() - self._flagged_told:
+            log.warning("%s: flagged %d batches: other peers may have copies", self.output, more)
+            self._flagged_told += more
 
     def _load(self) -> None:
         """Bring the next batches of the queue to the core, as many as it wants, or, of very many
@@ -209,6 +220,8 @@ class SenderGroup:
                 for entry in entries:
                     self._read_upto = entry.position
                     flagged = entry.flagged or entry.position <= self._flagged_upto
+                    if flagged and not entry.flagged and entry.handed_to is None:
+                        self._flagged_here += 1
                     batches.append(
                         Pending(
                             entry.id,
@@ -334,7 +347,7 @@ class SenderGroup:
                 }
             )
         return {
-            "flagged": self.sender.flagged,
+            "flagged": self._flagged(),
             "handed": sum(len(peer.handed) for peer in self.sender.peers.values()),
             "handed_max": HANDED_MAX,
             "peers": peers,
