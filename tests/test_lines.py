@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tiers import lines
@@ -27,7 +27,6 @@ def flushing_often() -> Iterator[None]:
         yield
 
 
-@settings(deadline=None)
 @given(written=FEW, found=FEW)
 def test_the_difference_is_that_of_multisets(
     tmp_path_factory: pytest.TempPathFactory, written: list[bytes], found: list[bytes]
@@ -56,7 +55,6 @@ def test_a_tally_leaves_nothing_behind(tmp_path: Path) -> None:
     data=st.binary(max_size=200).map(lambda data: data.replace(b"\x01", b"\n")),
     step=st.integers(1, 9),
 )
-@settings(deadline=None)
 def test_blocks_are_whole_lines_whatever_the_file_is_packed_as(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, step: int
 ) -> None:

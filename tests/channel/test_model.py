@@ -248,7 +248,6 @@ TestChannel = ChannelMachine.TestCase
 TestChannel.settings = settings(
     max_examples=40,
     stateful_step_count=15,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
