@@ -7,7 +7,6 @@ from hypothesis import settings
 
 from tests.hadoop.cluster import HdfsCluster, missing_part
 
-
 # No test asserts an absolute time: the machine is shared.
 settings.register_profile("tiers", deadline=None)
 settings.load_profile("tiers")
