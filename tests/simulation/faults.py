@@ -11,15 +11,25 @@ FAULTS_UNTIL_S: Final = 24.0
 CLOSING_UNTIL_S: Final = 60.0  # of runs in which days are closed
 SHORT_S: Final = 5.0
 AWAKE_S: Final = 48.0  # when who had fallen asleep in a day finds it closed, and not forgotten yet
+BUSY_S: Final = (2.0, 16.0)  # while lines flow, and what is stopped then wakes before all is well
 KINDS: Final = (
-    *("crash", "crash", "crash at store", "crash at store", "crash at commit", "crash at commit"),
-    *("pause", "cut", "one-way cut", "half-open", "reset", "weather", "weather"),
-    *("crash at send", "crash at send", "pause at store", "zombie", "zombie"),
+    *("crash", "crash at store", "crash at commit", "crash at commit", "all crash", "back late"),
+    *("pause", "cut", "cut off", "one-way cut", "half-open", "reset", "weather", "weather"),
+    *("stopped and started", "topology changes", "clock jumps", "pause at store"),
     *("store fails", "store late", "store answers lost", "store away", "store slow"),
-    *("stopped at intent", "stopped at publish", "stopped at question", "store publishes late"),
-    *("disk full", "disk slow", "fsync fails", "clock jumps", "topology changes", "all crash"),
-    *("disk lost", "disk lost", "gone for good", "damaged", "damaged"),
+    *("store fails over", "store publishes late"),
+    *("disk full", "fsync fails", "damaged", "damaged", "gone for good"),
 )
+AIMED: Final = (  # where lines have to be under way for any harm to be done
+    *("crash at send", "crash at send", "crash after intent", "crash after publish"),
+    *("stopped at intent", "stopped at publish", "stopped at question", "stopped at question"),
+    *("zombie", "zombie", "disk lost", "disk lost", "disk slow", "disk slow"),
+    *("stale messages", "stale messages"),
+)
+CLOCKS_DIFFER: Final = 0.15  # of the nodes
+LATE_S: Final = 10.0  # longer than what makes a peer lost
+CLOCK: Final = "clock differs"  # from the start
+SINKS: Final = ("store", "zombie", "stopped at", "crash after", "crash at store", "pause at store")
 DISKS: Final = ("disk lost", "gone for good", "damaged")  # of a reader: all there is of a line
 
 
@@ -40,20 +50,32 @@ class Fault:
 
 def draw(chance: random.Random, shape: Shape) -> list[Fault]:
     """Between none and two dozen."""
-    found = []
+    found = [
+        Fault(0.0, CLOCK, node, node, 0.0, chance.random())
+        for node in shape.nodes
+        if chance.random() < CLOCKS_DIFFER
+    ]
+    receivers = [name for name in shape.nodes if shape.upstream(name)]
     replaceable = [name for name in shape.nodes if name not in shape.readers]
+    redundant = [name for name in replaceable if len(shape.topology.tier_of(name).agents) > 1]
     for _ in range(chance.randrange(24)):
         node, other = _two(chance, shape.nodes)
         at_s = chance.uniform(0.5, FAULTS_UNTIL_S)
         for_s = chance.choice((0.3, 1.0, 3.0, 8.0, 30.0)) * chance.uniform(0.5, 1.5)
-        kind = chance.choice(KINDS)
-        if "store" in kind or kind == "zombie" or kind.startswith("stopped"):
+        kind = chance.choice((*KINDS, *AIMED))
+        if kind in AIMED:
+            at_s = chance.uniform(*BUSY_S)
+        if kind.startswith(SINKS):
             node = chance.choice(shape.writers)
         elif kind == "crash at send":
             node = chance.choice(shape.senders or shape.nodes)
+        elif kind in ("disk slow", "stale messages"):
+            node = chance.choice(receivers or shape.nodes)
+        elif kind == "back late":
+            at_s, for_s = at_s / 2, LATE_S + for_s / 4
         elif kind in DISKS:
-            node = chance.choice(replaceable or shape.nodes)
-            kind = kind if replaceable else "crash"
+            able = redundant if kind == "gone for good" else replaceable
+            node, kind = (chance.choice(able), kind) if able else (node, "crash")
         found.append(Fault(at_s, kind, node, other, for_s, chance.random()))
     return sorted(found, key=lambda fault: fault.at_s)
 
@@ -68,7 +90,8 @@ def draw_closing(chance: random.Random, shape: Shape) -> list[Fault]:
     at_s = chance.uniform(6.0, 13.0)
     for_s = AWAKE_S - at_s + chance.uniform(-2.0, 3.0)
     node, other = _two(chance, shape.writers)
-    kind = chance.choice(("stopped at intent", "stopped at publish"))
+    kind = chance.choice(("stopped at intent", "stopped at intent", "stopped at publish"))
     short = [one for one in draw(chance, shape) if one.for_s < SHORT_S and one.node != node]
     calm = [one for one in short if one.kind in ("crash", "pause", "reset")]
-    return sorted([*calm, Fault(at_s, kind, node, other, for_s, 0.5)], key=lambda one: one.at_s)
+    asleep = Fault(at_s, kind, node, other, for_s, chance.random())
+    return sorted([*calm, asleep], key=lambda one: one.at_s)

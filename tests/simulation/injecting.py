@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 STOPPED_S_MIN = 10.0  # of a sink in the middle of a file: long enough for another to take over
+DEAF_S_MIN = 4.0  # of a sink that is to be stopped in the middle of a file
+DEAF_TO_THE_END = 0.6  # of those that fall asleep in a day that is closed
+HANG_S = 0.5  # the calls of so long are under way when a store fails over
+SILENT_S, SILENT_EVERY_S = 1.7, 2.6  # longer than what makes a peer suspect
 RESET_EVERY_S = 0.6
-UNHEARD = 0.5  # of the disks lost: their node is not heard for a while before
+UNHEARD = 0.25  # of the disks lost: their node is not heard for a while before
 UNHEARD_S = 1.3  # shorter than what makes a peer suspect
 
 
@@ -26,6 +30,7 @@ class Weather:
     fails: float = 0.0
     late: float = 0.0
     loses: float = 0.0
+    hangs_until_s: float = 0.0  # calls have no answer until then: a failover
     down: bool = False
     late_publish: bool = False  # the next file is published by a call that was given up
     publish_fails: bool = False  # the next call that would publish a file is not carried out
@@ -60,6 +65,12 @@ class Injector:
             case "all crash":
                 for one in world.nodes.values():
                     world.crash(one, fault.for_s * (0.1 + world.random.random()))
+            case "back late":
+                world.crash(node, fault.for_s)
+            case "stopped and started":
+                world.stop(node, fault.for_s)
+            case "crash after intent" | "crash after publish":
+                node.crash_after = fault.kind.rpartition(" ")[2]
             case "crash at store":
                 node.crash_at_store = 1 + int(fault.amount * 25)
             case "crash at commit":
@@ -73,7 +84,9 @@ class Injector:
                 self._pause_soon(node, fault)
                 self._deafen(fault, after_s=3.0 + 4.0 * fault.amount)
             case "stopped at intent" | "stopped at publish" | "stopped at question":
-                self._deafen(fault, after_s=0.0)
+                if not world.closing or fault.amount < DEAF_TO_THE_END:
+                    longer = replace(fault, for_s=max(fault.for_s, DEAF_S_MIN))
+                    self._deafen(longer, after_s=0.0)
                 node.stop_at = fault.kind.rpartition(" ")[2]
                 node.pause_s = max(fault.for_s, STOPPED_S_MIN)
                 if node.stop_at == "question":
@@ -91,7 +104,7 @@ class Injector:
                 return self._slow_disk(node, fault)
             case "fsync fails":
                 node.fsync_fails = 1 + int(fault.amount * 2)
-            case "clock jumps":
+            case "clock jumps" | "clock differs":
                 node.skew_ms = int((fault.amount - 0.5) * 240_000)
             case "topology changes":
                 world.write_topology(without=world.shape.spare() if fault.amount < 0.5 else "")
@@ -103,8 +116,14 @@ class Injector:
         match fault.kind:
             case "cut" | "one-way cut" | "half-open":
                 return self.cut(fault)
+            case "cut off":
+                for name in self._world.nodes:
+                    if name != fault.node:
+                        self._cut_for(replace(fault, kind="cut", other=name))
             case "reset":
                 self._reset(fault.node)
+            case "stale messages":
+                return self._stale(fault)
             case "weather":
                 net.loss, net.doubling, net.slow = much / 3, much / 3, much / 2
                 return self.calm
@@ -128,6 +147,8 @@ class Injector:
             case "store away":
                 weather.down = True
                 return lambda: setattr(weather, "down", False)
+            case "store fails over":
+                self._fail_over(fault)
             case "store publishes late":
                 weather.late_publish = True
         return None
@@ -145,6 +166,27 @@ class Injector:
             self._cut_for(replace(fault, kind="one-way cut", other=name, for_s=UNHEARD_S))
         crash = partial(world.crash, node, 0.2, disk_lost=True)
         world.later(UNHEARD_S - 0.1, crash)
+
+    def _fail_over(self, fault: Fault) -> None:
+        """Of a NameNode: what is under way is carried out or not, and answered to nobody; then
+        there is none for a while. For all sinks."""
+        world = self._world
+        for name in world.shape.writers:
+            weather = self.of(name)
+            weather.hangs_until_s = world.loop.time() + HANG_S
+            world.later(HANG_S, setattr, weather, "down", True)
+            world.later(HANG_S + min(fault.for_s, 10.0), setattr, weather, "down", False)
+
+    def _stale(self, fault: Fault) -> Callable[[], None]:
+        """Sessions end since nothing is heard of the node, while its connections stay: what comes
+        late is of an older session."""
+        stale = self._world.net.stale
+        stale.add(fault.node)
+        turns = 1 + int(max(fault.for_s, DEAF_S_MIN) / SILENT_EVERY_S)
+        for turn in range(turns):
+            silence = replace(fault, for_s=SILENT_S)
+            self._deafen(silence, after_s=turn * SILENT_EVERY_S)
+        return lambda: stale.discard(fault.node)
 
     def _deafen(self, fault: Fault, after_s: float) -> None:
         """Nothing that the node says reaches its senders."""
@@ -214,11 +256,12 @@ class Injector:
         """All is well from now on."""
         self.calm()
         self._world.net.cuts.clear()
+        self._world.net.stale.clear()
         self.weather.clear()
         for node in self._world.nodes.values():
             node.disk_full, node.fsync_fails, node.commit_s = False, 0, 0.0
             node.crash_at_store = node.crash_at_commit = node.crash_at_send = 0
-            node.pause_at_store, node.stop_at = 0, ""
+            node.pause_at_store, node.stop_at, node.crash_after = 0, "", ""
             if node.boot is not None and node.boot.paused:
                 node.boot.paused = False
                 self._world.loop.resume(node.boot)

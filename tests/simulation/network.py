@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
+from tiers.core.messages import Answer, decode
 from tiers.transport.sockets import Link
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Network:
         self.loss = 0.0
         self.doubling = 0.0
         self.slow = 0.0
+        self.stale: set[str] = set()  # nodes to which bundles come late; answers twice, late too
 
     def passes(self, source: str, target: str) -> bool:
         return not self.cuts.get((source, target))
@@ -188,8 +190,13 @@ class SimSocket:
         if net.doubling and world.chance(net.doubling):
             world.count("message doubled")
             times = 2
-        for _ in range(times):
-            slow = net.slow and world.chance(net.slow)
+        answer = source.kind == zmq.ROUTER and source.node in net.stale
+        answer = answer and isinstance(decode(data[-1]), Answer)
+        bundle = target.kind == zmq.PULL and target.node in net.stale
+        late = (answer or bundle) and world.chance(0.5)
+        times += answer
+        for turn in range(times):
+            slow = late or turn > 0 or (net.slow and world.chance(net.slow))
             if slow:
                 world.count("message late")
             wait_s = world.random.uniform(0.0, 4.0) if slow else world.delay()

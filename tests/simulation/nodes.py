@@ -45,6 +45,8 @@ class Node:
     crash_at_send: int = 0
     pause_at_store: int = 0
     pause_s: float = 0.0
+    crash_after: str = ""  # the step of commit.md after which it is to crash
+    down_s: float | None = None  # it is being stopped, and started again so long after its end
     stop_at: str = ""  # the step of commit.md before which it is to stop
     commit_s: float = 0.0  # how much longer commits take
     disk_lost: bool = False

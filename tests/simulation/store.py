@@ -240,6 +240,8 @@ class SimWorkers:
         world, boot = self.world, self.boot
         weather = world.injector.of(boot.name)
         await asyncio.sleep(world.delay() * (100 if world.chance(weather.slow) else 1))
+        if (left_s := weather.hangs_until_s - world.loop.time()) > 0:
+            await self._hang(wanted, left_s)
         failing = weather.publish_fails and step_of(wanted) == "publish"
         if failing or weather.down or world.chance(weather.fails):
             weather.publish_fails = weather.publish_fails and not failing
@@ -259,6 +261,16 @@ class SimWorkers:
             raise StoreUnavailable("the answer was lost")
         await asyncio.sleep(world.delay())
         return answer
+
+    async def _hang(self, wanted: Wanted, left_s: float) -> None:
+        """The store is about to fail over: the call is carried out or not, and nobody tells."""
+        world = self.world
+        carried = world.chance(0.5)
+        if carried:
+            world.carry_out(self.boot, wanted)
+        await asyncio.sleep(left_s)
+        world.count("store answer lost" if carried else "store call failed")
+        raise StoreUnavailable("the simulated store has failed over")
 
     def close(self, timeout_s: float) -> bool:
         return True

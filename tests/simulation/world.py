@@ -18,8 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.simulation.ending import Ending
-from tests.simulation.faults import CLOSING_UNTIL_S, FAULTS_UNTIL_S, Fault, draw, draw_closing
-from tests.simulation.injecting import Injector
+from tests.simulation.faults import (
+    CLOCK,
+    CLOSING_UNTIL_S,
+    FAULTS_UNTIL_S,
+    Fault,
+    draw,
+    draw_closing,
+)
+from tests.simulation.injecting import Injector, step_of
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import OWNER, VirtualLoop
 from tests.simulation.network import SILENCE_S, Network
@@ -137,6 +144,8 @@ class World:
         except Violation as violation:
             self.fail(violation)
             raise
+        if not boot.alive:
+            self.count("store call after its caller died")
         if wanted.name in ("write", "move", "replace"):
             shown = ", ".join(str(arg)[:90] for arg in wanted.args if isinstance(arg, str))
             self.say(f"{boot.name}: {wanted.name} {shown} -> {answer}")
@@ -146,6 +155,8 @@ class World:
             if not node.pause_at_store and (resume := self.injector.pause(node)) is not None:
                 self.say(f"{node.name} is stopped for {node.pause_s:.1f} s")
                 self.later(node.pause_s, resume)
+        if node.crash_after and boot.alive and node.crash_after == step_of(wanted):
+            self.crash(node, self.random.choice((0.1, 3.0, 12.0)))
         if node.crash_at_store and boot.alive:
             node.crash_at_store -= 1
             if not node.crash_at_store:
@@ -192,6 +203,9 @@ class World:
             self.fail(Violation(f"an agent's error: {error!r}"))
         boot.alive = False
         self._release(boot)
+        if boot.node.down_s is not None:
+            self.later(boot.node.down_s, self.start, boot.node)
+            boot.node.down_s = None
 
     def _release(self, boot: Boot) -> None:
         for environment in boot.environments:
@@ -210,8 +224,16 @@ class World:
         if disk_lost:
             self._lose_disk(node)
         node.crash_at_store = node.crash_at_commit = 0
+        node.crash_after, node.down_s = "", None
         self.loop.call_soon(self._release, boot, context=contextvars.Context())
         self.later(down_s, self.start, node)
+
+    def stop(self, node: Node, down_s: float) -> None:
+        """SIGTERM; once it has ended, it is started again."""
+        agent = node.boot.agent if node.boot is not None and node.boot.alive else None
+        if agent is not None and node.down_s is None:
+            node.down_s = down_s
+            agent.stop()
 
     def lose(self, node: Node) -> None:
         """It never comes back; at most one node of a world."""
@@ -267,6 +289,9 @@ class World:
                 for node in self.nodes.values():
                     self.loop.call_soon(self.start, node, context=contextvars.Context())
                 for fault in self.faults:
+                    if fault.kind == CLOCK:
+                        self.injector.inject(fault)
+                        continue
                     self.later(fault.at_s, self.injector.inject, fault)
                 self.later(self.until_s + 5.0, self._heal)
                 self.later(1.0, self._look)
