@@ -83,3 +83,13 @@ def test_what_sources_had_to_drop_is_told() -> None:
     each = row("edge-1", "edge", told)
     assert each.dropped == (("syslog: dropped_kernel", 1200),)
     assert "    syslog: dropped_kernel 1,200" in agents_lines([each])
+
+
+def test_what_became_of_flagged_batches_is_told() -> None:
+    told = plain_status("edge-1")
+    sink = {"flagged": 9, "claimed": 1200, "parked": 0, "fenced": 1, "taken_over": 2}
+    told["outputs"][0]["detail"]["flagged"] = 5
+    told["outputs"].append({"name": "hdfs", "kind": "sink", "detail": sink})
+    each = row("edge-1", "edge", told)
+    assert each.flagged == ("aggregator: 5 flagged", "hdfs: 1,200 claimed, 1 fenced, 2 taken over")
+    assert "    hdfs: 1,200 claimed, 1 fenced, 2 taken over" in agents_lines([each])

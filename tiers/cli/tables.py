@@ -34,6 +34,7 @@ def _notes(row: Row) -> "list[Text]":
     from rich.text import Text
 
     notes = [Text(show_peer(peer)) for peer in row.peers]
+    notes += [Text(line) for line in row.flagged]
     notes += [Text(f"{name} {count:,}", "yellow") for name, count in row.dropped]
     if row.error:
         notes.append(Text(row.error, "yellow" if row.healthy else "red"))
@@ -49,6 +50,7 @@ def agents_lines(rows: Iterable[Row]) -> list[str]:
     for row in rows:
         lines.append(_aligned(cells(row), widths))
         lines += [f"    {show_peer(peer)}" for peer in row.peers]
+        lines += [f"    {line}" for line in row.flagged]
         lines += [f"    {name} {count:,}" for name, count in row.dropped]
         lines += [f"    ! {part}" for part in row.error.splitlines()]
     return lines

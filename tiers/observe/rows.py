@@ -41,8 +41,12 @@ class Row:
     oldest_s: float = 0.0
     dead: int = 0  # batches in the dead letters
     dropped: tuple[tuple[str, int], ...] = ()  # what sources had to drop, by their counters
+    flagged: tuple[str, ...] = ()  # what became of flagged batches, a line per output
     peers: tuple[Peer, ...] = ()
     error: str = ""  # the reason where it is unreachable
+
+
+_SETTLED: Final = ("claimed", "parked", "dropped", "fenced", "voided", "taken_over")
 
 
 def row(agent: str, tier: str, answer: Answer) -> Row:
@@ -66,6 +70,7 @@ def row(agent: str, tier: str, answer: Answer) -> Row:
         oldest_s=_seconds(channel, "oldest_s"),
         dead=_number(channel, "dead"),
         dropped=tuple(_dropped(answer)),
+        flagged=tuple(_flagged(outputs)),
         peers=tuple(_peers(answer, outputs)),
         error=_error(answer, channel, outputs),
     )
@@ -128,6 +133,21 @@ def _dropped(answer: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
         for name in counters:
             if name.startswith("dropped_") and (count := _number(counters, name)):
                 yield f"{_text(source, 'name')}: {name}", count
+
+
+def _flagged(outputs: list[Mapping[str, Any]]) -> Iterable[str]:
+    """Batches, but for those fenced and voided, which are files. A sink's own `flagged` counts
+    events."""
+    for output in outputs:
+        detail = _map(output, "detail")
+        words = _SETTLED if "claimed" in detail else ("flagged",)
+        counts = [
+            f"{count:,} {word.replace('_', ' ')}"
+            for word in words
+            if (count := _number(detail, word))
+        ]
+        if counts:
+            yield f"{_text(output, 'name')}: {', '.join(counts)}"
 
 
 def _error(
