@@ -11,6 +11,22 @@ from tests.hadoop.cluster import HdfsCluster, missing_part
 settings.register_profile("tiers", deadline=None)
 settings.load_profile("tiers")
 
+UNCOVERED = ("search", "simulation")  # rooms whose tests run the core for long
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers, all that needs Hadoop goes to one of them: there is one Hadoop.
+    Coverage is asked of the core's own tests, as watching doubles the time of the searches."""
+    for item in items:
+        if "hadoop" in item.path.parts or "hdfs" in item.name or is_given(item, "hdfs_cluster"):
+            item.add_marker(pytest.mark.xdist_group("hadoop"))
+        if item.path.parent.name in UNCOVERED:
+            item.add_marker(pytest.mark.no_cover)
+
+
+def is_given(item: pytest.Item, fixture: str) -> bool:
+    return fixture in getattr(item, "fixturenames", ())
+
 
 @pytest.fixture(scope="session")
 def hdfs_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HdfsCluster]:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,14 +21,16 @@ from tiers.observe.client import ask_now, tell_drain
 
 
 def free_port_pair() -> int:
-    """A port that is free, with the one after it."""
+    """A port that is free, with the one after it. None that a connection could be given while its
+    agent is dead; each worker of pytest has its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
+        port = 8000 + 8000 * (worker % 2) + 2 * random.randrange(4000)
         with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
             try:
+                first.bind(("127.0.0.1", port))
                 second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
+            except OSError:
                 continue
             return port
 
