@@ -10,6 +10,7 @@ from tests.channel.making import LIMITS, arrived, opened, put, python
 from tests.waiting import eventually
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel
+from tiers.channel.salvage_pages import PageFile
 from tiers.errors import BatchError, ChannelDamaged
 
 ORIGIN = b"ORIGIN-OF-A-PEER"
@@ -221,6 +222,29 @@ async def test_the_newest_commit_lowered_by_two_is_seen(tmp_path: Path) -> None:
     async with opened(tmp_path) as channel:
         assert channel.channel_id != old_id
         assert "the newer meta page leads to group" in channel.stats().set_aside
+
+
+@pytest.mark.parametrize("bit", [2, 4])
+@pytest.mark.parametrize("database", ["batches", "dead", "notes", "queue", "records", "seen"])
+async def test_a_value_that_is_marked_as_a_tree_is_seen(
+    tmp_path: Path, database: str, bit: int
+) -> None:
+    """lmdb.verify lets it pass, and the commit that deletes it fails."""
+    await make(tmp_path)
+    path = tmp_path / "channel" / "data.mdb"
+    pages = PageFile(path)
+    main = {
+        node.key: tree for node in pages.walk(pages.metas()[0].main) if (tree := pages.tree(node))
+    }
+    page = main[database.encode()].root
+    node = next(iter(pages.walk(main[database.encode()])))
+    pages.close()
+    data = bytearray(path.read_bytes())
+    at = data.index(len(node.key).to_bytes(2, "little") + node.key, page * 4096) - 2
+    data[at] ^= bit
+    path.write_bytes(data)
+    async with opened(tmp_path, outputs=["out", MARKS["meta"].decode()]) as channel:
+        assert "set aside" in channel.stats().set_aside
 
 
 async def test_random_flips_are_never_believed(tmp_path: Path) -> None:

@@ -25,7 +25,13 @@ from tiers.channel.layout import (
     unpack_letter,
     unpack_state,
 )
-from tiers.channel.salvage_index import committed_groups, file_end, misplaced, tree_entries
+from tiers.channel.salvage_index import (
+    committed_groups,
+    file_end,
+    misplaced,
+    taken_for_trees,
+    tree_entries,
+)
 from tiers.core import batch, dedupe
 from tiers.errors import BatchError, ChannelDamaged
 
@@ -49,7 +55,10 @@ def structure_problems(path: Path) -> list[str]:
     try:
         found = [str(problem) for problem in verify(str(path))]  # type: ignore[no-untyped-call]
         data = path / "data.mdb"
-        checks = (_meta_problems, _order_problems, _end_problems, _name_problems, _key_problems)
+        checks = (
+            *(_meta_problems, _order_problems, _end_problems, _name_problems),
+            *(_key_problems, _kind_problems),
+        )
         return found or next((more for check in checks if (more := check(data))), [])
     except (
         VerifyError,
@@ -108,6 +117,11 @@ def _key_problems(file: Path) -> list[str]:
     return [
         f"{name}: keys of page {page} are not where they belong" for name, page in misplaced(file)
     ]
+
+
+def _kind_problems(file: Path) -> list[str]:
+    """A value that is marked as a tree can be read, and the commit that deletes it fails."""
+    return [f"{name}: a value that is marked as a tree" for name in taken_for_trees(file)]
 
 
 def read_head(environment: Environment, txn: AnyTransaction) -> Head | None:

@@ -141,6 +141,16 @@ def misplaced(file: Path) -> list[tuple[str, int]]:
         pages.close()
 
 
+def taken_for_trees(file: Path) -> list[str]:
+    """Databases with values that are marked as trees."""
+    pages = PageFile(file)
+    try:
+        trees = _trees(pages, metas[0]) if (metas := pages.metas()) else {}
+        return [name for name, tree in trees.items() if any(n.is_tree for n in pages.walk(tree))]
+    finally:
+        pages.close()
+
+
 class End(NamedTuple):
     """Where a file ends, in bytes; `needed` is asked for only where it `is_short`."""
 

@@ -155,12 +155,13 @@ class PageFile:
             key, size = page[at + _NODE.size : begin], low | high << 16
             if begin > len(page) or not key:
                 continue
+            is_tree = bool(flags & _SUB)
             if flags & _BIG:
                 if begin + _PAGE.size <= len(page):
                     first = _PAGE.unpack_from(page, begin)[0]
-                    yield Node(key, first * self.page_bytes + HEADER_BYTES, size, is_tree=False)
+                    yield Node(key, first * self.page_bytes + HEADER_BYTES, size, is_tree)
             elif begin + size <= len(page):
-                yield Node(key, base + begin, size, is_tree=bool(flags & _SUB))
+                yield Node(key, base + begin, size, is_tree)
 
     def tree(self, node: Node) -> Tree | None:
         """The tree that a node of the main tree describes."""
