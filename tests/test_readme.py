@@ -70,9 +70,18 @@ def test_a_command_that_is_shown_takes_what_is_shown(line: str) -> None:
         assert all(isinstance(values.get(name), str) for name in required), line
 
 
+OF_SCRIPTS = {
+    "scripts/hdfs": ["--dir"],
+    "scripts/benchmark/__main__.py": ["--runs"],
+    "tests/chaos/__main__.py": ["--hdfs", "--end", "--minutes", "--seed"],
+    "tests/search/__main__.py": ["--hop", "--sinks"],
+    "tests/simulation/__main__.py": ["--seeds", "--topology", "--planted"],
+}
+
+
 def test_every_option_that_is_named_is_some_commands() -> None:
-    # The others are of scripts/hdfs, scripts/bench and scripts/chaos.
-    known = {"--help", "--dir", "--runs", "--hdfs"}
+    # The others are of scripts.
+    known = {"--help", *(option for options in OF_SCRIPTS.values() for option in options)}
     for name in main.list_commands(click.Context(main)):
         command, _ = find([name])
         inner = list(command.commands.values()) if isinstance(command, click.Group) else [command]
@@ -80,9 +89,9 @@ def test_every_option_that_is_named_is_some_commands() -> None:
     named = {word for piece in code() for word in re.findall(r"--[a-z][a-z-]*", piece)}
     assert named, "none is named at all"
     assert named <= known
-    assert "--dir" in (ROOT / "scripts" / "hdfs").read_text()
-    assert "--hdfs" in (ROOT / "tests" / "chaos" / "__main__.py").read_text()
-    assert "--runs" in (ROOT / "scripts" / "benchmark" / "__main__.py").read_text()
+    for place, options in OF_SCRIPTS.items():
+        text = (ROOT / place).read_text()
+        assert all(option in text for option in options), place
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -17,27 +17,30 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     made.close()
 
 
-def events_of(cluster: Cluster, name: str) -> int:
-    status = cluster.status(name)
-    return int(status["events_in"]) if status else 0
+def events_of(cluster: Cluster, *names: str) -> dict[str, int]:
+    """What has come to each so far."""
+    statuses = {name: cluster.status(name) for name in names}
+    return {name: int(status["events_in"]) if status else 0 for name, status in statuses.items()}
+
+
+def shares_are_even(cluster: Cluster, *names: str) -> None:
+    """From when the last of them has begun to take its share."""
+    wait_for(lambda: all(events_of(cluster, *names).values()), f"{names} take part", PATIENCE_S)
+    before = events_of(cluster, *names)
+    flows_on(cluster, 60_000)
+    shares = [count - before[name] for name, count in events_of(cluster, *names).items()]
+    assert max(shares) <= 1.2 * min(shares), shares
 
 
 def test_load_is_even_and_an_added_aggregator_takes_its_share(cluster: Cluster) -> None:
     cluster.start()
     cluster.wait_running()
     with Writer(cluster):
-        flows_on(cluster, 60_000)
-        shares = [events_of(cluster, name) for name in ("agg-1", "agg-2")]
-        assert max(shares) <= 1.2 * min(shares), shares
-
+        shares_are_even(cluster, "agg-1", "agg-2")
         cluster.ports["agg-3"] = free_port_pair()
         cluster.write_topology()
         cluster.start("agg-3")
-        wait_for(lambda: events_of(cluster, "agg-3") > 0, "agg-3 takes its share", PATIENCE_S)
-        before = {name: events_of(cluster, name) for name in ("agg-1", "agg-2", "agg-3")}
-        flows_on(cluster, 60_000)
-        shares = [events_of(cluster, name) - count for name, count in before.items()]
-        assert max(shares) <= 1.2 * min(shares), shares
+        shares_are_even(cluster, "agg-1", "agg-2", "agg-3")
     settle(cluster)
 
 
