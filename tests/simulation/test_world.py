@@ -29,10 +29,11 @@ def simulate(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_every_line_is_published_once_whatever_happens() -> None:
-    ended = simulate("--seeds", "80", "--jobs", "2")
+@pytest.mark.parametrize("first", [0, 100])
+def test_every_line_is_published_once_whatever_happens(first: int) -> None:
+    ended = simulate("--first", str(first), "--seeds", "100", "--jobs", "2")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "80 seeds" in ended.stdout
+    assert "100 seeds" in ended.stdout
     never = [kind for kind in {*KINDS, *AIMED, CLOCK} if f"  {kind:24}" not in ended.stdout]
     assert not never, "faults of these kinds were never injected"
 
