@@ -74,7 +74,7 @@ OF_SCRIPTS = {
     "scripts/hdfs": ["--dir"],
     "scripts/benchmark/__main__.py": ["--runs"],
     "tests/chaos/__main__.py": ["--hdfs", "--end", "--minutes", "--seed"],
-    "tests/search/__main__.py": ["--hop", "--sinks"],
+    "tests/search/__main__.py": ["--hop", "--sinks", "--files", "--troubles"],
     "tests/simulation/__main__.py": ["--seeds", "--topology", "--planted"],
 }
 
