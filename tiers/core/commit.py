@@ -215,13 +215,13 @@ TABLE: Final[dict[tuple[State, Answer], State]] = {
 ENDS: Final = frozenset({State.PUBLISHED, State.AGAIN})
 _CHANNEL_STATES: Final = frozenset({State.PLAN, State.RELEASE, State.ABANDON})
 # A refusal changed nothing, so these simply ask again (more slowly) until somebody has acted.
+# Not so where one claim may not be read: it concerns one batch, see `refused`.
 TABLE.update(
     ((state, Answer.REFUSED), state)
     for state in State
-    if state not in ENDS | _CHANNEL_STATES and (state, Answer.REFUSED) not in TABLE
+    if state not in ENDS | _CHANNEL_STATES | {State.CHECK_CLAIM}
+    if (state, Answer.REFUSED) not in TABLE
 )
-# One claim that may not be read concerns one batch: see `refused`.
-del TABLE[State.CHECK_CLAIM, Answer.REFUSED]
 
 
 @dataclass(slots=True)
