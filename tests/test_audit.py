@@ -9,6 +9,7 @@ import pytest
 from tiers.audit import (
     Holding,
     OriginAccount,
+    Own,
     Queue,
     accounts,
     counting,
@@ -21,6 +22,7 @@ from tiers.shelf import Shelf
 from tiers.topology import parse
 
 DAY = "2026-11-23"
+BEGUN = "2026-11-01"
 EDGE, OTHER = b"\x01" * 16, b"\x02" * 16
 
 
@@ -40,12 +42,13 @@ def shelf_of(*manifests: Manifest, forgotten: Sequence[str] = ()) -> Shelf:
     return shelf
 
 
-def edge(next_seq: int = 6, **outputs: Queue) -> Holding:
-    return Holding("edge-1", "edge", EDGE.hex(), next_seq, outputs)
+def edge(last: int = 5, **outputs: Queue) -> Holding:
+    own = {EDGE.hex(): Own(last, BEGUN)}
+    return Holding("edge-1", "edge", own, EDGE.hex(), outputs)
 
 
 def sink(held: Runs | None = None, dead: Runs | None = None, output: str = "s") -> Holding:
-    return Holding("sink-1", "sink", "ff" * 16, 1, {output: queue(held, dead)})
+    return Holding("sink-1", "sink", {}, "", {output: queue(held, dead)})
 
 
 def queue(held: Runs | None = None, dead: Runs | None = None, origin: bytes = EDGE) -> Queue:
@@ -67,6 +70,14 @@ def test_all_published() -> None:
     assert (one.agent, one.accepted, one.published) == ("edge-1", 5, [[1, 5]])
     assert one.events == 50
     assert not (one.gaps or one.doubles or one.held or one.dead)
+
+
+@pytest.mark.parametrize(("all_asked", "unread"), [(False, False), (True, True), (False, True)])
+def test_where_not_all_was_asked_what_is_missing_is_unknown(all_asked: bool, unread: bool) -> None:
+    shelf = shelf_of(a_manifest([1], 1))
+    shelf.unread = unread
+    one = only(accounts(shelf, [edge()], all_asked=all_asked))
+    assert (one.gaps, one.unknown) == ([], [[2, 5]])
 
 
 def test_what_is_held_or_dead_is_no_gap_and_the_rest_is() -> None:
@@ -101,19 +112,19 @@ def test_a_gap_is_excused_where_it_may_be_of_a_forgotten_day(
     """Also beside a late file, in its day's next generation, whose manifests are still there."""
     late = replace(a_manifest([3], 1), day=f"{DAY}.2")
     later = replace(a_manifest([7, 9], 2), day="2026-11-25")
-    one = only(accounts(shelf_of(late, later, forgotten=[day]), [edge(next_seq=11)]))
+    one = only(accounts(shelf_of(late, later, forgotten=[day]), [edge(10)]))
     assert (one.forgotten, one.gaps) == (forgotten, gaps)
 
 
 def test_agents_that_accepted_nothing_have_no_account() -> None:
-    assert accounts(shelf_of(), [edge(next_seq=1), sink()]) == []
-    assert accounts(shelf_of(), [edge(next_seq=1, sink=queue(dead=[[1, 1]], origin=OTHER))])
+    assert accounts(shelf_of(), [edge(0), sink()]) == []
+    assert accounts(shelf_of(), [edge(0, sink=queue(dead=[[1, 1]], origin=OTHER))])
 
 
 @pytest.mark.parametrize("flags", [(False, False), (False, True), (True, True, True)])
 def test_doubles_are_doubles_flagged_or_not(flags: Sequence[bool]) -> None:
     files = [a_manifest([1], number, flag) for number, flag in enumerate(flags, 1)]
-    (double,) = only(accounts(shelf_of(*files), [edge(next_seq=2)])).doubles
+    (double,) = only(accounts(shelf_of(*files), [edge(1)])).doubles
     assert double.seq == 1
     assert double.events == 10 * (len(flags) - 1)
     assert double.files == tuple(file.path for file in files)
@@ -131,16 +142,15 @@ STRANGE: list[Any] = [
         {},
         {"channel": {"id": "x"}},
         {"channel": {"id": "x"}, "audit": []},
-        {"channel": {"id": "x"}, "audit": {"next_seq": {}, "outputs": {}}},
-        {"channel": {"id": "x"}, "audit": {"next_seq": {"x": "z"}, "outputs": {}}},
-        {"channel": {"id": "x"}, "audit": {"next_seq": {"x": 0}, "outputs": {}}},
-        {"channel": {"id": "x"}, "audit": {"next_seq": {"x": 1}, "outputs": []}},
-        {"channel": {"id": "x"}, "audit": {"next_seq": {"x": 1}, "outputs": {"o": {"held": {}}}}},
+        {"audit": {"origins": {"x": {}}, "present": "", "outputs": {}}},
+        {"audit": {"origins": {"aa": {"last": "z"}}, "present": "", "outputs": {}}},
+        {"audit": {"origins": {"aa": {"last": -1, "begun_ms": 1}}, "present": "", "outputs": {}}},
+        {"audit": {"origins": {"aa": {"last": 1}}, "present": "", "outputs": {}}},
+        {"audit": {"origins": {}, "present": 7, "outputs": {}}},
+        {"audit": {"origins": {}, "present": "", "outputs": []}},
+        {"audit": {"origins": {}, "present": "", "outputs": {"o": {"held": {}}}}},
         *(
-            {
-                "channel": {"id": "x"},
-                "audit": {"next_seq": {"x": 1}, "outputs": {"o": {"held": held, "dead": {}}}},
-            }
+            {"audit": {"origins": {}, "present": "", "outputs": {"o": {"held": held, "dead": {}}}}}
             for held in STRANGE
         ),
     ],
@@ -200,8 +210,8 @@ def test_only_the_queues_that_lead_to_an_output_count(
         Holding(
             agent,
             name,
-            agent,
-            1,
+            {},
+            "",
             {o: queue([[1, 1]]) for o in (*topology.tiers[name].outputs, "gone")},
         )
         for name in topology.order()
@@ -212,7 +222,7 @@ def test_only_the_queues_that_lead_to_an_output_count(
 
 
 def test_a_batch_that_waits_for_one_output_is_missing_at_the_other() -> None:
-    holding = edge(3, relay=queue([[1, 1]]), archive=queue(dead=[[2, 2]]))
+    holding = edge(2, relay=queue([[1, 1]]), archive=queue(dead=[[2, 2]]))
     relay, archive = (
         only(accounts(shelf_of(), [holding.towards([output])])) for output in ("relay", "archive")
     )

@@ -60,19 +60,19 @@ def answer(name: str, channel_id: bytes, told: dict[str, Any]) -> tuple[Any, Any
 
 @asynccontextmanager
 async def agents(
-    tmp_path: Path, held: Runs, orphans: Runs | None = None, begun_ms: int | None = None
+    tmp_path: Path, held: Runs, orphans: Runs | None = None, begun_ms: int = 0
 ) -> AsyncIterator[None]:
     """An edge that accepted five batches, and a sink that holds some."""
-    begun = {} if begun_ms is None else {"begun_ms": begun_ms}
+    own = {EDGE.hex(): {"last": 5, "begun_ms": begun_ms}}
     nothing: dict[str, Any] = {"held": {}, "dead": {}}
     holding = {"held": {EDGE.hex(): held} if held else {}, "dead": {}}
     gone = {"gone": {"held": {EDGE.hex(): orphans}, "dead": {}}} if orphans else {}
     told: dict[str, tuple[bytes, dict[str, Any]]] = {
         "edge-1": (
             EDGE,
-            {"next_seq": {EDGE.hex(): 6}, "outputs": {"sink": nothing, **gone}, **begun},
+            {"origins": own, "present": EDGE.hex(), "outputs": {"sink": nothing, **gone}},
         ),
-        "sink-1": (OTHER, {"next_seq": {OTHER.hex(): 1}, "outputs": {"directory": holding}}),
+        "sink-1": (OTHER, {"origins": {}, "present": "", "outputs": {"directory": holding}}),
     }
     async with AsyncExitStack() as stack:
         for name, (channel_id, origins) in told.items():
@@ -221,18 +221,34 @@ async def test_foreign_names_are_shown_as_they_can_be(file: Path, tmp_path: Path
     words = [sys.executable, "-m", "tiers", "audit", str(file)]
     shown = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True)
     assert (shown.returncode, shown.stderr) == (1, "")
-    assert "manifests/caf\\udce9" in shown.stdout
+    assert "manifests/caf\\xe9" in shown.stdout
 
 
 async def test_agents_that_cannot_be_asked_are_named(file: Path, tmp_path: Path) -> None:
     publish(tmp_path, a_manifest([1, 3], 1))
     shown = await run("audit", file)
-    assert shown.exit_code == 1
-    assert "GAP of 1 batches (agents edge-1, sink-1 could not be asked): 2" in shown.output
+    assert shown.exit_code == 3
+    assert "unknown: 1 batches: 2" in shown.output
+    assert "GAP" not in shown.output
+    assert "2 of 2 agents could not be asked; of 1 batches nothing is known" in shown.output
+    told = json.loads((await run("audit", file, "--json")).output)
+    assert (told["ok"], told["proven"], told["agents"]) == (True, False, 2)
+    assert told["outputs"][0]["origins"][0]["unknown"] == [[2, 2]]
+    assert set(told["unasked"]) == {"edge-1", "sink-1"}
     publish(tmp_path, a_manifest([2], 2))
     shown = await run("audit", file)
-    assert shown.exit_code == 0
-    assert "as far as could be asked" in shown.output
+    assert shown.exit_code == 3  # who was not asked may have accepted more
+    assert "NOT PROVEN: nothing missing, nothing doubled as far as could be asked" in shown.output
+
+
+async def test_of_a_store_that_cannot_be_read_nothing_is_a_gap(file: Path, tmp_path: Path) -> None:
+    publish(tmp_path, a_manifest([1, 2], 1))
+    (tmp_path / "out" / ".tiers" / DAY / "manifests" / a_manifest([1], 1).name).write_bytes(b"?")
+    async with agents(tmp_path, held=[[5, 5]]):
+        shown = await run("audit", file)
+    assert shown.exit_code == 1
+    assert "unknown: 4 batches: 1-4" in shown.output
+    assert "GAP" not in shown.output
 
 
 async def test_the_channel_of_a_stopped_agent_explains_what_is_not_published(
@@ -242,15 +258,16 @@ async def test_the_channel_of_a_stopped_agent_explains_what_is_not_published(
         for _ in range(4):
             await channel.submit(Change(puts=[put(channel, outputs=["sink"])]))
         await channel.submit(Change(releases=[("sink", 1), ("sink", 2)], dead=[("sink", 3, "bad")]))
-        origin = channel.channel_id
+        origin = channel.origin
     publish(tmp_path, a_manifest([1], 1, origin=origin))
     shown = await run("audit", file)
-    assert shown.exit_code == 1
-    for wanted in ("4 batches accepted", "dead letters of edge-1: 3", "GAP of 1 batches (agents"):
+    assert shown.exit_code == 3
+    for wanted in ("4 batches accepted", "dead letters of edge-1: 3", "unknown: 1 batches: 2"):
         assert wanted in shown.output
     publish(tmp_path, a_manifest([2], 2, origin=origin))
     shown = await run("audit", file)
-    assert shown.exit_code == 0, shown.output
+    assert shown.exit_code == 3, shown.output
+    assert "1 of 2 agents could not be asked" in shown.output
     assert "edge-1 could not be asked" not in shown.output
 
 

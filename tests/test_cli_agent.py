@@ -63,6 +63,8 @@ def test_its_log_tells_of_itself_and_not_of_each_change_of_a_file(tmp_path: Path
             append_and_wait(tmp_path, number + 1)
     lines = (tmp_path / "stderr").read_bytes().splitlines()
     assert all(LINE.fullmatch(line) for line in lines), lines
+    # A busy machine may hold up a turn of the loop: that is said.
+    lines = [line for line in lines if b"a turn of the loop" not in line]
     assert [line.split(b" node ")[1].split(b",")[0] for line in lines] == [b"running", b"stopping"]
 
 
@@ -75,4 +77,4 @@ def test_its_log_tells_of_a_channel_that_was_set_aside(tmp_path: Path) -> None:
     (line,) = (
         line for line in (tmp_path / "stderr").read_text().splitlines() if "set aside as" in line
     )
-    assert " WARNING node the channel was damaged" in line
+    assert " WARNING node channel_set_aside channel: the channel was damaged" in line

@@ -1,6 +1,7 @@
 """`tiers check`, and what holds for every command: quick help, errors for people."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +134,26 @@ def test_an_unknown_command_names_the_nearest() -> None:
 
 def test_version() -> None:
     assert tiers("--version").output.startswith("tiers, version ")
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.toml", b"a\x1b[2Jb.toml", b"a\nb.toml"])
+@pytest.mark.parametrize("text", ["", GOOD])
+def test_a_file_of_any_name_is_shown_printable(tmp_path: Path, name: bytes, text: str) -> None:
+    path = os.fsencode(tmp_path) + b"/" + name
+    Path(os.fsdecode(path)).write_text(text)
+    for more in ([], ["--json"]):
+        command: list[str | bytes] = [sys.executable, "-m", "tiers", "check", path, *more]
+        env = os.environ | {"PYTHONIOENCODING": "latin-1"}
+        ended = subprocess.run(command, capture_output=True, env=env, timeout=60, check=False)
+        assert ended.returncode == (0 if text else 2), ended.stderr
+        assert b"Traceback" not in ended.stderr
+        assert b"\x1b" not in ended.stdout + ended.stderr
+        assert b"\nb.toml" not in ended.stdout + ended.stderr
+
+
+def test_a_reader_that_goes_and_a_full_disk_are_no_traceback(file: Path) -> None:
+    command = f"{sys.executable} -m tiers check {file} --json"
+    for redirected in ("> /dev/full", "| true", ">&-", "2>&- >&-"):
+        shell = ["sh", "-c", f"{command} {redirected}"]
+        ended = subprocess.run(shell, capture_output=True, text=True, timeout=60, check=False)
+        assert "Traceback" not in ended.stderr, redirected

@@ -34,8 +34,26 @@ def test_a_file_is_what_its_manifest_says(tmp_path: Path, codec: str) -> None:
     assert check_file(store, *written(tmp_path, FILES[codec], codec, 999)) == (
         "f: 1000 events; its manifest says 999"
     )
-    cut = check_file(store, *written(tmp_path, FILES[codec], codec, cut=5))
-    assert cut and ("events" in cut or f"cannot be opened as {codec}" in cut)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd"])
+def test_a_file_that_ends_early_has_not_what_it_should_have(tmp_path: Path, codec: str) -> None:
+    """Also where all its lines come out: readers of the file would say no."""
+    store = LocalStore(tmp_path)
+    pack = gzip.compress if codec == "gzip" else checked
+    content = pack(LINES[:700]) + pack(LINES[700:])
+    for cut in (1, 4, 5, len(content) // 2):
+        told = check_file(store, *written(tmp_path, content, codec, cut=cut))
+        assert told is not None
+        assert f"cannot be opened as {codec}" in told
+    for more in (b"\1", b"garbage behind it"):
+        told = check_file(store, *written(tmp_path, content + more, codec))
+        assert told is not None
+        assert f"cannot be opened as {codec}" in told
+
+
+def checked(text: bytes) -> bytes:
+    return zstandard.ZstdCompressor(write_checksum=True).compress(text)
 
 
 def test_a_file_of_another_length_and_one_that_is_gone(tmp_path: Path) -> None:

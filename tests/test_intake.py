@@ -15,9 +15,10 @@ from tiers.channel.change import Change
 from tiers.channel.channel import Channel, ChannelLimits
 from tiers.core.batch import HEADER_BYTES_MAX, Buffer, Envelope, split, verify
 from tiers.core.codecs import decompress
-from tiers.core.cutting import CuttingRules
+from tiers.core.cutting import Cut, CuttingRules
 from tiers.errors import BatchError, ChannelUnavailable, TiersError
-from tiers.intake import UNDER_WAY_BYTES_MAX, Press, SourceIntake
+from tiers.intake import UNDER_WAY_BYTES_MAX, Press, SourceIntake, take_over
+from tiers.sources.source import SourceOptions
 
 WEB = {"service": "web"}
 LIMITS = ChannelLimits(free_floor_bytes=0)
@@ -42,6 +43,22 @@ class HeldPress(Press):
         return super()._press(blocks)
 
 
+class PressByHand(Press):
+    """A press that is done with a cut when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__("none", 1)
+        self.cuts: list[tuple[Cut, asyncio.Future[tuple[bytes, int]]]] = []
+
+    def press(self, cut: Cut) -> "asyncio.Future[tuple[bytes, int]]":
+        self.cuts.append((cut, asyncio.get_running_loop().create_future()))
+        return self.cuts[-1][1]
+
+    def done(self, number: int) -> None:
+        cut, body = self.cuts[number]
+        body.set_result(self._press(cut.blocks))
+
+
 class Bench:
     """A channel with an intake in front of it."""
 
@@ -53,7 +70,7 @@ class Bench:
 
     def another(self, source: str) -> SourceIntake:
         return SourceIntake(
-            source, "edge-1", self.channel, ("out",), self.press, self.rules, 1 << 20
+            source, "edge-1", self.channel, ("out",), self.press, self.rules, 1 << 20, 60.0
         )
 
     def stored(self) -> list[tuple[Envelope, bytes]]:
@@ -96,7 +113,7 @@ async def test_what_is_put_is_stored_sealed_and_said_to_be(tmp_path: Path, codec
         await receipt
         ((envelope, body),) = b.stored()
         assert body == b"a\nb\n"
-        assert (envelope.origin, envelope.seq) == (b.channel.channel_id, 1)
+        assert (envelope.origin, envelope.seq) == (b.channel.origin, 1)
         assert (envelope.count, envelope.size, envelope.time) == (2, 4, HOUR_MS)
         assert (envelope.headers, envelope.codec, envelope.framing) == (WEB, codec, "lines")
         (entry,) = b.channel.entries("out")
@@ -119,6 +136,29 @@ async def test_order_is_kept_however_long_each_press_takes(tmp_path: Path) -> No
         assert [envelope.seq for envelope, _ in stored] == list(range(1, len(stored) + 1))
         assert b.intake.events == put.count(b"\n") == sum(e.count for e, _ in stored)
         assert b.intake.bytes == len(put)
+
+
+async def test_what_is_pressed_sooner_is_stored_and_told_no_sooner(tmp_path: Path) -> None:
+    press = PressByHand()
+    async with bench(tmp_path, press=press, rules=CuttingRules(size_bytes=4, linger_s=0.0)) as b:
+        blocks = (b"one\n", b"two\n", b"tre\n")
+        receipts = [
+            asyncio.ensure_future(await b.intake.put(block, 1, WEB, positions={b"f": block}))
+            for block in blocks
+        ]
+        press.done(1)
+        await asyncio.sleep(0)
+        await b.channel.submit(Change())
+        assert (b.stored(), b.positions()) == ([], {})
+        press.done(0)
+        await asyncio.wait(receipts[:2])
+        assert [body for _, body in b.stored()] == [b"one\n", b"two\n"]
+        assert b.positions() == {b"f": b"two\n"}
+        await b.channel.submit(Change())
+        assert [receipt.done() for receipt in receipts] == [True, True, False]
+        press.done(2)
+        await receipts[2]
+        assert [body for _, body in b.stored()] == [*blocks]
 
 
 async def test_two_sources_share_the_numbers_without_gaps(tmp_path: Path) -> None:
@@ -160,11 +200,24 @@ async def test_positions_live_with_the_channel_and_can_be_deleted(tmp_path: Path
         assert len(b.stored()) == 1  # positions alone make no batch
 
 
-async def test_a_block_counts_by_its_bytes(tmp_path: Path) -> None:
-    """Events that a source did not count are stored all the same."""
+@pytest.mark.parametrize(
+    ("block", "count", "time_ms"),
+    [
+        (b"half a line", 1, None),
+        (b"a\nand a half", 1, None),
+        (b"not counted\n", 0, None),
+        (b"before 1970\n", 1, -1),
+        (b"in 10000\n", 1, 253_402_300_800_000),
+    ],
+)
+async def test_what_no_sink_would_take_is_not_taken_from_a_source(
+    tmp_path: Path, block: bytes, count: int, time_ms: int | None
+) -> None:
     async with bench(tmp_path) as b:
-        await (await b.intake.put(b"half a line", 0, WEB, positions={b"f": b"11"}))
-        assert [body for _, body in b.stored()] == [b"half a line"]
+        with pytest.raises(BatchError):
+            await b.intake.put(block, count, WEB, time_ms=time_ms)
+        await (await b.intake.put(b"good\n", 1, WEB))
+        assert [body for _, body in b.stored()] == [b"good\n"]
 
 
 async def test_receipts_of_a_put_that_cuts_twice(tmp_path: Path) -> None:
@@ -290,7 +343,7 @@ async def test_a_press_that_fails_lets_nothing_past_it(tmp_path: Path) -> None:
 async def test_a_failed_press_wakes_whoever_waits(tmp_path: Path) -> None:
     press = HeldPress()
     async with bench(tmp_path, press=press) as b:
-        block = b"\xff" * (1 << 20)
+        block = b"\xff" * (1 << 20) + b"\n"
         for _ in range(8):
             await b.intake.put(block, 1, WEB)
         waiting = asyncio.create_task(b.intake.put(block, 1, WEB))
@@ -362,3 +415,50 @@ async def test_a_failure_that_nobody_awaits_is_not_complained_about(tmp_path: Pa
             await b.intake.flush()
     gc.collect()
     assert complaints == []
+
+
+class Files(SourceOptions):
+    """Reads files whose names begin with one of its marks."""
+
+    marks: str
+
+    def subject(self, position: bytes) -> str:
+        return position.decode() if position[:1].decode() in self.marks else ""
+
+
+async def test_positions_of_a_source_that_is_configured_no_more_are_taken_over(
+    tmp_path: Path,
+) -> None:
+    async with bench(tmp_path) as b:
+        positions = {b"1": b"a1", b"2": b"b2", b"3": b"c3"}
+        await (await b.intake.put(b"", 0, WEB, positions=positions))
+        app, other = (Files(type="x", name=name, marks=name[:1]) for name in ("app", "box"))
+        # While the old one is there and reads them, what it has is its own.
+        await take_over(b.channel, [app, other, Files(type="x", name="tail", marks="abc")])
+        assert b.positions() == positions
+        await take_over(b.channel, [app, other])
+        assert b.another("app").positions == {b"1": b"a1"}
+        assert b.another("box").positions == {b"2": b"b2"}
+        assert b.positions() == {b"3": b"c3"}, "what nobody knows stays"
+
+
+async def test_a_source_that_was_divided_leaves_its_positions_to_its_parts(tmp_path: Path) -> None:
+    """One file is in a source of its own now: it is not read from its beginning there."""
+    async with bench(tmp_path) as b:
+        await (await b.intake.put(b"", 0, WEB, positions={b"1": b"a1", b"2": b"b2"}))
+        parts = [
+            Files(type="x", name=name, marks=mark) for name, mark in (("tail", "a"), ("b", "b"))
+        ]
+        await take_over(b.channel, parts)
+        assert b.positions() == {b"1": b"a1"}
+        assert b.another("b").positions == {b"2": b"b2"}
+
+
+async def test_who_knows_a_file_already_takes_over_nothing_of_it(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await (await b.intake.put(b"", 0, WEB, positions={b"1": b"a1", b"2": b"a2"}))
+        app = Files(type="x", name="app", marks="a")
+        await b.channel.submit(Change(records={b"position/app/7": b"a1"}))
+        await take_over(b.channel, [app])
+        assert b.positions() == {b"1": b"a1"}
+        assert b.another("app").positions == {b"7": b"a1", b"2": b"a2"}

@@ -73,6 +73,18 @@ def test_blocks_are_whole_lines_whatever_the_file_is_packed_as(
         assert all(each.endswith(b"\n") for each in blocks[:-1])
 
 
+@pytest.mark.parametrize("name", ["a.gz", "a.zst"])
+@pytest.mark.parametrize("cut", [1, 3, 40])
+def test_a_file_that_ends_early_is_told(tmp_path: Path, name: str, cut: int) -> None:
+    text = AccessLog(1).block(50)
+    whole = gzip.compress(text) if name == "a.gz" else zstandard.compress(text)
+    (tmp_path / name).write_bytes(whole * 2)
+    assert b"".join(read_blocks(tmp_path / name)) == text * 2
+    (tmp_path / name).write_bytes((whole * 2)[:-cut])
+    with pytest.raises(OSError, match="end"):
+        list(read_blocks(tmp_path / name))
+
+
 def test_access_logs_are_as_long_and_as_random_as_real_ones() -> None:
     log = AccessLog(seed=7)
     raw = b"".join(log.blocks(20_000))

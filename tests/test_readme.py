@@ -6,9 +6,22 @@ from pathlib import Path
 
 import click
 import pytest
+import zmq
 
+from tests.hostile.attacks import ATTACKS
 from tiers.cli import main
+from tiers.core.manifest import MANIFEST_BYTES_MAX
+from tiers.core.messages import CONTROL_BYTES_MAX, GREETING_BYTES_MAX, IDS_MAX
+from tiers.core.peers import PEERS_MAX
+from tiers.core.purses import IN_SESSION, STRANGER
+from tiers.core.upstream import SENDERS_MAX
+from tiers.core.visitors import VisitorLimits
+from tiers.observe.conditions import KINDS
+from tiers.observe.door import CONNECTIONS_MAX, LIFE_S, RATE_PER_S
 from tiers.topology import parse, settings_table
+from tiers.topology.load import FILE_BYTES_MAX
+from tiers.transport.backlog import BACKLOG_BYTES_MAX
+from tiers.transport.receiving import BOUNDED_BY_GATE
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -74,8 +87,9 @@ OF_SCRIPTS = {
     "scripts/hdfs": ["--dir"],
     "scripts/benchmark/__main__.py": ["--runs"],
     "tests/chaos/__main__.py": ["--hdfs", "--end", "--minutes", "--seed"],
-    "tests/search/__main__.py": ["--hop", "--sinks", "--files", "--troubles"],
-    "tests/simulation/__main__.py": ["--seeds", "--topology", "--planted"],
+    "tests/search/__main__.py": ["--hop", "--disk", "--sinks", "--files", "--troubles"],
+    "tests/mutation/__main__.py": ["--seed", "--count"],
+    "tests/simulation/__main__.py": ["--seeds", "--topology", "--planted", "--lives"],
 }
 
 
@@ -148,3 +162,49 @@ def test_its_log4j2_xml_is_the_one_that_is_tested_with_a_real_log4j() -> None:
 
 def test_no_place_was_left_to_be_filled() -> None:
     assert re.findall(r"^(SETTINGS|LOG4J)$", README, re.MULTILINE) == []
+
+
+def test_every_condition_is_in_its_table() -> None:
+    for code, kind in KINDS.items():
+        unhealthy = "yes" if kind.unhealthy else "no"
+        assert f"| `{code}` | {unhealthy} | {kind.doing} | {kind.todo or '-'} |" in README
+
+
+# --- limits --------------------------------------------------------------------------------------
+
+
+def limits() -> dict[str, str]:
+    """The table of "Strangers"."""
+    section = README.partition("\n## Strangers\n")[2].partition("\n## ")[0]
+    rows = [row.strip("| ").split(" | ") for row in section.splitlines() if row.startswith("| ")]
+    return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        ("strangers' connections", f"{VisitorLimits().strangers_max:,} at most"),
+        ("bytes that came from strangers", f"{VisitorLimits().bytes_max >> 20} MiB together"),
+        ("silence", f"{VisitorLimits().silence_s:.0f} s"),
+        ("a handshake", f"{BOUNDED_BY_GATE[zmq.HANDSHAKE_IVL]!s:.1} s"),
+        ("a control message", f"{CONTROL_BYTES_MAX >> 10} KiB"),
+        ("a control message", f"{GREETING_BYTES_MAX >> 10} KiB from a stranger"),
+        ("how much a connection may say", f"{STRANGER.bytes_per_s >> 10} KiB a second"),
+        ("how much a connection may say", f"a session {IN_SESSION.bytes_per_s >> 10} KiB a second"),
+        ("ids of batches", f"{4 * IDS_MAX:,}"),
+        ("senders of one receiver", f"{SENDERS_MAX:,}"),
+        ("peers of one agent", f"{PEERS_MAX:,}"),
+        ("what a peer says", f"{BACKLOG_BYTES_MAX >> 20} MiB"),
+        ("connections to the status", f"{CONNECTIONS_MAX} each, of at most {LIFE_S:.0f} s"),
+        ("connections to the status", f"{RATE_PER_S:.0f} a second"),
+        ("a topology file", f"at most {FILE_BYTES_MAX >> 20} MiB"),
+        ("another sink's manifest", f"{MANIFEST_BYTES_MAX >> 20} MiB"),
+    ],
+)
+def test_limits_are_as_the_code_has_them(of: str, said: str) -> None:
+    (limit,) = (text for name, text in limits().items() if name.startswith(of))
+    assert said in limit
+
+
+def test_every_attack_is_in_the_table() -> None:
+    assert all(f"| {name} |" in README for name in ATTACKS)

@@ -14,6 +14,7 @@ from tests.test_up import ROOT, script, write
 from tests.waiting import wait_for
 from tiers.cli import main
 from tiers.observe.client import ask_now
+from tiers.observe.conditions import Condition
 
 AGENTS = ("edge-1", "agg-1", "sink-1")
 
@@ -89,12 +90,13 @@ def test_one_that_died_is_a_row_with_the_reason(
 def test_an_unhealthy_agent_and_a_strange_one(
     file: Path, data: Path, agents: dict[str, Any]
 ) -> None:
-    script(data, "edge-1", status={"healthy": False, "channel": {"trouble": "disk full"}})
+    full = Condition("disk_floor", "channel", "disk full").told()
+    script(data, "edge-1", status={"healthy": False, "conditions": [full]})
     script(data, "sink-1", status={"outputs": 7, "channel": [], "events_in": "many"})
     result = status(file, data)
     assert result.exit_code == 1
     assert "running, unhealthy" in result.stdout
-    assert "    ! disk full" in result.stdout
+    assert "    ! disk_floor channel: disk full (" in result.stdout
     assert [line.split()[0] for line in result.stdout.splitlines() if "running" in line] == [
         *AGENTS
     ]
@@ -116,6 +118,23 @@ def test_a_wrong_file_is_no_bad_health(tmp_path: Path) -> None:
     result = status(tmp_path / "nowhere.toml", tmp_path)
     assert result.exit_code == 2
     assert "nowhere.toml" in result.output
+
+
+@pytest.mark.parametrize("wrong", ["", 'name = "half', None])
+@pytest.mark.parametrize("kept", ["topology.toml", "edge-1/topology.toml"])
+def test_by_a_wrong_file_agents_are_those_that_were_last_accepted(
+    file: Path, data: Path, wrong: str | None, kept: str
+) -> None:
+    (data / "agg-1").mkdir(parents=True)
+    (data / "agg-1" / "topology.toml").write_text("damaged")
+    (data / kept).parent.mkdir(exist_ok=True)
+    (data / kept).write_text(file.read_text())
+    file.unlink() if wrong is None else file.write_text(wrong)
+    result = status(file, data)
+    assert result.exit_code == 1
+    assert f"These are the agents of {data / kept}" in result.stderr
+    assert str(file) in result.stderr
+    assert all(agent in result.stdout for agent in AGENTS)
 
 
 def test_watch_goes_on_until_it_is_stopped(file: Path, data: Path, agents: dict[str, Any]) -> None:

@@ -358,4 +358,4 @@ def test_an_agent_that_moved_to_another_tier_is_told_to_restart() -> None:
 
 def test_every_field_of_a_topology_is_compared_or_known_not_to_matter() -> None:
     compared = {"name", "tiers", "agents", "batch", "channel", "delivery", "data"}
-    assert set(Topology.__slots__) == compared | {"insecure", "file", "text"}
+    assert set(Topology.__slots__) == compared | {"insecure", "file", "text", "variables"}

@@ -1,5 +1,6 @@
 """Every error of a topology file, each alone and all at once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ from tiers.topology import load, parse
 
 SINK = '\n[[tiers.sink.sinks]]\ntype = "directory"\n'
 MANY = ", ".join(f'h{number} = "x"' for number in range(64))
+ALMOST = ", ".join(f'h{number} = "{"x" * 4000}"' for number in range(8))
+LOOP = (
+    '[[tiers.edge.sources]]\ntype = "tail"\npaths = ["{paths}"]\n'
+    '[[tiers.edge.sinks]]\ntype = "directory"\nroot = "{root}"\n'
+)
+TAIL = '[[agents.edge-1.sources]]\ntype = "tail"\n'
 LONG = ", ".join(f'h{number} = "{"x" * 4000}"' for number in range(9))
 
 
@@ -161,6 +168,18 @@ def test_the_good_file_is_good() -> None:
          "65", ""),
         (good(("{ service", f"{{ {LONG}, service")), "tiers.edge.sources[0].headers",
          "at most 32768 bytes", "3", ""),
+        (good(more=f'{TAIL}paths = ["/a"]\nfile_header = "f"\nheaders = {{ {MANY} }}'),
+         "agents.edge-1.sources[0].headers", "at most 64", "64 and f", ""),
+        (good(more=f'{TAIL}paths = ["/a"]\nfile_header = "f"\nheaders = {{ {ALMOST} }}'),
+         "agents.edge-1.sources[0].headers", "at most 32768", "with 4096 for f", ""),
+        (good(more=f'{TAIL}paths = ["/a"]\nfile_header = "a/b"'),
+         "agents.edge-1.sources[0].headers", "a header's name", "'a/b'", ""),
+        (good(more=f'{TAIL}paths = ["/a.log", "~/b"]'), "agents.edge-1.sources[0].paths",
+         "'~/b' has a '~', which is not filled in", "", ""),
+        (good(more=LOOP.format(paths="/logs/**/*.log", root="/logs/out")),
+         "tiers.edge.sources[1].paths", "what the agent itself writes", "'/logs/**/*.log'", ""),
+        (good(more=LOOP.format(paths="/logs/*/*/*", root="/logs/out")),
+         "tiers.edge.sources[1].paths", "what the agent itself writes", "below /logs/out", ""),
         # limits
         (good(more='[batch]\nevent_size = "2MiB"'), "batch.event_size", "at most batch.size, 1MiB",
          "2MiB", ""),
@@ -261,7 +280,35 @@ def test_what_is_no_toml_at_all_is_a_problem_too(tmp_path: Path) -> None:
     file.write_bytes(b'name = "x"\nother = "\xff"')
     with pytest.raises(ConfigError, match="line 2: wanted text in UTF-8; found byte 0xff"):
         load(file)
-    assert problem("x = " + "[" * 100_000).wanted
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("x = " + "[" * 100_000, "too deep"),
+        ("x = " + "[" * 100 + "]" * 100, "too deep"),
+        (".".join(["x"] * 3000) + " = 1", "too deep"),
+        ("x = " + "{x = " * 100 + "1" + "}" * 100, "too deep"),
+        ("x = " + "9" * 5000, "too many digits"),
+    ],
+)
+def test_what_no_reader_is_made_for_is_a_problem_too(value: str, found: str) -> None:
+    assert found in problem(value).found
+
+
+@pytest.mark.parametrize("name", ["UTF-16", "UTF-16-LE", "UTF-16-BE", "UTF-32"])
+def test_another_encoding_is_named(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "topology.toml"
+    mark = "\ufeff" if name[-1] == "E" else ""
+    file.write_bytes((mark + GOOD).encode(name))
+    with pytest.raises(ConfigError, match=f"mark of {name[:6]}; save it as UTF-8"):
+        load(file)
+
+
+def test_a_byte_order_mark_before_utf8_is_taken(tmp_path: Path) -> None:
+    file = tmp_path / "topology.toml"
+    file.write_bytes(GOOD.encode("utf-8-sig"))
+    assert load(file) == replace(parse(GOOD), file=str(file), text=GOOD)
 
 
 def test_values_of_a_wrong_kind_everywhere_are_problems_and_never_a_crash() -> None:
@@ -337,3 +384,13 @@ def test_a_type_that_cannot_be_imported_is_a_problem(monkeypatch: pytest.MonkeyP
     one = problem(good(('"directory"', '"broken"')))
     assert one.key == "tiers.sink.sinks[0].type"
     assert "tiers.no_such_module" in one.found
+
+
+def test_a_thousand_peers_are_as_many_as_an_agent_can_have() -> None:
+    def with_peers(count: int) -> str:
+        agents = ", ".join(f'a{n} = "127.0.0.1:{10_000 + 2 * n}"' for n in range(count))
+        return good(('agg-1 = "127.0.0.1:7400", agg-2 = "127.0.0.1:7402"', agents))
+
+    assert problems(with_peers(1000)) == []
+    found = problem(with_peers(1001))
+    assert (found.key, found.found) == ("tiers.edge.next", "1,001")

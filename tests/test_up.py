@@ -18,10 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.waiting import eventually, wait_for
-from tiers.child import Backoff, Place, agent_command, bound_log, describe_end, last_words
+from tiers.backoff import Backoff
+from tiers.child import Place, agent_command, bound_log, describe_end, last_words
 from tiers.cli import main
 from tiers.cli.up import rows_of
 from tiers.demo import Demo, published_files
+from tiers.errors import TiersError
 from tiers.observe.client import ask_now, tell_drain
 from tiers.supervisor import Supervisor
 from tiers.topology import load
@@ -115,6 +117,7 @@ class Run:
             backoff=lambda: Backoff(first_s=0.02),
             random=Random(1),
             poll_s=0.02,
+            look_s=0.02,
         )
 
     async def answering(self, *agents: str) -> None:
@@ -254,6 +257,63 @@ async def test_a_wrong_new_file_is_refused(file: Path, data: Path) -> None:
         await run.answering("edge-2")
         assert not run.supervisor.topology_error
     assert lives(data, "edge-1") == ["begun", "stopped"]
+
+
+async def test_the_first_part_of_a_file_is_not_taken_over(
+    file: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[bytes] = []
+    whole, part = file.read_bytes(), file.read_bytes().replace(b'"edge-1"', b'"edge-2"')
+    contents = [whole, part, whole, part, whole]
+
+    def look(path: Path) -> bytes:
+        looks.append(contents[len(looks) % len(contents)])
+        return looks[-1]
+
+    run = Run(file, data)
+    monkeypatch.setattr("tiers.supervisor.look", look)
+    task = asyncio.create_task(run.supervisor.run())
+    await run.answering("edge-1")
+    seen = len(looks)
+    await eventually(lambda: len(looks) > seen + 10, "it has looked at it again and again")
+    assert "edge-2" not in run.supervisor.children
+    assert not run.supervisor.children["edge-1"].leaving
+    run.supervisor.stop()
+    await task
+
+
+async def test_one_that_is_left_out_for_a_moment_is_in_again(file: Path, data: Path) -> None:
+    async with supervised(file, data) as run:
+        await run.answering("edge-1")
+        write(file, "edge-2")
+        await eventually(lambda: run.supervisor.children["edge-1"].leaving, "it is left out")
+        write(file, "edge-1", "edge-2")
+        await eventually(lambda: "edge-1: in the topology again" in run.lines, "it is in again")
+        assert not run.supervisor.children["edge-1"].leaving
+    assert lives(data, "edge-1") == ["begun", "stopped"]
+
+
+@pytest.mark.parametrize("bad", ["name = 7", "", None])
+async def test_a_start_with_a_bad_file_goes_by_the_one_in_force_last(
+    file: Path, data: Path, bad: str | None
+) -> None:
+    async with supervised(file, data) as run:
+        write(file, "edge-1", "edge-2")
+        await run.answering("edge-2")
+        await eventually(lambda: "edge-2" in (data / "topology.toml").read_text(), "it is kept")
+    file.unlink()
+    if bad is not None:
+        file.write_text(bad)
+    with pytest.raises(TiersError):
+        Supervisor(file, data, strict=True)
+    with pytest.raises(TiersError):
+        Supervisor(file, data / "elsewhere")
+    async with supervised(file, data) as run:
+        await run.answering("edge-1", "edge-2")
+        assert run.supervisor.topology_error
+        assert "begins by" in run.lines[0]
+        write(file, "edge-1", "edge-2")
+        await eventually(lambda: not run.supervisor.topology_error, "the mended file is in force")
 
 
 async def test_a_new_file_that_no_longer_says_where_data_is_is_refused(

@@ -1,11 +1,12 @@
-"""An agent: the composition root, the one place that knows every room.
+"""An agent: its life, from first to last. Its parts are made in composing.py.
 
      sources --> intake --+                         +--> sender groups --> peers of the next tiers
                           +--> channel (LMDB) ------+
      receiver ------------+                         +--> sinks --> stores
 
 Its life: `starting`, `running`, then either `stopping` (SIGTERM: what is not handed on stays on
-disk) or `draining` (takes nothing new, leaves when its channel is empty).
+disk) or `draining` (takes nothing new, leaves when its channel is empty). One whose disk went back
+in time, or whose machine was resumed, leaves at once, to be started again (`AGAIN`).
 """
 
 import asyncio
@@ -19,64 +20,52 @@ from typing import Any, Final
 
 import zmq
 
-from tiers import sinks, sources
-from tiers.channel.channel import Channel, ChannelLimits
-from tiers.core.cutting import CuttingRules
-from tiers.core.messages import Identity
-from tiers.core.peers import PeerLimits
-from tiers.core.receiver import ReceiverLimits
+from tiers.channel.channel import Channel
+from tiers.composing import Composition, channel_limits
+from tiers.descriptors import Shares, raise_limit, shared_out
 from tiers.errors import ChannelUnavailable
-from tiers.intake import Press, SourceIntake
+from tiers.intake import Press, take_over
+from tiers.observe.health import Health
 from tiers.observe.snapshot import audit, snapshot
 from tiers.observe.status import StatusServer
-from tiers.registry import load as load_class
+from tiers.observe.watch import Watch
+from tiers.own_directory import make_own, opening
 from tiers.reloading import Reloading
+from tiers.resuming import resumed
+from tiers.running import Running
 from tiers.salvaging import Salvage
-from tiers.sinks.sink import Sink, SinkContext
-from tiers.sources.source import Source
+from tiers.sinks.sink import Sink
 from tiers.topology import Topology
 from tiers.transport.receiving import ReceiverEnd
 from tiers.transport.sending import SenderGroup
+from tiers.transport.sockets import SOCKETS_MAX
 
 log = logging.getLogger("tiers")
 INTERRUPTED: Final = 3  # exit status of an agent that was stopped before it had drained
+AGAIN: Final = 75  # exit status of one that is to be started again at once
 LAST_LOOK_S: Final = 0.5
 WATCH_S: Final = 0.05  # how often the way to an empty channel is looked at
 CLOSE_S_MIN: Final = 1.0  # what commits still get when the time for a stop is over
 PARTING_S: Final = 1.0  # how long an agent that stops waits for its senders to let go
 
 
-class Running:
-    """A source at work."""
-
-    def __init__(self, name: str, kind: str, source: Source, intake: SourceIntake) -> None:
-        self.name = name
-        self.kind = kind
-        self.source = source
-        self.intake = intake
-        self.state = "running"
-
-    async def run(self) -> None:
-        """Until it ends, or is cancelled; either way what it had put is stored, or will be."""
-        try:
-            await self.source.run(self.intake)
-            await self.intake.flush()
-            self.state = "done"
-        finally:
-            self.intake.close()
-
-
 class Agent:
     """One node of a topology. `run` returns its exit status."""
 
     def __init__(
-        self, topology: Topology, name: str, directory: Path, reloading: Reloading
+        self,
+        topology: Topology,
+        name: str,
+        directory: Path,
+        reloading: Reloading,
+        watch: Watch | None = None,
     ) -> None:
         self.topology = topology
         self.name = name
         self.tier = topology.tier_of(name)
         self.directory = directory
         self.reloading = reloading
+        self.watch = watch
         self.state = "starting"
         self.started_ms = time.time_ns() // 1_000_000
         self.last_error: tuple[int, str] = (0, "")
@@ -84,31 +73,42 @@ class Agent:
         self.groups: dict[str, SenderGroup] = {}
         self.sinks: dict[str, Sink] = {}
         self.receiver: ReceiverEnd | None = None
+        self.health = Health(self, topology.delivery.stalled_after_s)
         self.channel: Channel
         self.salvage: Salvage
+        self.shares: Shares
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, SOCKETS_MAX)
         self._leave = asyncio.Event()  # drain or stop: `_stop_wanted` tells which
         self._stop_wanted = False
         self._stop_until = 0.0  # loop time; 0.0: no stop has begun
         self._looked = asyncio.Event()  # somebody saw the status after it had drained
-        self._draining = False  # was told to, whatever came of it
+        self.draining = False  # was told to, whatever came of it
         self._leftovers = False  # drained, but not of everything
+        self._again = False  # leaves at once, to be started again
         self._errors: dict[str, str] = {}  # by part
 
     # -- life --------------------------------------------------------------------------------
 
     async def run(self) -> int:
         """Until stopped or drained. Raises what keeps an agent from working at all."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_own(self.directory)
         outputs = self.topology.outputs(self.name)
-        self.channel = await Channel.open(self.directory, self._limits(), outputs)
+        limits = channel_limits(self.topology)
+        with opening(self.directory):
+            self.channel = await Channel.open(self.directory, limits, outputs)
+        if self.channel.life.renewed:
+            self.channel.life.renewed_s = time.monotonic()
         press = Press(self.topology.batch.codec, self.topology.batch.level)
         try:
-            if set_aside := self.channel.stats().set_aside:
-                log.warning(set_aside)
+            if self.channel.was_cut_off:
+                log.warning("the last run was cut off; what it had not acked comes again")
+            if news := self.channel.stats().news:
+                log.warning(news)
             self.salvage = self._salvage(outputs)
             await self.salvage.begin()
-            self.reloading.accept()
+            await take_over(self.channel, self.topology.sources(self.name))
+            await self.reloading.accept()
             self._note_orphans(outputs)
             self._compose(press)
             await self._serve()
@@ -120,7 +120,9 @@ class Agent:
                 self.receiver.close()
             await self._close_channel()
             self._context.destroy(linger=0)
-        if self._draining and self.state != "drained":
+        if self._again and not self._stop_wanted:
+            return AGAIN
+        if self.draining and self.state != "drained":
             return INTERRUPTED
         return 1 if self._leftovers else 0
 
@@ -148,16 +150,26 @@ class Agent:
                 work = [tasks.create_task(part.run(), name=name) for name, part in self._parts()]
                 reading = [tasks.create_task(s.run(), name=s.name) for s in self.sources]
                 work.append(tasks.create_task(self.reloading.run(self), name="reload"))
+                work.append(tasks.create_task(self.health.run(), name="health"))
+                # Without its channel it does nothing: who supervises it starts it anew.
+                work.append(tasks.create_task(self.channel.wait_end(), name="channel"))
+                work.append(tasks.create_task(self._watch_clock(), name="clock"))
                 if self.state == "starting":
                     self.state = "running"
+                if self.watch is not None:
+                    self.watch.begin_after()
                 log.info("%s, channel %s", self.state, self.channel.channel_id.hex())
                 if self.reloading.left:
                     self.drain()
                 await self._leave.wait()
-                if not self._stop_wanted:
+                if not self._stop_wanted and not self._again:
                     await self._drained(reading)
                     await self._last_look()
-                await self._stop(reading, work)
+                if self._again:
+                    for task in (*reading, *work):
+                        task.cancel()
+                else:
+                    await self._stop(reading, work)
         finally:
             await server.stop()
 
@@ -172,15 +184,18 @@ class Agent:
     async def _drained(self, reading: list["asyncio.Task[None]"]) -> None:
         """Nothing new comes in, and all there was has gone out (or SIGTERM came)."""
         for running in self.sources:
-            running.source.drain()
+            running.drain()
         for sink in self.sinks.values():
             sink.drain()
         if self.receiver is not None:
             self.receiver.drain()
-        while not self._stop_wanted:
+        while not self._stop_wanted and not self._again:
             if all(task.done() for task in reading) and self._settled() and self._is_empty():
+                if self.receiver is not None:
+                    self.receiver.close()  # in the same turn: what came now would stay behind
                 self.state = "drained"
                 self._leftovers = self._has_leftovers()
+                await self.reloading.drained()
                 log.info("drained")
                 return
             await asyncio.sleep(WATCH_S)
@@ -249,7 +264,7 @@ class Agent:
         """Begin to drain. Fine to be called again."""
         if self.state in ("starting", "running"):
             self.state = "draining"
-            self._draining = True
+            self.draining = True
             log.info("draining")
             self._leave.set()
 
@@ -258,25 +273,39 @@ class Agent:
         self._stop_wanted = True
         self._leave.set()
 
+    def renew(self, why: str) -> None:
+        """This channel's disk went back in time, or is there twice: the next start renews it, and
+        until then nothing more is taken or said."""
+        if not self._again:
+            log.error("the disk went back in time, or is there twice: %s; starting again", why)
+            self.channel.renew(why)
+            self.start_again()
+
+    def start_again(self) -> None:
+        """Leave at once, with status AGAIN."""
+        self._again = True
+        self.state = "starting again"
+        for group in self.groups.values():
+            group.mute()
+        if self.receiver is not None:
+            self.receiver.mute()
+        self._leave.set()
+
+    async def _watch_clock(self) -> None:
+        leap_s = await resumed()
+        log.warning(
+            "the clock leapt by %.0f s: this machine was resumed, or its clock put right; "
+            "starting again",
+            leap_s,
+        )
+        self.start_again()
+
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self.reloading.wake)
 
     # -- composition -------------------------------------------------------------------------
-
-    def _limits(self) -> ChannelLimits:
-        channel, delivery = self.topology.channel, self.topology.delivery
-        return ChannelLimits(
-            size_bytes_max=channel.size_bytes_max,
-            high=channel.high,
-            low=channel.low,
-            free_floor_bytes=channel.free_floor_bytes,
-            commit_bytes_max=channel.commit_bytes_max,
-            dedupe_retention_s=delivery.dedupe_retention_s,
-            ask_again=delivery.guarantee == "end",
-        )
 
     def _salvage(self, outputs: tuple[str, ...]) -> Salvage:
         sources, delivery = self.topology.sources(self.name), self.topology.delivery
@@ -285,28 +314,29 @@ class Agent:
 
     def _compose(self, press: Press) -> None:
         topology = self.topology
-        me = Identity(topology.name, self.name, self.channel.channel_id)
+        shares = self.shares = shared_out(topology, self.name, raise_limit())
+        if shares.short:
+            log.warning(shares.short)
+        composition = Composition(
+            topology=topology,
+            agent=self.name,
+            channel=self.channel,
+            context=self._context,
+            shares=shares,
+            press=press,
+            trouble=self._trouble,
+            event=self._event,
+            renew=self.renew,
+        )
         for tier in self.tier.next:
-            self.groups[tier] = self._group(me, tier)
+            self.groups[tier] = composition.group(tier)
         for options in topology.sinks(self.name):
-            self.sinks[options.name] = self._sink(options)
-        listen = topology.listen(self.name)
-        if listen is not None:
-            delivery = topology.delivery
-            self.receiver = ReceiverEnd(
-                self._context,
-                me,
-                listen,
-                self.channel,
-                ReceiverLimits(delivery.window_bytes_max, delivery.message_bytes_max),
-                topology.outputs(self.name),
-                self.stores,
-                guarantee=delivery.guarantee,
-                trouble=self._trouble("receiver"),
-            )
+            self.sinks[options.name] = composition.sink(options)
+        self.receiver = composition.receiver(self.stores, self.reloading.carries)
+        if self.receiver is not None:
             self.receiver.bind()
         if not self.reloading.left:
-            self.sources = [self._source(options, press) for options in topology.sources(self.name)]
+            self.sources = [composition.source(options) for options in topology.sources(self.name)]
 
     def _note_orphans(self, outputs: tuple[str, ...]) -> None:
         """Batches that wait for an output that the topology no longer has stay where they are."""
@@ -316,58 +346,6 @@ class Agent:
                     f"{queue.batches} batches ({queue.events} events) wait for this output, "
                     "which the topology no longer has: put it back until they are delivered"
                 )
-
-    def _group(self, me: Identity, tier: str) -> SenderGroup:
-        delivery = self.topology.delivery
-        limits = PeerLimits(
-            window_bytes_max=delivery.window_bytes_max,
-            failover_after_s=delivery.failover_after_s,
-            heartbeat_s=delivery.heartbeat_s,
-            silence_s=max(1.5, 3 * delivery.heartbeat_s),
-            retry_max_s=delivery.reconnect_max_s,
-            lost_after_s=delivery.lost_after_s,
-        )
-        group = SenderGroup(
-            self._context,
-            me,
-            tier,
-            self.channel,
-            limits,
-            bundle_bytes=delivery.bundle_bytes_max,
-            guarantee=delivery.guarantee,
-            trouble=self._trouble(tier),
-        )
-        group.set_peers(self.topology.peers(tier))
-        return group
-
-    def _sink(self, options: Any) -> Sink:
-        context = SinkContext(
-            topology=self.topology.name,
-            agent=self.name,
-            output=options.name,
-            channel=self.channel,
-            now_ms=lambda: time.time_ns() // 1_000_000,
-            level=self.topology.batch.level,
-            trouble=self._trouble(options.name),
-            retention_s=self.topology.delivery.dedupe_retention_s,
-        )
-        sink: Sink = load_class(sinks.BUILTIN, sinks.GROUP, options.type)(options, context)
-        return sink
-
-    def _source(self, options: Any, press: Press) -> Running:
-        batch = self.topology.batch
-        rules = CuttingRules(batch.size_bytes_max, batch.linger_s, batch.time_bucket_s)
-        intake = SourceIntake(
-            options.name,
-            self.name,
-            self.channel,
-            self.topology.outputs(self.name),
-            press,
-            rules,
-            batch.event_bytes_max,
-        )
-        source: Source = load_class(sources.BUILTIN, sources.GROUP, options.type)(options)
-        return Running(options.name, options.type, source, intake)
 
     # -- what the others ask -------------------------------------------------------------------
 
@@ -383,13 +361,27 @@ class Agent:
         return stores
 
     def _trouble(self, part: str) -> Callable[[str], None]:
+        """For what lasts until the part says "": a condition of the agent."""
+
         def trouble(text: str) -> None:
             if text and text != self._errors.get(part):
-                log.warning("%s: %s", part, text)
-                self.last_error = (time.time_ns() // 1_000_000, f"{part}: {text}")
+                self._note_error(part, text)
+                self.health.tell(part, text)
             self._errors[part] = text
 
         return trouble
+
+    def _event(self, part: str) -> Callable[[str], None]:
+        """For what is over as it is said."""
+
+        def event(text: str) -> None:
+            log.warning("%s: %s", part, text)
+            self._note_error(part, text)
+
+        return event
+
+    def _note_error(self, part: str, text: str) -> None:
+        self.last_error = (time.time_ns() // 1_000_000, f"{part}: {text}")
 
     def error_of(self, part: str) -> str:
         """What is wrong with a part now; empty when all is well."""

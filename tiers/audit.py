@@ -11,15 +11,16 @@ tmp before void: a file with a manifest that is in neither of the two is publish
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from tiers import sinks
 from tiers.copies import Copies
 from tiers.core import layout, runs
 from tiers.core.paths import day_name
+from tiers.core.printable import printable
 from tiers.core.runs import Runs
 from tiers.errors import BatchError
 from tiers.observe.client import Answer, ask_all
@@ -29,6 +30,7 @@ from tiers.shelf import Double, Shelf, count_files, read_store
 from tiers.sinks.stores.store import Store
 from tiers.topology.model import Topology
 
+NEWS_CHARS_MAX: Final = 1000
 Reach = Mapping[str, tuple[Path | None, str | None]]
 
 
@@ -40,16 +42,23 @@ class Queue:
     dead: Mapping[str, Runs] = field(default_factory=dict)
 
 
+class Own(NamedTuple):
+    """An origin of an agent's own: one for each start of its channel in which it took events."""
+
+    last: int  # the greatest number that it gave, as far as that agent knows
+    begun: str  # the UTC day of that start
+
+
 @dataclass(frozen=True, slots=True)
 class Holding:
     """What one agent's channel holds, by output."""
 
     agent: str
     tier: str
-    channel_id: str
-    next_seq: int  # of its own batches
+    own: Mapping[str, Own]  # by origin
+    present: str  # the origin that gives numbers now; empty where the agent is stopped
     outputs: Mapping[str, Queue]
-    begun: str | None = None  # the UTC day on which this channel was begun; None: not told
+    news: str = ""  # what happened to its disk lately
 
     def towards(self, outputs: Collection[str]) -> "Holding":
         """The same agent as if it had these outputs alone."""
@@ -88,7 +97,8 @@ class OriginAccount:
     events: int = 0  # in published files, each copy counted
     held: dict[str, Runs] = field(default_factory=dict)  # by agent
     dead: dict[str, Runs] = field(default_factory=dict)  # by agent
-    gaps: Runs = field(default_factory=list)
+    gaps: Runs = field(default_factory=list)  # that nothing explains, though all was asked
+    unknown: Runs = field(default_factory=list)  # that may be where nobody could be asked
     doubles: list[Double] = field(default_factory=list)
     forgotten: Runs = field(default_factory=list)  # that may be of days whose manifests are gone
 
@@ -113,17 +123,33 @@ class Report:
     topology: str
     outputs: list[OutputAccount] = field(default_factory=list)
     orphans: list[Orphan] = field(default_factory=list)
+    agents: int = 0  # of the topology
     unasked: dict[str, str] = field(default_factory=dict)  # agent: why
+    news: dict[str, str] = field(default_factory=dict)  # agent: what happened to its disk lately
 
     @property
     def ok(self) -> bool:
+        """Nothing is wrong as far as could be asked."""
         return all(output.ok for output in self.outputs)
+
+    @property
+    def unknown(self) -> int:
+        """Batches of which nobody that could be asked knows; an output counts each."""
+        return sum(runs.total(o.unknown) for output in self.outputs for o in output.origins)
+
+    @property
+    def proven(self) -> bool:
+        """Nothing is wrong, and all were asked."""
+        return self.ok and not self.unasked and not self.unknown
 
     def to_json(self) -> dict[str, Any]:
         return {
             "topology": self.topology,
             "ok": self.ok,
+            "proven": self.proven,
+            "agents": self.agents,
             "unasked": self.unasked,
+            "news": self.news,
             "outputs": [_output_json(output) for output in self.outputs],
             "orphans": [_orphan_json(orphan) for orphan in self.orphans],
         }
@@ -133,7 +159,7 @@ async def audit(topology: Topology, reach: Reach, *, files: bool = False) -> Rep
     """The audit of a topology. `reach` has directory and address of each agent; the channel of one
     that is stopped is read where it is on this machine. `files`: published files are opened, too.
     A store that cannot be read is a problem in its account, not an error."""
-    report = Report(topology.name)
+    report = Report(topology.name, agents=len(topology.agent_names()))
     holdings: list[Holding] = []
     for name in topology.order():
         tier = topology.tiers[name]
@@ -147,13 +173,16 @@ async def audit(topology: Topology, reach: Reach, *, files: bool = False) -> Rep
                 report.unasked[agent] = holding
             else:
                 holdings.append(holding)
+    report.news = {holding.agent: holding.news for holding in holdings if holding.news}
     report.orphans = [orphan for holding in holdings for orphan in _orphans(topology, holding)]
     for name in topology.order():
         for options in topology.tiers[name].sinks:
             shelf = await asyncio.to_thread(_open_and_read, options, files)
             account = OutputAccount(f"{name}/{options.name}", shelf)
             counted = counting(topology, name, options.name, holdings)
-            account.origins = accounts(shelf, counted)
+            reaching = topology.reaching(name)
+            silent = [a for a in report.unasked if topology.tier_of(a).name in reaching]
+            account.origins = accounts(shelf, counted, all_asked=not silent)
             report.outputs.append(account)
     return report
 
@@ -201,20 +230,23 @@ def holding_of(agent: str, tier: str, answer: Answer) -> Holding | str:
     if isinstance(answer, str):
         return answer
     try:
-        channel_id = bytes.fromhex(answer["channel"]["id"]).hex()
         told = answer["audit"]
         outputs = {
             str(name): Queue(_by_origin(queue["held"]), _by_origin(queue["dead"]))
             for name, queue in told["outputs"].items()
         }
-        next_seq = int(told["next_seq"][channel_id])
-        if next_seq < 1:
-            raise ValueError(f"next_seq {next_seq}")
-        begun_ms = told.get("begun_ms")  # an older version does not say
-        begun = None if begun_ms is None else day_name(int(begun_ms))
-        return Holding(agent, tier, channel_id, next_seq, outputs, begun)
+        own = {bytes.fromhex(origin).hex(): _own(one) for origin, one in told["origins"].items()}
+        news = printable(str(answer.get("channel", {}).get("news", "")), NEWS_CHARS_MAX)
+        return Holding(agent, tier, own, bytes.fromhex(told["present"]).hex(), outputs, news)
     except (KeyError, TypeError, ValueError, AttributeError, BatchError) as error:
         return f"its answer is malformed: {type(error).__name__} {error}"
+
+
+def _own(told: Any) -> Own:
+    last = told["last"]
+    if type(last) is not int or last < 0:
+        raise ValueError(f"{last!r} is no number of a batch")
+    return Own(last, day_name(int(told["begun_ms"])))
 
 
 def _by_origin(told: Any) -> dict[str, Runs]:
@@ -233,31 +265,43 @@ def _runs(told: Any) -> Runs:
 # --- accounts ----------------------------------------------------------------------------------
 
 
-def accounts(shelf: Shelf, holdings: Iterable[Holding]) -> list[OriginAccount]:
-    """One account per origin that anybody knows of, those of known agents first."""
+def accounts(
+    shelf: Shelf, holdings: Iterable[Holding], *, all_asked: bool = True
+) -> list[OriginAccount]:
+    """One account per origin that anybody knows of, those of known agents first. Where not all
+    agents could be asked, or not all of the store be read, what is missing may be there."""
     holdings = list(holdings)
-    owners = {holding.channel_id: holding for holding in holdings}
     known = {origin for holding in holdings for origin in holding.origins()}
     published = {origin.hex() for origin in shelf.copies}
     # An agent that is no origin (it has only passed batches on) has no account.
-    busy = {channel_id for channel_id, holding in owners.items() if holding.next_seq > 1}
+    busy = {o for holding in holdings for o, own in holding.own.items() if own.last}
+    whole = all_asked and not shelf.unread
     found = [
-        _origin_account(origin, shelf, owners.get(origin), holdings)
+        _origin_account(origin, shelf, holdings, whole=whole)
         for origin in {*published, *known, *busy}
     ]
     worth = [
         account
         for account in found
-        if account.published or account.held or account.gaps or account.forgotten or account.dead
+        if account.published
+        or account.held
+        or account.dead
+        or account.gaps
+        or account.unknown
+        or account.forgotten
     ]
     return sorted(worth, key=lambda account: (not account.agent, account.agent, account.origin))
 
 
 def _origin_account(
-    origin: str, shelf: Shelf, owner: Holding | None, holdings: Iterable[Holding]
+    origin: str, shelf: Shelf, holdings: Sequence[Holding], *, whole: bool
 ) -> OriginAccount:
-    accepted = owner.next_seq - 1 if owner else None
-    account = OriginAccount(origin, owner.agent if owner else "", accepted)
+    # More than one where a machine was cloned with what it had: whoever knows most is right.
+    owners = [holding for holding in holdings if origin in holding.own]
+    told = [holding.own[origin] for holding in owners]
+    accepted = max((own.last for own in told), default=None)
+    agents = " and ".join(holding.agent for holding in owners)
+    account = OriginAccount(origin, agents, accepted)
     copies = shelf.copies.get(bytes.fromhex(origin), Copies())
     account.published = copies.published()
     account.events = copies.events
@@ -268,12 +312,17 @@ def _origin_account(
         if dead := holding.dead(origin):
             account.dead[holding.agent] = dead
     explained = runs.union(account.published, *account.held.values(), *account.dead.values())
-    # What its owner accepted after it was asked may be seen anywhere below, or nowhere yet.
-    last = max((end for _, end in explained), default=0) if accepted is None else accepted
-    begun = owner.begun if owner else None
+    last = max((end for _, end in explained), default=0)
+    if accepted is not None:
+        # What its owner accepted after it was asked may be seen anywhere below, or nowhere yet. Of
+        # an origin that has ended nothing is: who went back in time knows less than others do.
+        going_on = any(origin == holding.present for holding in owners)
+        last = account.accepted = accepted if going_on else max(last, accepted)
+    begun = min((own.begun for own in told), default=None)
     for gap in runs.minus([[1, last]] if last else [], explained):
         forgotten = _may_be_forgotten(gap[0], gap[1], copies, shelf, begun)
-        (account.forgotten if forgotten else account.gaps).append(gap)
+        missing = account.gaps if whole else account.unknown
+        (account.forgotten if forgotten else missing).append(gap)
     return account
 
 
@@ -305,6 +354,7 @@ def _output_json(output: OutputAccount) -> dict[str, Any]:
         "pending": shelf.pending,
         "void": shelf.void,
         "missing_batches": sum(runs.total(origin.gaps) for origin in origins),
+        "unknown_batches": sum(runs.total(origin.unknown) for origin in origins),
         "doubled_events": sum(d.events for origin in origins for d in origin.doubles),
         "forgotten_days": sorted(shelf.forgotten),
         "problems": shelf.problems,
@@ -320,6 +370,7 @@ def _output_json(output: OutputAccount) -> dict[str, Any]:
                 "held": origin.held,
                 "dead": origin.dead,
                 "gaps": origin.gaps,
+                "unknown": origin.unknown,
                 "doubles": [_double_json(double) for double in origin.doubles],
                 "forgotten": origin.forgotten,
             }

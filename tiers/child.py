@@ -18,30 +18,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from random import Random
 from typing import Any, Final
 
+from tiers.backoff import Backoff
+from tiers.core.printable import printable
 from tiers.observe.client import Answer
+from tiers.own_directory import make_own
 
 LOG_BYTES_MAX: Final = 16 * 1024 * 1024
 _LAST_WORDS_BYTES: Final = 4096
-
-
-@dataclass(slots=True)
-class Backoff:
-    """Growing, jittered waits between starts of a child that keeps dying."""
-
-    first_s: float = 0.5
-    wait_s_max: float = 30.0
-    healthy_after_s: float = 30.0  # a child that lived this long is no longer one that keeps dying
-    _next_s: float = 0.0
-
-    def wait_s(self, lived_s: float, random: Random) -> float:
-        """How long to wait now that the child has died at the age of `lived_s`."""
-        fresh = self._next_s == 0.0 or lived_s >= self.healthy_after_s
-        wait = self.first_s if fresh else self._next_s
-        self._next_s = min(2 * wait, self.wait_s_max)
-        return wait * random.uniform(0.5, 1.0)
 
 
 class Phase(StrEnum):
@@ -104,7 +89,7 @@ class Child:
     async def begin(self, command: Sequence[str]) -> None:
         """Starts the process. OSError when the machine will not."""
         directory = self.place.directory
-        directory.mkdir(parents=True, exist_ok=True)
+        make_own(directory)
         bound_log(directory)
         self.answer, self.told, self.dead = "starting", False, 0
         self.started = time.monotonic()
@@ -171,7 +156,7 @@ def last_words(directory: Path) -> str:
     except OSError:
         return ""
     words = [line for line in lines if line.strip()]
-    return words[-1].decode(errors="replace").strip()[:200] if words else ""
+    return printable(words[-1].strip()) if words else ""
 
 
 def describe_end(status: int) -> str:

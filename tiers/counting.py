@@ -7,6 +7,7 @@ from typing import Any, Final
 import zstandard
 from isal import igzip
 
+from tiers.core import zstd_frames
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks.stores.store import Store
 
@@ -35,11 +36,15 @@ def check_file(store: Store, path: str, codec: str, size_bytes: int, events: int
 
 
 def count_events(data: bytes, codec: str) -> int:
-    """Lines in a file of that codec. What decompressors raise is the caller's."""
+    """Lines in a file of that codec, which ends where a frame does. What decompressors raise is the
+    caller's."""
     events = 0
     with _opened(data, codec) as file:
         while block := file.read(_BLOCK_BYTES):
             events += block.count(b"\n")
+    # zstd's own reader is content with a part of a frame.
+    if codec == "zstd" and zstd_frames.is_cut_off(lambda at, size: data[at : at + size]):
+        raise EOFError("a zstd frame ends early")
     return events
 
 

@@ -303,7 +303,7 @@ class Demo:
             events_per_second=round(tally.written / seconds),
             seconds=round(seconds, 2),
             killed=self._killed,
-            audit_ok=report.ok,
+            audit_ok=report.proven,
             files=str(self.place.published),
             troubles=[p for output in report.outputs for p in output.shelf.problems],
         )

@@ -7,6 +7,8 @@ uses the library, in one context manager per library. Nothing above that door se
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tiers.core.printable import printable_text
+
 
 class TiersError(Exception):
     """Root of all errors that tiers raises on purpose. `str(error)` is meant for a person."""
@@ -32,7 +34,7 @@ class ConfigError(TiersError):
     def __init__(self, file: str, problems: Sequence[Problem]) -> None:
         self.file = file
         self.problems = tuple(problems)
-        lines = [f"{file}: {problem}" for problem in self.problems]
+        lines = [printable_text(f"{file}: {problem}") for problem in self.problems]
         super().__init__("\n".join(lines))
 
 

@@ -11,7 +11,7 @@ import asyncio
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,12 +22,47 @@ from isal.isal_zlib import crc32
 
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
-from tiers.core.batch import BatchId, Buffer, Envelope, Hop, check_headers, seal
+from tiers.core.batch import TIME_MS_MAX, BatchId, Buffer, Envelope, Hop, check_headers, seal
 from tiers.core.codecs import compressor
 from tiers.core.cutting import Cut, Cutter, CuttingRules
-from tiers.errors import TiersError
+from tiers.errors import BatchError, TiersError
+from tiers.sources.source import SourceOptions
 
+_NEWLINE = 0x0A
 UNDER_WAY_BYTES_MAX = 8 << 20  # raw bytes of one source between `put` and the disk
+_POSITIONS = b"position/"
+
+
+def prefix_of(source: str) -> bytes:
+    """Of the records that are positions of a source."""
+    return _POSITIONS + source.encode() + b"/"
+
+
+async def take_over(channel: Channel, sources: Iterable[SourceOptions]) -> None:
+    """Positions belong to files, not to names of sources: those of a source that is configured no
+    more, or does not read that file any more, go to the first that does and has none of it. Before
+    any source begins."""
+    by_prefix = {prefix_of(options.name): options for options in sources}
+    stored = channel.records(_POSITIONS)
+    had: set[tuple[bytes, str]] = set()  # source, subject
+    left: list[bytes] = []
+    for record, value in stored.items():
+        prefix = next(filter(record.startswith, by_prefix), b"")
+        subject = by_prefix[prefix].subject(value) if prefix else ""
+        if subject:
+            had.add((prefix, subject))
+        else:
+            left.append(record)
+    moved: dict[bytes, bytes | None] = {}
+    for record in left:
+        value, key = stored[record], record.removeprefix(_POSITIONS).partition(b"/")[2]
+        for prefix, options in by_prefix.items():
+            subject = options.subject(value)
+            if subject and (prefix, subject) not in had:
+                moved |= {record: None, prefix + key: value}
+                break
+    if moved:
+        await channel.submit(Change(records=moved))
 
 
 @dataclass(slots=True)
@@ -84,16 +119,21 @@ class SourceIntake:
         press: Press,
         rules: CuttingRules,
         event_size_max: int,
+        retention_s: float,
+        written: Sequence[str] = (),
     ) -> None:
         self.block_size_max = rules.size_bytes
         self.event_size_max = event_size_max
-        self._prefix = b"position/" + source.encode() + b"/"
+        self.retention_s = retention_s
+        self.written = written
+        self._prefix = prefix_of(source)
         found = channel.records(self._prefix)
         self.positions: Mapping[bytes, bytes] = {
             key[len(self._prefix) :]: value for key, value in found.items()
         }
         self.counters: Counter[str] = Counter()
         self.error = ""
+        self.remarked: tuple[str, bool] | None = None
         self.events = 0  # on disk
         self.bytes = 0  # on disk, raw
         self._agent = agent
@@ -122,7 +162,11 @@ class SourceIntake:
         time_ms: int | None = None,
         positions: Mapping[bytes, bytes | None] | None = None,
     ) -> Awaitable[None]:
-        """See `Intake.put`. Raises BatchError for headers that no receiver would take."""
+        """See `Intake.put`. Raises BatchError for what no receiver or sink would take."""
+        if len(block) and (count < 1 or block[-1] != _NEWLINE):
+            raise BatchError("a block is newline-terminated events, and says how many")
+        if time_ms is not None and not 0 <= time_ms <= TIME_MS_MAX:
+            raise BatchError(f"no calendar has the time {time_ms} ms after 1970")
         if headers != self._headers:
             # Here and not when they are sealed: a number given out by then would be missing.
             check_headers(headers)
@@ -161,7 +205,14 @@ class SourceIntake:
     def trouble(self, text: str) -> None:
         self.error = text
 
+    def remark(self, text: str, at_risk: bool = False) -> None:
+        self.remarked = (text, at_risk) if text else None
+
     # -- for the agent -----------------------------------------------------------------------
+
+    def go_on(self, before: "SourceIntake") -> None:
+        """Counts on from the intake of this source's life before."""
+        self.counters, self.events, self.bytes = before.counters, before.events, before.bytes
 
     async def flush(self) -> None:
         """Everything that was put is on disk. Raises what kept it from there."""
@@ -230,7 +281,7 @@ class SourceIntake:
         body, crc = job.body.result()
         now_ms = time.time_ns() // 1_000_000
         envelope = Envelope(
-            origin=self._channel.channel_id,
+            origin=self._channel.origin,
             seq=self._channel.next_seq(),
             count=cut.count,
             size=cut.size,

@@ -7,7 +7,10 @@ line that is missing and one that nobody wrote. The hashes are kept in files, sp
 compared a part at a time: memory stays the same for any number of lines.
 """
 
+import errno
 import gzip
+import os
+import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,6 +20,8 @@ from random import Random
 from typing import Final
 
 import zstandard
+
+from tiers.core import zstd_frames
 
 BLOCK_BYTES: Final = 1 << 20
 _PARTS: Final = 64
@@ -85,10 +90,10 @@ class AccessLog:
 
 def read_blocks(file: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     """What a file holds, in blocks of whole lines of about `block_bytes`, opened by its extension
-    (`.gz`, `.zst`). A last line without its newline comes as it is. OSError, zstandard.ZstdError
-    or EOFError where it cannot be read."""
+    (`.gz`, `.zst`). A last line without its newline comes as it is. OSError where it cannot be
+    read to its end, with the name of the file."""
     rest = b""
-    for piece in _pieces(file, block_bytes):
+    for piece in _told(file, _pieces(file, block_bytes)):
         whole, newline, tail = piece.rpartition(b"\n")
         if newline:
             yield b"".join((rest, whole, newline))
@@ -97,6 +102,13 @@ def read_blocks(file: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
             rest += piece
     if rest:
         yield rest
+
+
+def _told(file: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from pieces
+    except (EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise OSError(errno.EBADMSG, str(error), str(file)) from error
 
 
 def _pieces(file: Path, block_bytes: int) -> Iterator[bytes]:
@@ -111,6 +123,9 @@ def _pieces(file: Path, block_bytes: int) -> Iterator[bytes]:
             with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as frames:
                 while piece := frames.read(block_bytes):
                     yield piece
+                # It is content with a part of a frame.
+                if zstd_frames.is_cut_off(lambda at, size: os.pread(raw.fileno(), size, at)):
+                    raise EOFError("a zstd frame ends early")
             return
         while piece := raw.read(block_bytes):
             yield piece

@@ -1,58 +1,78 @@
 """The topology file of a running agent: watched, checked, and taken over where it can be.
 
-A new file is read whole and checked before anything changes. A wrong one is refused, the old one
-stays in force, and status says so. Of a right one, changed peers are taken over at once; whatever
-else changed waits for a restart, and status names it. The last accepted file is kept in the data
-directory: an agent that was taken out of the file drains by it.
+A new file is read whole and checked before anything changes, once it was the same at two looks. A
+wrong one is refused, the old one stays in force, and status says so. Of a right one, changed peers
+are taken over at once; whatever else changed waits for a restart, and status names it. An agent
+that the file leaves out drains and ends when the same file has left it out for `LEAVE_AFTER_S`.
+
+The last accepted file is kept in the data directory:
+
+    DATA/NAME/topology.toml   what a start goes by while the file itself is wrong, or leaves it out
+    DATA/NAME/topology.left   the same of an agent that has drained: it is not to begin again by it
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tiers.errors import ConfigError, TiersError, UsageError
+from tiers.durable import rename_durably, write_durably
+from tiers.errors import TiersError, UsageError
 from tiers.topology import Topology, differences, load
+from tiers.topology.load import data_directory, look, understand
+from tiers.topology.steady import Absence, Content, Steady
 
 if TYPE_CHECKING:
     from tiers.agent import Agent
 
 log = logging.getLogger("tiers")
 KEPT: Final = "topology.toml"
-LOOK_S: Final = 1.0  # besides SIGHUP: how often the file's time and size are looked at
+LEFT: Final = "topology.left"
+LOOK_S: Final = 1.0  # between looks at the file; SIGHUP: now
+LEAVE_AFTER_S: Final = 30.0
 
 
 class Reloading:
-    """Follows one topology file for one agent."""
+    """Follows one topology file for one agent. `seen` is what of the file is known and settled:
+    what `topology` was made of, or what was wrong with it, as `error` says."""
 
-    def __init__(self, file: Path, topology: Topology, directory: Path, *, left: bool) -> None:
+    def __init__(
+        self,
+        file: Path,
+        topology: Topology,
+        directory: Path,
+        *,
+        left: bool = False,
+        seen: Content | None = None,
+        error: str = "",
+    ) -> None:
         self.file = file
         self.generation = 1
-        self.error = ""  # why the file as it is now is not in force
+        self.error = error  # why the file as it is now is not in force
         self.restart_needed: list[str] = []
         self.left = left  # the file no longer names this agent
         self._directory = directory
         self._topology = topology
-        self._seen = self._look()
+        self._steady = Steady(seen)
+        self._absence = Absence(LEAVE_AFTER_S)
         self._wake = asyncio.Event()
         self._kept = True  # the text in force is on disk, or was not yet to be
 
-    def accept(self) -> None:
-        """Keep the text of the topology in force, durably, for a start after this agent was taken
-        out of the file. On a full disk that is tried again with every look at the file."""
+    def carries(self, agent: str) -> bool:
+        """Whether batches of others come through an agent, by the topology in force."""
+        return self._topology.carries(agent)
+
+    async def accept(self) -> None:
+        """Keep the text of the topology in force, durably. On a full disk that is tried again with
+        every look at the file."""
         if self.left:
             return
         kept = self._directory / KEPT
-        fresh = kept.with_suffix(".new")
         try:
-            with fresh.open("w", encoding="utf-8") as file:
-                file.write(self._topology.text)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(kept)
+            await asyncio.to_thread(write_durably, kept, self._topology.text.encode())
+            (self._directory / LEFT).unlink(missing_ok=True)
         except OSError as error:
             if self._kept:
                 log.warning("cannot keep the topology in %s: %s", kept, error)
@@ -60,54 +80,61 @@ class Reloading:
         else:
             self._kept = True
 
+    async def drained(self) -> None:
+        """The agent has: the text kept is no longer one to begin by."""
+        kept, left = self._directory / KEPT, self._directory / LEFT
+        try:
+            await asyncio.to_thread(rename_durably, kept, left)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("cannot mark %s as left: %s", kept, error)
+
     def wake(self) -> None:
         """SIGHUP: read the file now, changed or not."""
+        self._steady.forget()
         self._wake.set()
 
     async def run(self, agent: Agent) -> None:
         """Until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()
             except TimeoutError:
                 pass
-            told = self._wake.is_set()
             self._wake.clear()
-            looked = await asyncio.to_thread(self._look)
-            if told or looked != self._seen:
-                self._seen = looked
-                self._reload(agent)
+            content = await asyncio.to_thread(look, self.file)
+            new = self._steady.saw(content)
+            if new is not None:
+                await self._reload(agent, new)
             elif not self._kept:
-                self.accept()
+                await self.accept()
+            if not self.left and self._absence.lasts(content, loop.time()):
+                log.info("no longer in %s for %g s: draining", self.file, LEAVE_AFTER_S)
+                self.left, self.error = True, ""
+                agent.drain()
 
-    def _look(self) -> tuple[int, int, int] | None:
+    async def _reload(self, agent: Agent, content: Content) -> None:
+        self._absence.end()
         try:
-            found = self.file.stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
-
-    def _reload(self, agent: Agent) -> None:
-        try:
-            topology = load(self.file)
-        except ConfigError as error:
+            # What others made is checked beside the loop: it may be long.
+            topology = await asyncio.to_thread(understand, content, self.file)
+        except TiersError as error:
             self._refuse(str(error))
-            return
-        except (TiersError, OSError) as error:
-            self._refuse(f"{self.file}: {error}")
             return
         if topology.name != self._topology.name:
             self._refuse(f"{self.file}: name is {topology.name!r}, was {self._topology.name!r}")
             return
-        self.error = ""
-        self.generation += 1
         # Compared with what this process was started with: that is what a restart would change.
         found = differences(agent.topology, topology, agent.name)
         if found.left:
-            log.info("no longer in %s: draining", self.file)
-            self.left = True
-            agent.drain()
+            self._absence.begin(content)
+            self._refuse(
+                f"{self.file} does not name {agent.name}, which drains and ends if that stays so "
+                f"for {LEAVE_AFTER_S:g} s"
+            )
             return
         for output, group in agent.groups.items():
             if output in topology.tier_of(agent.name).next:
@@ -116,7 +143,9 @@ class Reloading:
         for key in found.restart:
             log.warning("%s changed: it takes effect when this agent is restarted", key)
         self._topology = topology
-        self.accept()
+        await self.accept()
+        self.error = ""
+        self.generation += 1
         log.info("topology generation %d is in force", self.generation)
 
     def _refuse(self, why: str) -> None:
@@ -125,20 +154,45 @@ class Reloading:
             log.error("topology refused, the old one stays in force: %s", line)
 
 
-def begin(file: Path, name: str, data: Path | None) -> tuple[Topology, Path, Reloading]:
+def begin(
+    file: Path, name: str, data: Path | None, *, strict: bool = False
+) -> tuple[Topology, Path, Reloading]:
     """The topology that agent `name` starts with, its directory, and what follows the file.
 
-    Where the file no longer names the agent but `data/name` holds the one it last accepted, the
-    agent starts by that, to drain. Raises ConfigError, UsageError."""
-    topology = load(file)
+    Where the file is wrong or gone, the agent starts by what it last accepted, unless `strict`;
+    where the file leaves it out too, and leaves then; one that has drained before only drains.
+    Raises ConfigError, UsageError."""
+    content = look(file)
+    try:
+        topology = understand(content, file)
+    except TiersError as error:
+        directory = data_directory(content, name, data)
+        if strict or directory is None:
+            raise
+        return _begin_by_kept(file, directory / name, content, error)
     try:
         topology.tier_of(name)
     except UsageError:
         directory = (data or topology.data or Path()) / name
-        kept = directory / KEPT
-        if not kept.is_file():
-            raise
-        topology = load(kept)
-        return topology, directory, Reloading(file, topology, directory, left=True)
+        for kept in (KEPT, LEFT):
+            if (directory / kept).is_file():
+                topology = load(directory / kept)
+                return topology, directory, Reloading(file, topology, directory, left=kept == LEFT)
+        raise
     directory = topology.data_of(name, data)
-    return topology, directory, Reloading(file, topology, directory, left=False)
+    return topology, directory, Reloading(file, topology, directory, seen=content)
+
+
+def _begin_by_kept(
+    file: Path, directory: Path, content: Content, wrong: TiersError
+) -> tuple[Topology, Path, Reloading]:
+    """Raises `wrong` where there is nothing to begin by."""
+    kept = directory / KEPT
+    try:
+        topology = load(kept)
+    except TiersError:
+        raise wrong from None
+    for line in str(wrong).splitlines():
+        log.error("topology refused, begins by %s: %s", kept, line)
+    error = f"{wrong}\nin force is what was last accepted, {kept}"
+    return topology, directory, Reloading(file, topology, directory, seen=content, error=error)

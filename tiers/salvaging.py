@@ -13,10 +13,10 @@ by another, a few times. Then this is given up until the next start, and said.
 
 import asyncio
 import logging
-import os
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -26,13 +26,17 @@ import msgpack
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
 from tiers.channel.layout import unpack_hops
-from tiers.channel.opening import SET_ASIDE_STEM, write_durably
+from tiers.channel.living import ORIGIN, Origin
+from tiers.channel.opening import SET_ASIDE_STEM
 from tiers.channel.salvage import FRAME_LENGTH_BYTES, MARK, Batch, End, Head, read_mark, unpack
 from tiers.channel.salvage_index import SOURCE_POSITIONS
 from tiers.core.batch import BatchId
+from tiers.durable import write_durably
 from tiers.errors import ChannelDamaged
-from tiers.sources.files import pack_key
-from tiers.sources.places import match
+from tiers.sources.tail.door import Disk
+from tiers.sources.tail.following import STARTED
+from tiers.sources.tail.generation import unpack as unpack_position
+from tiers.sources.tail.walk import Walk, absolute
 from tiers.units import show_size
 
 log = logging.getLogger("tiers.salvage")
@@ -144,11 +148,12 @@ class Salvage:
         ]
 
     async def begin(self) -> None:
-        """Returning means that positions of sources are in the new channel, as far as they can
-        be read: sources may begin."""
+        """Returning means that origins, and positions of sources, are in the new channel, as far
+        as they can be read: sources may begin."""
         for old in self._open:
             log.info("reading what %s still holds", old.directory.name)
             if await self._read_head(old):
+                await self._restore_origins(old)
                 await self._restore_positions(old)
 
     async def run(self) -> None:
@@ -287,6 +292,16 @@ class Salvage:
                 "%s: %s (%d events) is lost: %s", old.directory.name, name, one.events, one.reason
             )
 
+    async def _restore_origins(self, old: _Old) -> None:
+        """What gave numbers there gave them here: for the audit, and so that none of its batches
+        is taken from elsewhere."""
+        assert old.head is not None
+        own = {origin: Origin(*numbers) for origin, numbers in old.head.origins.items()}
+        if own:
+            records = {ORIGIN + origin: one.pack() for origin, one in own.items()}
+            await self._channel.submit(Change(records=records))
+            self._channel.life.origins.update(own)
+
     async def _restore_positions(self, old: _Old) -> None:
         assert old.head is not None
         there = {_source(key) for key in self._channel.records(SOURCE_POSITIONS)}
@@ -362,12 +377,17 @@ def _source(key: bytes) -> bytes:
     return key.removeprefix(SOURCE_POSITIONS).partition(b"/")[0]
 
 
-def _unknown_bytes(patterns: Sequence[str], known: Iterable[bytes], prefix: bytes) -> int:
+def _unknown_bytes(patterns: Sequence[str], known: Mapping[bytes, bytes], prefix: bytes) -> int:
     """Sizes of the files at these globs of which no position is known."""
-    names = {key.removeprefix(prefix) for key in known}
-    absolute = [os.path.abspath(pattern) for pattern in patterns]  # noqa: PTH100 as the tail does
-    found = match(absolute, lambda path, error: None)
-    return sum(at.status.st_size for key, at in found.items() if pack_key(key) not in names)
+    files = set()
+    for record, value in known.items():
+        if record.startswith(prefix) and record != prefix + STARTED:
+            position = unpack_position(record, value)
+            files.add((position.inode, position.birth_ns))
+    globs = [absolute(pattern) for pattern in patterns]
+    walked = Walk(Disk(), globs, None, time.perf_counter, lambda: None).run()
+    found = [at.status for at in walked.files.values()]
+    return sum(status.size for status in found if (status.inode, status.birth_ns) not in files)
 
 
 def _outcome(mark: dict[str, Any]) -> Outcome:

@@ -54,6 +54,7 @@ class Shelf:
     counted: int | None = None  # files opened and found as their manifests say; None: not asked
     removed: list[str] = field(default_factory=list)  # published files that somebody took away
     problems: list[str] = field(default_factory=list)  # from which nothing can be concluded
+    unread: bool = False  # there may be manifests of which nothing is here
 
     def put(self, one: Manifest) -> None:
         """Count a published file."""
@@ -106,9 +107,11 @@ def read_store(store: Store) -> Shelf:
         left = _days(store)  # again, and last: some may have been forgotten while they were read
         shelf.forgotten = set(closed_days(store)) - set(left)
         shelf.problems += [f"{path}: gone while it was read" for day, path in gone if day in left]
+        shelf.unread = bool(shelf.problems)
         shelf.find_doubles(partial(_read_again, store, shelf))
     except (StoreUnavailable, StoreRefused) as error:
         shelf.problems.append(f"cannot be read: {error}")
+        shelf.unread = True
     return shelf
 
 

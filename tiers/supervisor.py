@@ -8,7 +8,7 @@ nothing more can come. It is told again whenever it was started again.
 """
 
 import asyncio
-import os
+import contextlib
 import signal
 import time
 from collections.abc import Callable
@@ -17,9 +17,9 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from tiers.backoff import Backoff
 from tiers.child import (
     OVER,
-    Backoff,
     Child,
     Phase,
     Place,
@@ -28,15 +28,21 @@ from tiers.child import (
     describe_end,
     last_words,
 )
+from tiers.durable import write_durably
 from tiers.errors import TiersError, UsageError
 from tiers.observe.client import ask, tell_drain
+from tiers.own_directory import make_own
+from tiers.reloading import KEPT, LEAVE_AFTER_S, LOOK_S
 from tiers.topology import Topology, load
+from tiers.topology.load import look, understand
+from tiers.topology.steady import Content, Steady
 
 POLL_S: Final = 0.2
 _STOP_STEP_S: Final = 0.02
 _STOP_MARGIN_S: Final = 5.0  # beyond the agents' own time for stopping, before SIGKILL
 
 Command = Callable[[Path, Place], list[str]]
+Report = Callable[[str], None]
 
 
 def places(topology: Topology, data: Path | None) -> dict[str, Place]:
@@ -57,15 +63,18 @@ class Supervisor:
         data: Path | None,
         *,
         drain: bool = False,
-        report: Callable[[str], None] = lambda line: None,
+        strict: bool = False,
+        report: Report = lambda line: None,
         command: Command = agent_command,
         backoff: Callable[[], Backoff] = Backoff,
         random: Random | None = None,
         poll_s: float = POLL_S,
+        look_s: float = LOOK_S,
     ) -> None:
-        self._seen = _fingerprint(file)  # before it is read: a change meanwhile is seen again
-        self.topology = load(file)
+        content = look(file)
+        self._steady = Steady(content)
         self.topology_error = ""
+        self.topology = self._begin(content, file, data, report, strict=strict)
         self.children: dict[str, Child] = {}
         self.draining = drain
         self._file = file
@@ -75,8 +84,25 @@ class Supervisor:
         self._backoff = backoff
         self._random = random or Random()
         self._poll_s = poll_s
+        self._look_s = look_s
+        self._strict = strict
         self._stop = asyncio.Event()
         self._over = asyncio.Event()
+
+    def _begin(
+        self, content: Content, file: Path, data: Path | None, report: Report, *, strict: bool
+    ) -> Topology:
+        """The topology to start with: the file's, or the last one that was in force here. Raises
+        ConfigError, UsageError."""
+        try:
+            return understand(content, file)
+        except TiersError as error:
+            if strict or data is None or not (data / KEPT).is_file():
+                raise
+            topology = load(data / KEPT)
+            self.topology_error = str(error)
+            report(f"topology refused, begins by {data / KEPT}: {error}")
+            return topology
 
     def stop(self, *, now: bool = False) -> None:
         """Begins to stop all agents; `now`: with SIGKILL (nothing that was acked is lost)."""
@@ -94,7 +120,9 @@ class Supervisor:
 
     async def run(self) -> int:
         """Returns when stopped, or when every agent is over: 0, or 1 when dead letters are left
-        or draining was cut short."""
+        or draining was cut short. UsageError where agents cannot have their directories."""
+        for place in places(self.topology, self._data).values():
+            make_own(place.directory)
         async with asyncio.TaskGroup() as tasks:
             self._apply(self.topology, tasks)
             watch = tasks.create_task(self._watch(tasks))
@@ -106,26 +134,34 @@ class Supervisor:
         return 1 if cut_short or Phase.DEAD_LETTERS in ends else 0
 
     async def _watch(self, tasks: asyncio.TaskGroup) -> None:
+        """Looks at the file again and again, and not by inotify, which sees nothing on network file
+        systems and follows no symbolic links."""
+        if not self.topology_error:
+            await self._keep_topology()
         while True:
-            await asyncio.sleep(self._poll_s)
-            self._look_at_file(tasks)
+            await asyncio.sleep(self._look_s)
+            new = self._steady.saw(await asyncio.to_thread(look, self._file))
+            if new is not None:
+                await self._take_over(new, tasks)
 
-    def _look_at_file(self, tasks: asyncio.TaskGroup) -> None:
-        """Takes over a changed topology file. Looked at by `stat` and not by inotify, which sees
-        nothing on network file systems and follows no symbolic links."""
-        seen = _fingerprint(self._file)
-        if seen == self._seen:
-            return
-        self._seen = seen
+    async def _take_over(self, content: Content, tasks: asyncio.TaskGroup) -> None:
         try:
-            topology = load(self._file)
+            topology = await asyncio.to_thread(understand, content, self._file)
             if topology.name != self.topology.name:
                 raise UsageError(f"its name is {topology.name!r}, was {self.topology.name!r}")
             self._apply(topology, tasks)
             self.topology_error = ""
+            await self._keep_topology()
         except TiersError as error:
             self.topology_error = str(error)
             self._report(f"topology refused, the old one stays in force: {error}")
+
+    async def _keep_topology(self) -> None:
+        """For a start when the file is wrong; only where `--data` says where to look then."""
+        if self._data is not None:
+            with contextlib.suppress(OSError):  # a full disk: with the next change then
+                text = self.topology.text.encode()
+                await asyncio.to_thread(write_durably, self._data / KEPT, text)
 
     def _apply(self, topology: Topology, tasks: asyncio.TaskGroup) -> None:
         wanted = places(topology, self._data)
@@ -133,7 +169,12 @@ class Supervisor:
         for name, child in self.children.items():
             left = name not in wanted
             if left and not child.leaving:
-                self._report(f"{name}: taken out of the topology; it drains and ends")
+                self._report(
+                    f"{name}: no longer in the topology; it drains and ends, if that stays so for "
+                    f"{LEAVE_AFTER_S:g} s"
+                )
+            if child.leaving and not left:
+                self._report(f"{name}: in the topology again")
             child.leaving = left
         for name, place in wanted.items():
             known = self.children.get(name)
@@ -151,8 +192,6 @@ class Supervisor:
             end = await self._live(child)
             if self._stop.is_set():
                 break
-            # An agent that was taken out may have noticed before we have.
-            self._look_at_file(tasks)
             phase = child.over(end) if isinstance(end, int) else None
             if phase is not None:
                 child.phase, child.answer = phase, f"over: {phase}"
@@ -169,8 +208,9 @@ class Supervisor:
     async def _live(self, child: Child) -> int | str:
         """One life of an agent: its exit status, or why it could not be started."""
         try:
-            await child.begin(self._command(self._file, child.place))
-        except OSError as error:
+            strict = ["--strict"] if self._strict else []
+            await child.begin([*self._command(self._file, child.place), *strict])
+        except (OSError, UsageError) as error:
             return f"cannot be started: {error}"
         assert child.process is not None
         if self._stop.is_set():  # it was stopped while the process was made
@@ -230,15 +270,6 @@ class Supervisor:
     def _signal_all(self, number: signal.Signals) -> None:
         for child in self.children.values():
             child.signal(number)
-
-
-def _fingerprint(file: Path) -> tuple[int, ...]:
-    """Differs when the file is another or was written to; empty when it is not there."""
-    try:
-        stat = os.stat(file)  # noqa: PTH116 one call, on the loop
-    except OSError:
-        return ()
-    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 async def _first(*events: asyncio.Event, timeout_s: float | None = None) -> None:

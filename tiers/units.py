@@ -2,13 +2,15 @@
 
 import math
 import re
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 _SIZES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+SIZE_BYTES_MAX: Final = 2**50
+DURATION_DAYS_MAX: Final = 3650
 _AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -39,8 +41,22 @@ def _parse(value: object, units: dict[str, float] | dict[str, int], plain: str, 
     return amount
 
 
-Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+def _bounded_size(count: int) -> int:
+    if count > SIZE_BYTES_MAX:
+        raise ValueError(f"at most {SIZE_BYTES_MAX >> 40}TiB")
+    return count
+
+
+def _bounded_duration(seconds: float) -> float:
+    if seconds > DURATION_DAYS_MAX * 86400:
+        raise ValueError(f"at most {DURATION_DAYS_MAX}d")
+    return seconds
+
+
+Size = Annotated[int, BeforeValidator(parse_size), AfterValidator(_bounded_size), Field(ge=0)]
+Duration = Annotated[
+    float, BeforeValidator(parse_duration), AfterValidator(_bounded_duration), Field(ge=0)
+]
 
 
 def show_size(count: float) -> str:

@@ -1,7 +1,7 @@
 """A process that puts and releases as fast as it can until it is killed.
 
-Change number n puts batch n (so that seq and position are both n), writes n down as a source's
-position, and releases batch n - HELD. A line per change, once it is on disk: n.
+Change number n puts a batch at position n, writes n down as the position of a source, and releases
+batch n - HELD. A line per change, once it is on disk: n.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ async def main(directory: Path, seed: int) -> None:
 
     while True:
         new = put(channel, rng.randbytes(rng.choice((10, 3000, 50_000))))
-        number = new.id.seq
+        number = channel.last_position() + 1
         releases = [("out", number - HELD)] if number > HELD else []
         future = channel.submit(
             Change(puts=[new], records={POSITION: b"%d" % number}, releases=releases)

@@ -67,7 +67,7 @@ async def make(directory: Path, kind: str, seed: int) -> Base:
         for number in range(1, BATCHES + 1):
             origin, seq = rng.choice(origins), number
             if kind == "edge":
-                origin, seq = channel.channel_id, channel.next_seq()
+                origin, seq = channel.origin, channel.next_seq()
             one = BatchId(origin, seq)
             base.records[one] = record(origin, seq, rng.randbytes(rng.choice(BODIES)))
             offset = msgpack.packb([number * 100])

@@ -34,9 +34,9 @@ def put(
 ) -> Put:
     """A batch that begins in this channel; submit it at once."""
     seq = channel.next_seq()
-    sealed = record(channel.channel_id, seq, body, count)
+    sealed = record(channel.origin, seq, body, count)
     hops = (Hop("edge-1", 1),)
-    return Put(BatchId(channel.channel_id, seq), sealed, count, outputs, hops=hops, note=note)
+    return Put(BatchId(channel.origin, seq), sealed, count, outputs, hops=hops, note=note)
 
 
 def arrived(origin: bytes, seq: int, *, outputs: Sequence[str] = OUT) -> Put:

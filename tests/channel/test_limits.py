@@ -11,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.channel.making import LIMITS, fill, opened, put, tmpfs
+from tests.core.batches import an_envelope, batch_ids, hops
 from tests.waiting import eventually
 from tiers.channel import environment, opening, writer
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel
+from tiers.channel.layout import Item, pack_hops, unpack_hops, unpack_item
 from tiers.channel.room import Room, Sizes
+from tiers.core.batch import BODY_SIZE_MAX, BatchId, Hop, open_envelope, seal
 
 MIB = 1 << 20
 BODY = os.urandom(60_000)
@@ -235,3 +238,15 @@ def test_what_comes_on_earlier_credit_is_taken_up_to_the_size_itself() -> None:
     assert room.free_bytes(Sizes(700, 700, 500, 0)) == 0
     assert not room.overfull(Sizes(700, 700, 500, 0))
     assert room.overfull(Sizes(700, 700, 500, 1))
+
+
+@given(batch_ids, st.integers(1, BODY_SIZE_MAX), st.integers(0, 2**32 - 1), hops)
+def test_whatever_a_receiver_takes_has_room_in_an_item(
+    key: BatchId, count: int, crc: int, told: tuple[Hop, ...]
+) -> None:
+    """A number too large for its place ended the agent at the commit, for 2**32 events."""
+    envelope = an_envelope(key.seq, origin=key.origin, count=count, size=BODY_SIZE_MAX)
+    assert open_envelope(seal(envelope, b"")).id == key
+    item = Item(True, True, False, 2**53, count, 32 << 20, key, crc, pack_hops(told))
+    assert unpack_item(item.pack()) == item
+    assert unpack_hops(item.hops) == told

@@ -9,11 +9,11 @@ import pytest
 
 from tests.channel.making import LIMITS, arrived, opened, put, python, python_beside
 from tests.waiting import eventually
-from tiers.channel import opening, writer
+from tiers.channel import looking, mounts, opening, writer
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel
 from tiers.channel.checking import structure_problems
-from tiers.channel.mounts import MOUNT_TABLE, file_system, refuse_network
+from tiers.channel.mounts import file_system, mount_table, refuse_network
 from tiers.channel.opening import lock_directory
 from tiers.core.batch import BatchId
 from tiers.errors import UsageError
@@ -63,20 +63,47 @@ def test_a_network_file_system_is_refused(path: str) -> None:
 
 def test_a_local_disk_is_not_refused(tmp_path: Path) -> None:
     refuse_network(Path("/srv/local/data"), TABLE)
-    refuse_network(tmp_path.resolve(), MOUNT_TABLE.read_text())
-    assert file_system(tmp_path.resolve(), MOUNT_TABLE.read_text())[1] != ""
+    refuse_network(tmp_path.resolve(), mount_table())
+    assert file_system(tmp_path.resolve(), mount_table())[1] != ""
     assert file_system(Path("/x"), "") == ("", "")
+
+
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9", b"\xff\xfe", b"a\xc2\x85b", b"a\xe2\x80\xa8b", b"a\rb"]
+)
+def test_mount_points_need_not_be_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_bytes(
+        b"28 1 254:0 / / rw - ext4 /dev/vda rw\n47 28 0:41 / /mnt/%s rw - nfs4 a:/%s rw\n"
+        % (name, name)
+    )
+    monkeypatch.setattr(mounts, "MOUNT_TABLE", table)
+    assert file_system(Path("/var/lib"), mount_table()) == ("/", "ext4")
+    there = Path(os.fsdecode(b"/mnt/%s/data" % name))
+    with pytest.raises(UsageError, match="nfs4"):
+        refuse_network(there, mount_table())
 
 
 async def test_open_asks_the_mount_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(f"40 28 0:35 / {tmp_path.resolve()} rw - nfs4 server:/export rw\n")
-    monkeypatch.setattr(opening, "MOUNT_TABLE", table)
+    monkeypatch.setattr(mounts, "MOUNT_TABLE", table)
     with pytest.raises(UsageError, match="nfs4"):
         await Channel.open(tmp_path / "edge-1", LIMITS, ["out"])
     monkeypatch.undo()
     async with opened(tmp_path / "edge-1"):
         pass  # the refused open has let go of the lock
+
+
+async def test_a_directory_whose_name_is_no_text(tmp_path: Path) -> None:
+    directory = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\x1b\n"))
+    for _ in range(2):
+        async with opened(directory) as channel:
+            await channel.submit(Change(puts=[put(channel)]))
+    assert looking.look(directory / "channel").head.state.batches == 2
+    assert looking.problems(directory / "channel") == []
 
 
 async def test_a_second_agent_on_the_directory_is_refused(tmp_path: Path) -> None:
@@ -112,7 +139,7 @@ async def test_every_open_checks_whatever_the_stop_was(
 ) -> None:
     verified = count_checks(monkeypatch)
     async with opened(tmp_path) as channel:
-        channel_id = channel.channel_id
+        channel_id, origin = channel.channel_id, channel.origin
         (position,) = await channel.submit(Change(puts=[put(channel)]))
         assert verified == [], "nothing was there"
     async with opened(tmp_path) as channel:
@@ -128,7 +155,7 @@ async def test_every_open_checks_whatever_the_stop_was(
     async with opened(tmp_path) as channel:
         assert len(verified) == 2
         assert channel.channel_id == channel_id
-        assert channel.next_seq() == 2
+        assert (channel.next_seq(), channel.origins()[origin].last) == (1, 1)
 
 
 async def test_outputs_may_be_added_and_taken_away(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 for them, dead letters, positions; what is damaged is lost and named, and nothing else."""
 
 import asyncio
+import io
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.channel.making import LIMITS, opened, put
 from tiers.channel.change import Change
 from tiers.channel.layout import POSITION
-from tiers.channel.salvage import Batch, End, Head, salvage
+from tiers.channel.salvage import Batch, End, Head, main, salvage
 from tiers.channel.salvage_index import committed_groups
 from tiers.channel.salvage_pages import PageFile
 
@@ -21,7 +22,7 @@ BODIES = (40, 900, 2500, 5000, 40_000)  # within a leaf, and on pages of their o
 SOURCE = b"position/tail/"
 
 
-async def make(directory: Path, batches: int = 60) -> bytes:
+async def make(directory: Path, batches: int = 60) -> tuple[bytes, bytes]:
     """A channel that has lived: of its batches every third is gone, every fifth was flagged, some
     are dead letters, some wait for one output only. Its id."""
     rng = random.Random(1)
@@ -43,7 +44,7 @@ async def make(directory: Path, batches: int = 60) -> bytes:
                 await channel.submit(Change(dead=[("files", number, "too bad")]))
             elif number % 7 == 0:
                 await channel.submit(Change(releases=[("files", number)]))
-        return channel.channel_id
+        return channel.channel_id, channel.origin
 
 
 def waiting(number: int) -> tuple[list[str] | None, list[list[str]]]:
@@ -77,13 +78,16 @@ def seqs(batches: Sequence[Batch]) -> list[int]:
 
 
 async def test_a_sound_channel_is_read_whole(tmp_path: Path) -> None:
-    channel_id = await make(tmp_path)
+    channel_id, origin = await make(tmp_path)
     head, batches, end = read(tmp_path)
-    assert head == Head(channel_id, 61, 40, {SOURCE + b"8-15": msgpack.packb([6000, 60])}, True)
+    positions = {SOURCE + b"8-15": msgpack.packb([6000, 60])}
+    assert (head.channel_id, head.batches, head.positions) == (channel_id, 40, positions)
+    assert head.positions_whole
+    assert {key: numbers[0] for key, numbers in head.origins.items()} == {origin: 60}
     assert end == End(exact=True, old=0)
     assert seqs(batches) == live()
     for one in batches:
-        assert (one.origin, one.events) == (channel_id, one.seq)
+        assert (one.origin, one.events) == (origin, one.seq)
         assert (one.outputs, [list(letter) for letter in one.letters]) == waiting(one.seq)
         assert msgpack.unpackb(one.note)[1] == {b"8-15": msgpack.packb([one.seq * 100, one.seq])}
         assert msgpack.unpackb(one.hops) == [["edge-1", 1]]
@@ -140,7 +144,7 @@ async def test_a_damaged_meta_page_costs_nothing(tmp_path: Path, page: int) -> N
 
 
 async def test_a_damaged_body_is_lost_by_name_and_no_other(tmp_path: Path) -> None:
-    channel_id = await make(tmp_path)
+    _, origin = await make(tmp_path)
     with_body = PageFile(tmp_path / "channel" / "data.mdb")
     place = next(
         node
@@ -155,7 +159,7 @@ async def test_a_damaged_body_is_lost_by_name_and_no_other(tmp_path: Path) -> No
     head, batches, end = read(tmp_path)
     assert seqs(batches) == [number for number in live() if number != 4]
     (lost,) = (one for one in batches if not one.record)
-    assert (lost.origin, lost.seq, lost.events) == (channel_id, 4, 4)
+    assert (lost.origin, lost.seq, lost.events) == (origin, 4, 4)
     assert (lost.outputs, lost.reason) == (["next", "files"], "its record is damaged")
     assert head.positions_whole
     assert end.exact
@@ -222,3 +226,8 @@ async def test_rubbish_is_no_channel_and_no_error(tmp_path: Path) -> None:
         (tmp_path / "channel" / "data.mdb").write_bytes(data)
         head, batches, end = await asyncio.to_thread(read, tmp_path)
         assert (head.batches, batches, end.exact) == (-1, [], False)
+
+
+def test_a_file_that_is_gone_is_told_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^cannot read .*data\.mdb: No such file or directory$"):
+        main([str(tmp_path), "0"], io.BytesIO())

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,8 @@ from tests.channel.test_salvage import OUTPUTS, SOURCE, live, make, waiting
 from tiers import salvaging
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel, ChannelLimits
-from tiers.channel.salvage import read_mark
+from tiers.channel.salvage import Batch, read_mark
+from tiers.channel.salvage import salvage as read_salvage
 from tiers.core.batch import BatchId
 from tiers.errors import ChannelDamaged
 from tiers.salvaging import Salvage
@@ -85,7 +87,7 @@ def holds_all(channel: Channel) -> None:
 
 
 async def test_all_comes_back_flagged_and_once(tmp_path: Path) -> None:
-    old_id = await make(tmp_path)
+    old_id, origin = await make(tmp_path)
     condemn(tmp_path)
     async with begun(tmp_path) as (channel, salvage):
         assert channel.channel_id != old_id
@@ -95,7 +97,7 @@ async def test_all_comes_back_flagged_and_once(tmp_path: Path) -> None:
         assert not salvage.whole()
         await salvage.run()
         holds_all(channel)
-        assert {entry.id.origin for entry in channel.entries("next")} == {old_id}
+        assert {entry.id.origin for entry in channel.entries("next")} == {origin}
         assert (salvage.settled(), salvage.whole()) == (True, True)
         assert "40 batches" in salvage.text()
         (status,) = salvage.status()
@@ -114,7 +116,7 @@ async def test_all_comes_back_flagged_and_once(tmp_path: Path) -> None:
 async def test_a_half_done_salvage_goes_on_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old_id = await make(tmp_path)
+    _, origin = await make(tmp_path)
     condemn(tmp_path)
     monkeypatch.setattr(salvaging, "GROUP_BATCHES_MAX", 7)
     async with begun(tmp_path) as (channel, salvage):
@@ -125,9 +127,12 @@ async def test_a_half_done_salvage_goes_on_after_a_restart(
         # One of them leaves, and one that is still to come arrives from elsewhere.
         first = channel.entries("next")[0]
         await channel.submit(Change(releases=[(one, first.position) for one in OUTPUTS]))
+        (kept,) = tmp_path.glob("channel.damaged-*")
+        told = [one for one in read_salvage(kept, 0) if isinstance(one, Batch)]
+        sealed = next(one.record for one in told if one.seq == 59)
         await channel.submit(
             Change(
-                puts=[arrived(old_id, 59, outputs=OUTPUTS)],
+                puts=[replace(arrived(origin, 59, outputs=OUTPUTS), record=sealed)],
                 records={SOURCE + b"8-15": b"further"},
             )
         )
@@ -182,7 +187,7 @@ async def test_a_reader_that_always_dies_is_given_up_and_the_agent_goes_on(
 
 
 async def test_what_is_lost_is_a_dead_letter_and_named(tmp_path: Path) -> None:
-    old_id = await make(tmp_path)
+    _, origin = await make(tmp_path)
     file = tmp_path / "channel" / "data.mdb"
     condemn(tmp_path)
     async with begun(tmp_path) as (channel, salvage):
@@ -198,7 +203,7 @@ async def test_what_is_lost_is_a_dead_letter_and_named(tmp_path: Path) -> None:
             await salvage.run()
             assert sorted(queued(channel)) == [n for n in live() if n not in (4, 14)]
             lost = {one: output for output, one in channel.dead_ids() if one.seq in (4, 14)}
-            assert set(lost) == {BatchId(old_id, 4), BatchId(old_id, 14)}
+            assert set(lost) == {BatchId(origin, 4), BatchId(origin, 14)}
             reasons = [one.reason for one in channel.dead_letters() if not one.record]
             assert len(reasons) == 3, "two outputs waited for the one, one for the other"
             assert all("its record is damaged" in reason for reason in reasons)
@@ -247,13 +252,13 @@ async def test_a_full_channel_is_waited_for(
 
 
 async def test_a_salvaged_channel_that_is_damaged_again_is_salvaged_again(tmp_path: Path) -> None:
-    old_id = await make(tmp_path)
+    _, origin = await make(tmp_path)
     for _ in range(3):
         condemn(tmp_path)
         async with begun(tmp_path) as (channel, salvage):
             await salvage.run()
             holds_all(channel)
-            assert {entry.id.origin for entry in channel.entries("next")} == {old_id}
+            assert {entry.id.origin for entry in channel.entries("next")} == {origin}
             assert msgpack.unpackb(channel.records(SOURCE)[SOURCE + b"8-15"])[0] == 6000
     assert len(list(tmp_path.glob("channel.damaged-*"))) == 3
 

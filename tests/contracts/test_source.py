@@ -15,8 +15,8 @@ from tests.sources.intake import RecordingIntake
 from tests.waiting import eventually
 from tiers.registry import load
 from tiers.sources import BUILTIN, GROUP
+from tiers.sources.listening import parse_address
 from tiers.sources.source import Source
-from tiers.sources.syslog import parse_address
 
 LINES = 300
 

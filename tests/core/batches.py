@@ -2,7 +2,16 @@
 
 from hypothesis import strategies as st
 
-from tiers.core.batch import CODECS, FRAMINGS, BatchId, Envelope, Hop, seal
+from tiers.core.batch import (
+    BODY_SIZE_MAX,
+    CODECS,
+    FRAMINGS,
+    TIME_MS_MAX,
+    BatchId,
+    Envelope,
+    Hop,
+    seal,
+)
 
 ORIGIN = bytes(range(16))
 
@@ -24,11 +33,11 @@ envelopes = st.builds(
     Envelope,
     origin=origins,
     seq=seqs,
-    count=st.integers(0, 2**32),
-    size=st.integers(0, 2**30),
+    count=st.integers(1, BODY_SIZE_MAX),
+    size=st.integers(1, BODY_SIZE_MAX),
     headers=st.dictionaries(header_texts, header_texts, max_size=8),
-    sealed=st.integers(0, 2**53),
-    time=st.integers(0, 2**53),
+    sealed=st.integers(0, TIME_MS_MAX),
+    time=st.integers(0, TIME_MS_MAX),
     framing=st.sampled_from(FRAMINGS),
     codec=st.sampled_from(CODECS),
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tests.core.batches import ORIGIN
 from tiers.core.assigning import Effects
 from tiers.core.batch import BatchId, Hop
+from tiers.core.life import Life
 from tiers.core.messages import (
     PROTOCOL,
     Ack,
@@ -19,7 +20,7 @@ from tiers.core.messages import (
 from tiers.core.peers import HandedTo, PeerLimits, PeerState, Pending
 from tiers.core.sender import Sender
 
-ME = Identity("web-logs", "edge-1", b"e" * 16)
+ME = Identity("web-logs", "edge-1", Life(b"e" * 16))
 LIMITS = PeerLimits(window_bytes_max=100_000, window_start_bytes=100_000)
 CHANNELS = {"a": b"a" * 16, "b": b"b" * 16, "c": b"c" * 16}
 MESSAGE_MAX = 1 << 20
@@ -51,6 +52,8 @@ class Group:
     handed: list[tuple[int, HandedTo | None, bool]] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    old_upto: int = 0
+    renewed: str = ""  # why
 
     def __post_init__(self) -> None:
         numbers = itertools.count(1)
@@ -59,6 +62,7 @@ class Group:
             self.limits,
             bundle_bytes=self.bundle_bytes,
             mark=self.mark,
+            old_upto=self.old_upto,
             jitter=lambda: 0.5,
             new_session=lambda: next(numbers).to_bytes(8, "big"),
             guarantee=self.guarantee,
@@ -66,6 +70,7 @@ class Group:
         self.do(self.sender.set_peers(self.names, self.now))
 
     def do(self, effects: Effects) -> None:
+        self.renewed = self.renewed or effects.renew
         self.said += effects.say
         for sending in effects.send:
             peer = self.sender.peers[sending.peer]
@@ -116,7 +121,8 @@ class Group:
             kind: lists.get(kind, ()) for kind in ("held", "published", "unknown")
         }
         channel = self.sender.peers[name].channel
-        self.hear(name, Answer(self.session(name), ME.channel, channel, **told))
+        answer = Answer(self.session(name), ME.channel, channel, **told)  # type: ignore[arg-type]
+        self.hear(name, answer)
 
     def session(self, name: str) -> bytes:
         return self.sender.peers[name].session

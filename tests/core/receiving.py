@@ -4,7 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tests.core.batches import ORIGIN
+from tiers.core.arriving import Arrived
 from tiers.core.batch import BatchId, Hop
+from tiers.core.dedupe import Known
+from tiers.core.life import Life, Point
 from tiers.core.messages import (
     PROTOCOL,
     Ack,
@@ -17,14 +20,9 @@ from tiers.core.messages import (
     Identity,
     Message,
 )
-from tiers.core.receiver import (
-    Arrived,
-    Effects,
-    Receiver,
-    ReceiverLimits,
-)
+from tiers.core.receiver import Effects, Receiver, ReceiverLimits
 
-ME = Identity("web-logs", "agg-1", b"r" * 16)
+ME = Identity("web-logs", "agg-1", Life(b"r" * 16))
 EDGE = b"e" * 16
 LIMITS = ReceiverLimits(window_bytes_max=10_000, message_size_max=5000)
 
@@ -43,11 +41,13 @@ class End:
 
     free: int = 1_000_000
     now: float = 0.0
+    now_ms: int = 1_795_424_645_678
     guarantee: Guarantee = "hop"
-    disk: set[BatchId] = field(default_factory=set)
+    disk: dict[BatchId, int] = field(default_factory=dict)  # checksums
     published: set[BatchId] = field(default_factory=set)
     writing: list[Arrived] = field(default_factory=list)
     said: list[tuple[bytes, Message]] = field(default_factory=list)
+    renewed: str = ""  # why
 
     def __post_init__(self) -> None:
         self.names: list[bytes] = []  # of sessions, for those to come; else that of their HELLO
@@ -55,17 +55,20 @@ class End:
         self.receiver.stores = {"sink/out": "id"}
         self.tick()
 
-    def seen(self, keys: Iterable[BatchId]) -> dict[BatchId, bool]:
-        return {key: key in self.published for key in keys if key in self.disk}
+    def seen(self, keys: Iterable[BatchId]) -> dict[BatchId, Known]:
+        return {
+            key: Known(key in self.published, (self.disk[key],)) for key in keys if key in self.disk
+        }
 
     def do(self, effects: Effects) -> list[Message]:
+        self.renewed = self.renewed or effects.renew
         self.writing += effects.append
         self.said += effects.say
         return [message for _, message in effects.say]
 
     def tick(self, seconds: float = 0.0) -> list[Message]:
         self.now += seconds
-        return self.do(self.receiver.tick(self.free, self.now))
+        return self.do(self.receiver.tick(self.free, self.seen, self.now))
 
     def hear(self, message: Message, route: bytes = b"route") -> list[Message]:
         return self.do(self.receiver.heard(route, message, self.seen, self.now, 1_000_000))
@@ -84,17 +87,21 @@ class End:
         receiver: bytes = ME.channel,
         *,
         flagged: bool = False,
+        point: Point | None = None,
     ) -> list[Message]:
         carried = [Carried(record, flagged, (Hop("edge-1", 5),)) for record in records]
-        bundle = Bundle(session(number), sender, receiver, 1, carried)
-        return self.do(self.receiver.received(bundle, self.seen, self.now))
+        bundle = Bundle(session(number), sender, receiver, 1, carried, point)
+        return self.do(self.receiver.received(bundle, self.seen, self.now, self.now_ms))
 
     def commit(self) -> list[Message]:
         """All that is being written is on disk."""
-        keys = [batch.id for batch in self.writing]
+        contents = [batch.content for batch in self.writing]
         self.writing.clear()
-        self.disk.update(keys)
-        return self.do(self.receiver.stored(keys, self.seen))
+        self.disk.update(contents)
+        return self.do(self.receiver.stored(contents, self.seen))
+
+    def credit(self, agent: str = "edge-1") -> int:
+        return self.receiver.senders[agent].balance.credit
 
     def publish(self, *seqs: int) -> list[Message]:
         """No output waits for these any more."""

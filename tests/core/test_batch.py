@@ -138,11 +138,21 @@ def test_any_one_field_may_be_anything(data: st.DataObject) -> None:
         ("seq", True),
         ("seq", 1.0),
         ("seq", ...),
-        ("count", 2**32 + 1),
-        ("size", (1 << 30) + 1),
+        ("count", 0),
+        ("count", (16 << 20) + 1),
+        ("count", 2**32),
+        ("size", 0),
+        ("size", (16 << 20) + 1),
         ("size", math.nan),
-        ("sealed", 2**53 + 1),
+        ("sealed", -1),
+        ("sealed", 253_402_300_800_000),
+        ("sealed", 2**53),
+        ("sealed", 2**62),
+        ("sealed", 1.7e12),
+        ("sealed", ...),
         ("time", -5),
+        ("time", 253_402_300_800_000),
+        ("time", 2**64 - 1),
         ("framing", "columns"),
         ("framing", b"lines"),
         ("codec", ["none"]),
@@ -188,6 +198,20 @@ def test_an_envelope_has_a_limit_in_all() -> None:
         seal(an_envelope(headers=headers), b"")
     with pytest.raises(BatchError, match=f"at most {ENVELOPE_BYTES_MAX}"):
         seal(an_envelope(unknown={"newer": b"x" * ENVELOPE_BYTES_MAX}), b"")
+
+
+@pytest.mark.parametrize("length", [65_536, 65_537])
+def test_an_envelope_has_64_kib_at_most(length: int) -> None:
+    def sealed(more: int) -> bytes:
+        return seal(an_envelope(unknown={"newer": bytes(more)}), b"x")
+
+    most = length - (len(sealed(60_000)) - 5 - 60_000)
+    if length == 65_536:
+        assert len(split(sealed(most))[0]) == length
+        assert verify(sealed(most)).unknown == {"newer": bytes(most)}
+    else:
+        with pytest.raises(BatchError, match="at most 65536"):
+            sealed(most)
 
 
 def test_a_claimed_length_beyond_the_record_is_refused() -> None:

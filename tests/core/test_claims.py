@@ -292,6 +292,19 @@ def test_an_old_claim_is_taken_over_and_its_file_fenced() -> None:
     assert one.taken_over == [A] and one.numbers == {A: 9} and len(one.fenced) == 1
 
 
+def test_a_parked_batch_whose_claim_is_gone_is_claimed_at_once() -> None:
+    """With its day, or by hand: there is nobody to wait for any more."""
+    one = wait([(A, 1999)])
+    assert one.outcomes == {A: Outcome.PARKED}
+    staged = one.call(8)
+    assert isinstance(staged, calls.WriteSmall)
+    one.answer(Answer.DONE)
+    assert one.call(0) == calls.Replace(staged.path, layout.claim_path(DAY, B))
+    one.answer(Answer.DONE)
+    look(one)
+    assert one.outcomes == {A: Outcome.PARKED, B: Outcome.MINE}
+
+
 def test_an_old_claim_that_may_not_be_replaced_stops_its_batch_only() -> None:
     one = wait([(A, 1000), (B, 1000)])
     one.answer(Answer.DONE)
@@ -401,3 +414,25 @@ def test_a_claim_from_the_future_does_not_wait_for_it() -> None:
     """The store's clock was ahead, and was put right."""
     one = wait([(A, 3000), (B, 2999)])
     assert one.step is Step.STAGE and one.outcomes == {B: Outcome.PARKED}
+
+
+@pytest.mark.parametrize(
+    ("sink", "number", "good"),
+    [
+        ("x", "f", True),
+        ("x" * 256, "f" * 256, True),
+        ("x" * 257, "f", False),
+        ("x", "f" * 257, False),
+        ("", "f", False),
+        ("x", "", False),
+        ("x", 15, False),
+        (None, "f", False),
+    ],
+)
+def test_what_a_claim_names_is_short(sink: object, number: object, good: bool) -> None:
+    line = sealed_line({**ON_A, "sink": sink, "number": number})
+    if good:
+        assert decode_claim(line, A) == Claim(str(sink), A, int(str(number), 16))
+    else:
+        with pytest.raises(StoreRefused, match="without a sink or a number"):
+            decode_claim(line, A)

@@ -90,6 +90,64 @@ def test_what_follows_a_member_must_be_one() -> None:
         decompress("gzip", gzip.compress(LINES) + b"garbage", len(LINES))
 
 
+def _skippable(length: int, data: bytes) -> bytes:
+    return (0x184D2A57).to_bytes(4, "little") + length.to_bytes(4, "little") + data
+
+
+def _unfinished(raw: bytes) -> bytes:
+    """All of it can be read, and no frame ends."""
+    begun = zstandard.ZstdCompressor().compressobj()
+    return begun.compress(raw) + begun.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+
+
+_FRAME = zstandard.ZstdCompressor().compress(LINES)
+_EMPTY = zstandard.ZstdCompressor().compress(b"")
+_SUMMED = zstandard.ZstdCompressor(write_checksum=True).compress(LINES)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        _unfinished(LINES),
+        *(_SUMMED[:-cut] for cut in range(1, 5)),
+        *(_FRAME + more for more in (b"\x28", b"\x28\xb5\x2f", b"\0", b"\0" * 4, b"garbage!")),
+        *(_FRAME + _EMPTY[:length] for length in range(1, len(_EMPTY))),
+        *(_FRAME + _FRAME[:length] for length in range(1, 18)),
+        _FRAME + _skippable(5, b"four"),
+        _FRAME + _skippable(2**32 - 1, b"four"),
+        *(_FRAME + _skippable(0, b"")[:length] for length in range(1, 8)),
+        _FRAME + _EMPTY * 70_000,
+        _FRAME + _EMPTY * 32_768,
+        _FRAME + _skippable(0, b"") * 65_535,  # each a step, as a block and a frame are
+    ],
+)
+def test_a_body_of_zstd_ends_where_a_frame_ends(body: bytes) -> None:
+    """Else what follows it in a file is read as the rest of its last frame. zstd's reader gives
+    all lines of each of these, and no word."""
+    with pytest.raises(BatchError):
+        decompress("zstd", body, len(LINES))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        _SUMMED,
+        _FRAME + _EMPTY * 32_767,
+        _FRAME + _skippable(0, b"") * 65_534,
+        _skippable(3, b"abc") + _FRAME + _skippable(0, b""),
+        zstandard.ZstdCompressor(write_content_size=False).compress(LINES),
+        _unfinished(LINES) + b"\x01\x00\x00",
+    ],
+)
+def test_frames_of_any_kind_that_end_are_taken(body: bytes) -> None:
+    assert decompress("zstd", body, len(LINES)) == LINES
+
+
+def test_blocks_of_one_byte_repeated_are_walked_over() -> None:
+    raw = bytes(1 << 20)
+    assert decompress("zstd", zstandard.ZstdCompressor().compress(raw), len(raw)) == raw
+
+
 @pytest.mark.parametrize(
     ("codec", "body"),
     [
@@ -125,3 +183,15 @@ def test_members_without_end_are_refused() -> None:
     assert decompress("gzip", empty * 64, 0) == b""
     with pytest.raises(BatchError, match="more than 64"):
         decompress("gzip", empty * 200_000, 100)
+
+
+@pytest.mark.parametrize("strictly", [False, True])
+def test_many_members_together_get_no_more_room_than_one(strictly: bool) -> None:
+    size = 1 << 20
+    body = gzip.compress(bytes(size)) * 60
+    tracemalloc.start()
+    with pytest.raises(BatchError):
+        decompress("gzip", body, size, strictly=strictly)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * size

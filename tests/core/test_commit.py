@@ -8,9 +8,10 @@ from tiers.core import calls, commit, layout
 from tiers.core.batch import BatchId
 from tiers.core.calls import Answer
 from tiers.core.claim import Claim, encode_claim
-from tiers.core.commit import TABLE, Plan, Publication, State
-from tiers.core.filing import Ref
+from tiers.core.commit import TABLE, Publication, State
+from tiers.core.filing import Bad, Ref
 from tiers.core.manifest import decode
+from tiers.core.plan import Plan, decode_plan, encode_plan
 from tiers.errors import ChannelDamaged
 
 DAY = "2026-11-23"
@@ -121,10 +122,10 @@ def test_a_voided_file_is_emptied() -> None:
 
 def test_a_damaged_batch_leaves_with_the_file() -> None:
     publication = Publication(plan(), State.WRITE)
-    publication.damaged(5, "checksum")
+    publication.met([Bad(5, "checksum", whole=False)])
     assert publication.state is State.ASK_TMP
     publication.state = State.ABANDON
-    assert publication.call(1) == commit.Abandon(plan(), ((5, "checksum"),))
+    assert publication.call(1) == commit.Abandon(plan(), (Bad(5, "checksum", whole=False),))
 
 
 def test_an_answer_that_cannot_be_is_our_own_mistake() -> None:
@@ -193,8 +194,12 @@ def test_a_claim_that_may_not_be_read_stops_its_batch() -> None:
 
 
 def test_back_off_grows_to_its_bound_and_never_overflows() -> None:
-    waits = [commit.backoff_s(failures, False, 0.999) for failures in range(1, 12)]
-    assert waits == sorted(waits) and waits[0] < 0.21
+    for refused, first_s, most_s in ((False, 0.2, 10.0), (True, 2.0, 60.0)):
+        for failures in range(1, 20):
+            doubled_s = min(first_s * 2 ** (failures - 1), most_s)
+            for drawn in (0.0, 0.4, 0.999):  # of each wait the half at least
+                wait_s = commit.backoff_s(failures, refused, drawn)
+                assert wait_s == pytest.approx(doubled_s * (1 + drawn) / 2)
     assert commit.backoff_s(10**6, False, 0.999) <= commit.BACKOFF_MAX_S
     assert commit.backoff_s(1, True, 0.0) >= 1.0
     assert commit.backoff_s(10**6, True, 0.999) <= commit.REFUSED_MAX_S
@@ -211,12 +216,12 @@ def test_back_off_grows_to_its_bound_and_never_overflows() -> None:
 )
 def test_a_plan_is_read_back(positions: set[int], file_id: int, events: int, flagged: int) -> None:
     one = Plan("s", file_id, DAY, "a/b.log", "gzip", (), sorted(positions), events, flagged)
-    assert commit.decode_plan(file_id, commit.encode_plan(one)) == one
+    assert decode_plan(file_id, encode_plan(one)) == one
 
 
 def test_runs_of_positions_are_short() -> None:
     one = Plan("s", 1, DAY, "a", "gzip", (), range(10**9, 10**9 + 16384))
-    assert len(commit.encode_plan(one)) < 50
+    assert len(encode_plan(one)) < 50
 
 
 @pytest.mark.parametrize(
@@ -224,4 +229,4 @@ def test_runs_of_positions_are_short() -> None:
 )
 def test_a_strange_plan_condemns_the_channel(data: bytes) -> None:
     with pytest.raises(ChannelDamaged, match="file 3"):
-        commit.decode_plan(3, data)
+        decode_plan(3, data)

@@ -70,6 +70,13 @@ def test_a_full_batch_is_cut_whatever_the_time() -> None:
     assert not cutter.is_open()
 
 
+def test_blocks_that_just_fit_are_one_batch() -> None:
+    cutter = Cutter(RULES)
+    assert add(cutter, b"a" * 59 + b"\n") == []
+    assert add(cutter, b"b" * 39 + b"\n") == [b"a" * 59 + b"\n" + b"b" * 39 + b"\n"]
+    assert not cutter.is_open()
+
+
 def test_a_block_that_does_not_fit_begins_the_next() -> None:
     cutter = Cutter(RULES)
     assert add(cutter, b"a" * 59 + b"\n") == []

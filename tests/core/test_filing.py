@@ -134,6 +134,9 @@ def test_names() -> None:
     assert sink == "agg-1.out%2Fer.0001020304050607"
     assert layout.file_name(sink, 42) == f"{sink}-0000000042"
     assert layout.split_file_name(f"{sink}-0000000042") == (sink, 42)
+    last = layout.file_name(sink, layout.FILE_ID_MAX)
+    assert layout.split_file_name(last) == (sink, layout.FILE_ID_MAX)
+    assert layout.split_file_name(f"{sink}-{layout.FILE_ID_MAX + 1}") is None
     assert layout.manifest_path("2026-11-23", "n") == ".tiers/2026-11-23/manifests/n"
     assert layout.staged_store_id_path(1) == ".tiers/tmp/store-id-0000000000000001.small"
 
@@ -154,3 +157,49 @@ def test_a_staged_name_never_counts_as_a_files_tmp() -> None:
 )
 def test_days(name: str, answer: bool) -> None:
     assert layout.is_day(name) is answer
+
+
+def test_flagged_ones_have_files_of_their_own() -> None:
+    """What they wait for, a claim or a person, holds up no others."""
+    filing = Filing(1000, 10.0, batches_max=2)
+    for position in range(1, 9):
+        filing.add(A, ref(position)._replace(flagged=position % 3 == 0))
+    drafts = []
+    while draft := filing.take(20.0):
+        drafts.append([(one.position, one.flagged) for one in draft.refs])
+    assert all(len({flagged for _, flagged in draft}) == 1 for draft in drafts)
+    assert sorted(position for draft in drafts for position, _ in draft) == list(range(1, 9))
+
+
+def from_agent(agent: str, position: int, came_s: float = 0.0) -> Ref:
+    return ref(position, came_s=came_s)._replace(agent=agent)
+
+
+def test_one_with_thousands_of_buckets_takes_one_turn_of_two() -> None:
+    filing = Filing(1000, 10.0)
+    for number in range(2000):
+        filing.add(Bucket("2026-11-23", f"flood {number}"), from_agent("flood", number + 1))
+    filing.add(A, from_agent("edge-1", 5000, came_s=5.0))
+    assert filing.open_of == {"flood": 2000, "edge-1": 1}
+    taken = [filing.take(20.0) for _ in range(2)]
+    assert A in [draft.bucket for draft in taken if draft]
+    assert (filing.held_of["edge-1"], filing.held_of["flood"]) == (0, 1999)
+
+
+def test_one_that_joins_a_file_that_is_due_has_its_turn_there() -> None:
+    filing = Filing(1000, 10.0)
+    for number in range(50):
+        filing.add(Bucket("2026-11-23", f"flood {number}"), from_agent("flood", number + 1))
+    assert filing.take(10.0) is not None  # all are due
+    joined = Bucket("2026-11-23", "flood 40")
+    filing.add(joined, from_agent("edge-1", 100, came_s=10.0))
+    assert joined in [draft.bucket for draft in (filing.take(10.0), filing.take(10.0)) if draft]
+
+
+def test_files_of_those_are_hastened() -> None:
+    filing = Filing(1000, 10.0)
+    filing.add(A, ref(1, size=500)._replace(agent="edge-1"))
+    filing.add(B, ref(2, size=5)._replace(agent="flood"))
+    assert filing.take(0.0, hasten=True, of=("nobody",)) is None
+    assert positions(filing.take(0.0, hasten=True, of=("flood", "nobody"))) == [2]
+    assert filing.take(0.0, hasten=True, of=("flood",)) is None

@@ -10,6 +10,7 @@ from isal.isal_zlib import crc32
 
 from tiers.core import manifest
 from tiers.core.batch import BatchId
+from tiers.core.filing import FILE_BATCHES_MAX
 from tiers.core.manifest import Item, Manifest, decode, encode
 from tiers.errors import StoreRefused
 
@@ -61,15 +62,34 @@ def sign(line: bytes) -> bytes:
 
 
 def test_a_manifest_of_too_many_bytes_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "MANIFEST_BYTES_MAX", 20)
-    with pytest.raises(StoreRefused, match="at most 20"):
-        decode(encode(ONE))
+    data = encode(ONE)
+    monkeypatch.setattr(manifest, "MANIFEST_BYTES_MAX", len(data))
+    assert decode(data) == ONE
+    monkeypatch.setattr(manifest, "MANIFEST_BYTES_MAX", len(data) - 1)
+    with pytest.raises(StoreRefused, match=f"at most {len(data) - 1}"):
+        decode(data)
 
 
 def test_a_manifest_of_too_many_batches_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "MANIFEST_BATCHES_MAX", 0)
-    with pytest.raises(StoreRefused, match="more than 0 batches"):
-        decode(encode(ONE))
+    two = replace(ONE, items=(*ONE.items, Item(BatchId(b"p" * 16, 1), 1, False)))
+    monkeypatch.setattr(manifest, "MANIFEST_BATCHES_MAX", 2)
+    assert decode(encode(two)) == two
+    monkeypatch.setattr(manifest, "MANIFEST_BATCHES_MAX", 1)
+    with pytest.raises(StoreRefused, match="more than 1 batches"):
+        decode(encode(two))
+
+
+def test_a_manifest_of_the_most_batches_is_not_too_long() -> None:
+    longest = f"[{2**63 - 1},{2**32},1],"
+    assert len(longest) * manifest.MANIFEST_BATCHES_MAX < manifest.MANIFEST_BYTES_MAX
+    assert manifest.MANIFEST_BATCHES_MAX > FILE_BATCHES_MAX
+
+
+def test_a_manifest_of_the_most_batches_is_read() -> None:
+    most = manifest.MANIFEST_BATCHES_MAX
+    items = tuple(Item(BatchId(b"p" * 16, seq), 1, False) for seq in range(1, most + 1))
+    full = replace(ONE, items=items)
+    assert decode(encode(full)) == full
 
 
 ORIGIN = "6f" * 16
@@ -101,6 +121,9 @@ ORIGIN = "6f" * 16
         ({"batches": {ORIGIN: [1]}}, "not [seq"),
         ({"batches": {ORIGIN: [[1, 2]]}}, "not [seq"),
         ({"batches": {ORIGIN: [[-1, 2, 0]]}}, "seq is -1"),
+        ({"batches": {ORIGIN: [[2**63, 2, 0]]}}, "seq is 9223372036854775808"),
+        ({"bytes": 2**63}, "bytes is 9223372036854775808"),
+        ({"file": 10**10}, "file is 10000000000"),
         ({"batches": {ORIGIN: [[1, 2**33, 0]]}}, "events is"),
         ({"batches": {ORIGIN: [[1, 2, 2]]}}, "flagged is 2"),
         ({"batches": {ORIGIN: [[1, 2, True]]}}, "flagged is True"),
@@ -113,7 +136,47 @@ def test_wrong_fields(change: dict[str, object], says: str) -> None:
     assert says in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sink": "x"},
+        {"sink": "x" * 8192},
+        {"file": 1},
+        {"file": 10**10 - 1},
+        {"bytes": 0},
+        {"bytes": 2**63 - 1},
+        {"batches": {}},
+        {"batches": {ORIGIN: [[0, 0, 0]]}},
+        {"batches": {ORIGIN: [[2**63 - 1, 2**32, 1]]}},
+    ],
+)
+def test_what_is_within_the_limits_is_read(change: dict[str, object]) -> None:
+    entries = json.loads(encode(ONE).split(b"\n")[0]) | change
+    read = decode(sign(json.dumps(entries).encode() + b"\n"))
+    wanted = entries if entries["batches"] else entries | {"batches": {}}
+    assert json.loads(encode(read).split(b"\n")[0]) == wanted
+
+
 @pytest.mark.parametrize("line", [b"{", b"[]\n", b"\xff\n", b"[" * 100_000])
 def test_what_is_no_json_object(line: bytes) -> None:
     with pytest.raises(StoreRefused):
         decode(sign(line))
+
+
+@pytest.mark.parametrize("filling", ["[[],[]]", "[{}]", "[1,1,1,1]"])
+def test_what_is_made_to_take_memory_is_not_unpacked(
+    filling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json, "loads", None)
+    many = ",".join([filling] * (2 * manifest.MANIFEST_BATCHES_MAX))
+    with pytest.raises(StoreRefused, match="little but lists"):
+        decode(sign(f"[{many}]\n".encode()))
+
+
+def test_a_claim_is_short() -> None:
+    entries = {"tiers": "claim", "version": 1, "x": ""}
+    entries["x"] = "x" * (65_536 - len(manifest.sealed_line(entries)))
+    assert manifest.opened_line(manifest.sealed_line(entries), "claim") == entries
+    entries["x"] = f"{entries['x']}x"
+    with pytest.raises(StoreRefused, match="at most 65536"):
+        manifest.opened_line(manifest.sealed_line(entries), "claim")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiers.core.batch import BatchId
-from tiers.core.peers import Peer, PeerLimits, PeerState, Pending
+from tiers.core.peers import Peer, PeerLimits, PeerState, Pending, Refusal
 
 LIMITS = PeerLimits(
     window_bytes_max=1000, window_batches_max=4, window_start_bytes=300, retry_max_s=10.0
@@ -172,3 +172,35 @@ def test_an_old_batch_without_its_ack_is_late() -> None:
     assert peer.is_late(11.1)
     peer.forget(a_batch(1).id)
     assert not peer.is_late(11.1)
+
+
+def test_what_did_not_leave_moves_up_those_behind_it_in_its_bundle_alone() -> None:
+    """By its place a receiver rejects a batch: the wrong one would go elsewhere, or be dead."""
+    peer = Peer("agg-1", PeerLimits(), U)
+    for bundle in range(3):
+        for place in range(3):
+            peer.sending(a_batch(10 * bundle + place), 0.0, place)
+        peer.bundles += 1
+    peer.skip(a_batch(11).id)
+    places = {key.seq: (sent.bundle, sent.place) for key, sent in peer.in_flight.items()}
+    assert places == {
+        0: (1, 0), 1: (1, 1), 2: (1, 2),
+        10: (2, 0), 12: (2, 1),
+        20: (3, 0), 21: (3, 1), 22: (3, 2),
+    }  # fmt: skip
+    assert (peer.at(2, 1), peer.at(2, 2)) == (a_batch(12).id, None)
+
+
+def test_who_has_said_nothing_yet_has_no_limits_to_tell() -> None:
+    peer = Peer("agg-1", LIMITS)
+    assert peer.refusal(a_batch(size=1 << 30), 0.0) is None
+    assert (peer.other_limits(), peer.held(a_batch(), 0.0)) == ("", "")
+
+
+def test_a_refusal_counts_until_its_time_and_no_longer() -> None:
+    peer, pending = a_peer(), a_batch()
+    said = pending.refusals["agg-1"] = Refusal("it is to come later", 5.0)
+    pending.refusals["agg-2"] = Refusal("another's word", 9.0)
+    assert [peer.refusal(pending, now) for now in (0.0, 4.99, 5.0, 6.0)] == [said, said, None, None]
+    assert peer.held(pending, 4.99) == said.reason
+    assert peer.held(pending, 5.0) == ""

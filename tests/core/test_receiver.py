@@ -17,10 +17,11 @@ from tiers.core.messages import (
     decode,
     encode,
 )
+from tiers.core.names import NAME_WANTED
 from tiers.core.receiver import (
     FORGET_AFTER_S,
-    SENDERS_MAX,
 )
+from tiers.core.upstream import SENDERS_MAX
 
 # -- sessions ------------------------------------------------------------------------------------
 
@@ -29,7 +30,7 @@ def test_welcome_says_who_we_are_and_what_may_come() -> None:
     end = End()
     assert end.hello() == [
         Welcome(session(1), session(1), PROTOCOL, "web-logs", "agg-1", b"r" * 16,
-                {"sink/out": "id"}, 5000, 10_000, "hop")
+                {"sink/out": "id"}, 5000, 10_000, "hop", 1 << 20)
     ]  # fmt: skip
     assert end.said[-1][0] == b"edge-1"
 
@@ -58,7 +59,7 @@ def test_a_hello_that_comes_twice_at_once_begins_one_session() -> None:
     (again,) = end.hello(1)
     assert isinstance(first, Welcome) and isinstance(again, Welcome)
     assert first.token == again.token
-    assert end.receiver.senders["edge-1"].received > 0
+    assert end.receiver.senders["edge-1"].balance.received > 0
     assert acked(end.commit()) == [1]
 
 
@@ -72,8 +73,12 @@ GOOD = {"protocol": PROTOCOL, "topology": "web-logs", "agent": "edge-1", "channe
         ({"protocol": 2}, "protocol version 2; agg-1 speaks 1"),
         ({"topology": "other"}, "topology 'other'; agg-1 belongs to 'web-logs'"),
         ({"session": b""}, "a HELLO without a session"),
-        ({"agent": ""}, "an agent's name of 0 characters"),
-        ({"agent": "x" * 65}, "an agent's name of 65 characters"),
+        ({"agent": ""}, f"an agent has {NAME_WANTED}; not ''"),
+        ({"agent": "x" * 65}, f"an agent has {NAME_WANTED}; not {'x' * 63 + '…'!r}"),
+        ({"agent": "a\x1b[2J\nb"}, rf"an agent has {NAME_WANTED}; not 'a\x1b[2J\nb'"),
+        ({"agent": "../edge"}, f"an agent has {NAME_WANTED}; not '../edge'"),
+        ({"agent": "\u202eedge"}, rf"an agent has {NAME_WANTED}; not '\u202eedge'"),
+        ({"topology": "a\nb"}, r"topology 'a\nb'; agg-1 belongs to 'web-logs'"),
         ({"agent": "agg-1"}, "agg-1 would send to itself"),
     ],
 )
@@ -211,16 +216,16 @@ def test_what_only_receivers_say_is_nothing(message: Message) -> None:
 def test_credit_is_free_room_shared_among_senders() -> None:
     end = End(free=9000)
     end.hello(1, "edge-1")
-    assert end.receiver.senders["edge-1"].credit == 9000
+    assert end.credit("edge-1") == 9000 * 4 // 5, "and something for who comes late"
     end.hello(2, "edge-2")
     end.hello(3, "edge-3")
-    assert end.receiver.senders["edge-3"].credit == 3000
+    assert end.credit("edge-3") == 9000 * 4 // 5 // 3
 
 
 def test_a_window_bounds_it() -> None:
     end = End(free=10**12)
     end.hello()
-    assert end.receiver.senders["edge-1"].credit == LIMITS.window_bytes_max
+    assert end.credit() == LIMITS.window_bytes_max
 
 
 def test_a_full_channel_gives_none_and_grants_again() -> None:
@@ -230,7 +235,8 @@ def test_a_full_channel_gives_none_and_grants_again() -> None:
     assert welcome.limit == 0
     assert end.tick(0.05) == []
     end.free = 4000
-    assert end.tick(0.05) == [Ack(session(1), (), (), 4000)]
+    end.hear(Ping(session(1), 1))  # it wants some
+    assert end.tick(0.05) == [Ack(session(1), (), (), 3200)]
     assert end.tick(0.05) == []  # told once
 
 
@@ -242,7 +248,7 @@ def test_what_is_granted_is_never_taken_back() -> None:
     end.bundle([a_record(1)])
     (ack,) = end.commit()
     assert isinstance(ack, Ack)
-    assert ack.limit == 4000
+    assert ack.limit == 3200
 
 
 def test_acks_bring_new_credit() -> None:
@@ -252,7 +258,21 @@ def test_acks_bring_new_credit() -> None:
     end.bundle([record])
     (ack,) = end.commit()
     assert isinstance(ack, Ack)
-    assert ack.limit == 4000 + len(record)
+    assert ack.limit == 3200 + len(record)
+
+
+@pytest.mark.parametrize("damaged", [b"\xff" * 1500, a_record(1, b"x" * 1500)[:-1]])
+def test_what_is_rejected_brings_its_credit_back(damaged: bytes) -> None:
+    """Else a sender whose disk has rotted would have none left, though all of it is dead."""
+    end = End(free=4000)
+    end.hello()
+    sent = 0
+    for _ in range(20):
+        end.bundle([damaged])
+        end.tick()
+        sent += len(damaged)
+        told = max(one.limit for _, one in end.said if isinstance(one, Welcome | Ack))
+        assert told - sent > 0, "as the sender counts"
 
 
 def test_who_sends_beyond_its_credit_is_shown_the_door() -> None:
@@ -280,8 +300,70 @@ def test_a_draining_receiver_says_so_and_still_takes_what_comes() -> None:
     end.bundle([a_record(1)])
     (ack,) = end.commit()
     assert isinstance(ack, Ack)
-    assert (acked([ack]), ack.limit) == ([1], 4000)  # no new credit
+    assert (acked([ack]), ack.limit) == ([1], 3200)  # no new credit
     welcome, goodbye = end.hello(2, "edge-2")
     assert isinstance(welcome, Welcome)
     assert welcome.limit == 0
     assert goodbye == Goodbye(session(2))
+
+
+# -- many ----------------------------------------------------------------------------------------
+
+
+def test_a_tick_looks_at_no_more_senders_than_a_turn_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiers.core.credit.TURNS_MAX", 10)
+    end = End(free=0)
+    for number in range(1, 96):
+        end.hello(number, f"edge-{number}")
+        end.hear(Ping(session(number), 1))
+    end.free = 10**7
+    told = [len(end.tick(0.05)) for _ in range(11)]
+    assert told == [10] * 9 + [5] + [0], "each has its turn, and what it waits for"
+    assert {end.credit(agent) for agent in end.receiver.senders} == {LIMITS.window_bytes_max}
+
+
+def test_all_silent_ones_of_many_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiers.core.sessions.TURNS_MAX", 10)
+    end = End()
+    for number in range(1, 96):
+        end.hello(number, f"edge-{number}")
+    end.tick(FORGET_AFTER_S + 1)
+    for _ in range(9):
+        end.tick(0.05)
+    assert not end.receiver.senders
+
+
+def test_who_has_a_session_is_known_by_its_route() -> None:
+    end = End()
+    assert not end.receiver.session_of(b"edge-1")
+    end.hello()
+    assert end.receiver.session_of(b"edge-1") == session(1)
+    end.hear(Ping(session(1), 1), route=b"another")
+    assert not end.receiver.session_of(b"edge-1")
+    assert end.receiver.session_of(b"another") == session(1)
+    end.hear(Goodbye(session(1)), route=b"another")
+    assert not end.receiver.session_of(b"another")
+
+
+def test_who_gives_another_name_over_the_same_connection_is_no_second_sender() -> None:
+    end = End()
+    for number in range(1, 100):
+        hello = Hello(PROTOCOL, ME.topology, f"edge-{number}", EDGE, session(number))
+        end.names.append(session(number))
+        end.hear(hello, b"route")
+    assert list(end.receiver.senders) == ["edge-99"]
+
+
+@pytest.mark.parametrize("error", ["", "a batch that nobody can read"])
+def test_a_session_whose_connection_is_over_holds_nothing(error: str) -> None:
+    end = End(free=1 << 30)
+    end.hello()
+    end.receiver.senders["edge-1"].error = error
+    held = end.receiver.credits.held
+    end.receiver.hung_up(b"another!")
+    assert held == end.receiver.credits.held > 0
+    end.receiver.hung_up(session(1))
+    assert end.receiver.credits.held == 0
+    assert ("edge-1" in end.receiver.senders) is bool(error), "what was wrong is shown for a while"
+    end.hear(Ping(session(1), 1))
+    assert (end.receiver.credits.held > 0) is bool(error), "it is there after all"

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.core.grouping import CHANNELS, LIMITS, MESSAGE_MAX, Group, ids, up
+from tiers.core.life import Point
 from tiers.core.messages import (
     PROTOCOL,
     Ack,
@@ -113,6 +114,15 @@ def test_a_refusal_without_a_session_does_not_end_one() -> None:
     assert group.sender.peers["a"].error == ""
 
 
+def test_a_refusal_of_a_hello_before_the_last_is_nothing() -> None:
+    group = Group("a")
+    old = group.session("a")
+    group.wait(0.2)
+    assert group.session("a") != old
+    group.hear("a", Refuse(old, "late"))
+    assert (group.state("a"), group.sender.peers["a"].error) == (PeerState.CONNECTING, "")
+
+
 def test_a_refusal_of_an_old_session_is_nothing() -> None:
     group = Group("a")
     group.hear("a", Refuse(b"other..." * 1, "no"))
@@ -129,6 +139,30 @@ def test_peers_must_write_to_one_store() -> None:
     group.welcome("c", stores={"sink/hdfs": "one", "archive/new": "four"})
     assert group.state("c") is PeerState.UP
     assert group.sender.stores() == {"sink/hdfs": "one", "archive/new": "four"}
+
+
+@pytest.mark.parametrize(
+    ("agent", "topology", "why"),
+    [
+        ("b", "web-logs", "at its address answers 'b': the topology must name each agent's own"),
+        ("x\x1b\n", "web-logs", "at its address answers 'x\\x1b\\n': the topology must"),
+        ("a", "metrics", "belongs to topology 'metrics', not to 'web-logs'"),
+    ],
+)
+def test_who_answers_under_another_name_is_not_the_peer(
+    agent: str, topology: str, why: str
+) -> None:
+    group = Group("a")
+    of = group.session("a")
+    met = Point(b"p" * 12, 5)
+    stores = dict[str, str]()
+    words = (PROTOCOL, topology, agent, CHANNELS["a"], stores, MESSAGE_MAX, 10**6, "hop")
+    group.hear("a", Welcome(of, of, *words, met=met))
+    peer = group.sender.peers["a"]
+    assert (peer.state, peer.error[: len(why)]) == (PeerState.DOWN, why)
+    assert not group.renewed, "nor is it believed what it says of us"
+    group.offer(1)
+    assert group.sent == {}
 
 
 def test_a_store_that_no_peer_in_session_has_is_forgotten() -> None:
@@ -282,3 +316,21 @@ def test_a_new_peer_takes_its_share() -> None:
     group.welcome("b")
     group.offer(*range(1, 101))
     assert len(group.seqs("a")) == len(group.seqs("b")) == 50
+
+
+def test_no_more_pings_are_said_than_the_heartbeat_has() -> None:
+    group = up("a")
+    said = 0
+    for _ in range(40):  # two seconds
+        group.wait(0.05)
+        said += len(group.heard(Ping))
+        group.hear("a", Pong(group.session("a"), 0, 0, 10**6))
+    assert 2 <= said <= 4
+
+
+def test_who_pings_a_sender_is_given_no_credit() -> None:
+    group = up("a")
+    group.hear("a", Ping(group.session("a"), 77, 5000))
+    [(_, pong)] = group.heard(Pong)
+    assert isinstance(pong, Pong)
+    assert (pong.session, pong.sent_ms, pong.limit) == (group.session("a"), 77, 0)

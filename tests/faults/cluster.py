@@ -10,14 +10,19 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tests.faults.counting import LINE, Count, Pauses, Published
+from tests.faults.nursery import Child, Nursery
 from tests.waiting import wait_for
 from tiers.lines import read_blocks
 from tiers.observe.client import ask_now, tell_drain
+
+_PYTHON: Final = (sys.executable, "-m", "tiers")
+_nursery: Final = Nursery()
 
 
 def free_port_pair() -> int:
@@ -43,6 +48,14 @@ def published_files(root: Path) -> list[Path]:
             below.remove(".tiers")
         files += (Path(folder) / name for name in names)
     return files
+
+
+def begin(command: Sequence[str], log: Path) -> Child | subprocess.Popen[bytes]:
+    """An agent; within pytest as a fork of a process that has imported all."""
+    if "PYTEST_CURRENT_TEST" in os.environ and tuple(command[: len(_PYTHON)]) == _PYTHON:
+        return _nursery.start(command[len(_PYTHON) :], log)
+    with log.open("ab") as said:
+        return subprocess.Popen(command, stdout=said, stderr=said)
 
 
 class Cluster:
@@ -72,7 +85,7 @@ class Cluster:
         self.extra = extra
         self.head = head
         self.roll_after = roll_after
-        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.children: dict[str, Child | subprocess.Popen[bytes]] = {}
         self.written: Counter[bytes] = Counter()
         self.stores = [""]  # their names, where there are several
         self.pauses = Pauses(lambda: {store: self.count_files(store) for store in self.stores})
@@ -127,17 +140,14 @@ headers = {{ service = "web" }}
         return f"127.0.0.1:{self.ports[name]}"
 
     def agent_command(self, name: str) -> list[str]:
-        command = [sys.executable, "-m", "tiers", "agent", str(self.file), name]
+        command = [*_PYTHON, "agent", str(self.file), name]
         return [*command, "--data", str(self.data)]
 
     # -- processes ---------------------------------------------------------------------------
 
     def start(self, *names: str) -> None:
         for name in names or self.agents:
-            log = (self.directory / f"{name}.txt").open("ab")
-            command = self.agent_command(name)
-            self.children[name] = subprocess.Popen(command, stdout=log, stderr=log)
-            log.close()
+            self.children[name] = begin(self.agent_command(name), self.directory / f"{name}.txt")
 
     def kill(self, *names: str) -> None:
         """SIGKILL, of all of them at one moment, and gone."""
@@ -150,7 +160,7 @@ headers = {{ service = "web" }}
         child = self.children[name]
         wait_for(lambda: child.poll() is not None, f"{name} exits", deadline_s)
         del self.children[name]
-        return child.returncode
+        return child.wait()
 
     def stop(self, name: str, deadline_s: float = 20) -> int:
         """SIGTERM; its exit status."""

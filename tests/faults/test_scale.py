@@ -8,6 +8,7 @@ import pytest
 from tests.faults.cluster import Cluster, Writer, free_port_pair
 from tests.faults.settling import PATIENCE_S, all_published, flows_on, settle
 from tests.waiting import wait_for
+from tiers.reloading import LEAVE_AFTER_S
 
 # Peers take turns by bundle: where each is a batch of a few lines, events are as even as that.
 SMALL = '[batch]\nsize = "2KiB"\n[delivery]\nbundle_size = "100B"\n'
@@ -39,7 +40,7 @@ def shares_are_even(cluster: Cluster, *names: str) -> None:
 def test_load_is_even_and_an_added_aggregator_takes_its_share(cluster: Cluster) -> None:
     cluster.start()
     cluster.wait_running()
-    with Writer(cluster):
+    with Writer(cluster, lines_per_step=60):  # no more than flows on in batches of a few lines
         shares_are_even(cluster, "agg-1", "agg-2")
         cluster.ports["agg-3"] = free_port_pair()
         cluster.write_topology()
@@ -55,16 +56,19 @@ def test_an_agent_taken_out_of_the_file_drains_and_ends(cluster: Cluster) -> Non
         flows_on(cluster)
         del cluster.ports["agg-1"]
         cluster.write_topology()
-        assert cluster.wait_exit("agg-1") == 0
+        wait_for(lambda: peers_of(cluster, "edge-1") == ["agg-2"], "the edge sends to the other")
         flows_on(cluster)
-        status = cluster.status("edge-1")
-        assert status is not None
-        (output,) = status["outputs"]
-        assert [peer["agent"] for peer in output["detail"]["peers"]] == ["agg-2"]
+    assert cluster.wait_exit("agg-1", LEAVE_AFTER_S + PATIENCE_S) == 0
     # Asked for by name it comes again, by the topology it last accepted, and has nothing to do.
     cluster.start("agg-1")
     assert cluster.wait_exit("agg-1") == 0
     settle(cluster)
+
+
+def peers_of(cluster: Cluster, edge: str) -> list[str]:
+    status = cluster.status(edge)
+    outputs = status["outputs"] if status else []
+    return [peer["agent"] for output in outputs for peer in output["detail"]["peers"]]
 
 
 def test_a_wrong_new_file_is_refused_and_the_old_one_stays_in_force(cluster: Cluster) -> None:

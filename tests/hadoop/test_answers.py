@@ -59,6 +59,26 @@ def test_what_is_no_clear_answer_is_asked_again(answer: Answer) -> None:
                 call()
 
 
+def test_a_proxy_for_the_web_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, DEAD)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    datanode = ""
+
+    def script(operation: str, path: str) -> Answer:
+        if operation != "OPEN":
+            return Answer(200, b'{"boolean": true}')
+        return Answer(200, b"x") if "datanode" in path else Answer(307, location=datanode)
+
+    with stand_in(script) as url:
+        datanode = f"{url}/datanode/f?op=OPEN"
+        store = store_at(url)
+        store.make_parents("d/f")
+        assert store.delete("f")
+        assert store.read("f") == b"x"
+
+
 @pytest.mark.parametrize("body", [HTML, b"{}", b"[]", b"", b'{"FileStatus": []}'])
 def test_a_200_from_who_is_no_namenode_is_no_answer(body: bytes) -> None:
     with stand_in(lambda operation, path: Answer(200, body)) as url:

@@ -14,15 +14,15 @@ PEER = b"P" * 16
 
 async def test_each_output_answers_for_itself(tmp_path: Path) -> None:
     async with opened(tmp_path, outputs=["a", "b"]) as channel:
-        own = channel.channel_id.hex()
+        own = channel.origin.hex()
         both = ["a", "b"]
         for _ in range(3):
             await channel.submit(Change(puts=[put(channel, outputs=both)]))
         await channel.submit(Change(puts=[arrived(PEER, 9, outputs=both)]))
         await channel.submit(Change(releases=[("a", 1), ("b", 4)], dead=[("a", 2, "bad")]))
         assert audit(channel) == {
-            "next_seq": {own: 4},
-            "begun_ms": channel.begun_ms,
+            "origins": {own: {"last": 3, "begun_ms": channel.origins()[channel.origin].begun_ms}},
+            "present": own,
             "outputs": {
                 "a": {"held": {own: [[3, 3]], PEER.hex(): [[9, 9]]}, "dead": {own: [[2, 2]]}},
                 "b": {"held": {own: [[1, 3]]}, "dead": {}},
@@ -32,7 +32,7 @@ async def test_each_output_answers_for_itself(tmp_path: Path) -> None:
 
 async def test_an_output_that_is_gone_answers_too(tmp_path: Path) -> None:
     async with opened(tmp_path, outputs=["a", "b"]) as channel:
-        own = channel.channel_id.hex()
+        own = channel.origin.hex()
         await channel.submit(Change(puts=[put(channel, outputs=["a", "b"])]))
         await channel.submit(Change(puts=[put(channel, outputs=["a", "b"])]))
         await channel.submit(Change(dead=[("b", 2, "bad")]))
@@ -47,7 +47,7 @@ async def test_an_output_that_is_gone_answers_too(tmp_path: Path) -> None:
 
 async def test_a_batch_with_a_damaged_body_is_known_by_its_id(tmp_path: Path) -> None:
     async with opened(tmp_path) as channel:
-        own = channel.channel_id.hex()
+        own = channel.origin.hex()
         await channel.submit(Change(puts=[put(channel, b"BODY-ONE" * 500)]))
     flip(tmp_path / "channel" / "data.mdb", b"BODY-ONE")
     async with opened(tmp_path) as channel:
@@ -78,6 +78,7 @@ async def test_of_a_stopped_agent_its_channel_says_the_same(tmp_path: Path) -> N
             await channel.submit(Change(puts=[put(channel, outputs=["a", "b"])]))
         await channel.submit(Change(releases=[("a", 1)], dead=[("b", 2, "bad")]))
         told = {"channel": {"id": channel.channel_id.hex()}, "audit": audit(channel)}
+        told["audit"]["present"] = ""
         # One that runs and does not answer is left alone.
         reason = audit_of_stopped(tmp_path, "no answer")
         assert isinstance(reason, str)

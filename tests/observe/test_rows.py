@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from tests.observe.stand_in import plain_status
 from tiers.cli.tables import agents_lines, row_line
+from tiers.observe.conditions import Condition
 from tiers.observe.rows import Peer, all_healthy, row
 
 JSON = st.recursive(
@@ -43,22 +44,19 @@ def test_every_trouble_is_told_and_the_last_error_where_there_is_none() -> None:
     told = plain_status("edge-1")
     told["last_error"] = {"at_ms": 4000, "text": "oh"}
     assert row("edge-1", "edge", told).error == "oh (6s ago)"
-    told["channel"]["trouble"] = "disk full"
-    told["sources"] = [{"name": "tail", "error": "no such file"}]
-    told["outputs"][0]["detail"]["peers"][0]["error"] = "timed out"
-    assert row("edge-1", "edge", told).error == "disk full; tail: no such file; agg-1: timed out"
-
-
-def test_what_a_person_has_to_act_on_is_told() -> None:
-    told = plain_status("edge-1")
-    told["channel"]["dead"] = 1
-    assert row("edge-1", "edge", told).error == "1 batch in the dead letters"
-    told["channel"]["dead"] = 2000
-    told["restart_needed"] = ["tiers.edge.sources", "batch.size"]
-    assert row("edge-1", "edge", told).error == (
-        "2,000 batches in the dead letters; "
-        "changed, in force after a restart: tiers.edge.sources, batch.size"
-    )
+    told["conditions"] = [
+        Condition("peer_down", "aggregator/agg-1", "timed out", since_ms=9000).told(),
+        Condition("disk_floor", "channel", "disk full", at_risk=True, since_ms=4000).told(),
+    ]
+    each = row("edge-1", "edge", told)
+    assert each.error == "disk full; timed out", "what a person has to act on comes first"
+    assert [line for line in agents_lines([each]) if "!" in line] == [
+        "    ! disk_floor channel: disk full (since 6s; EVENTS AT RISK; takes nothing in until "
+        "there is room; to do: free space on the data directory's disk)",
+        "    ! peer_down aggregator/agg-1: timed out (since 1s; no event at risk; other peers get "
+        "its batches, flagged: sinks publish one copy of each; to do: start it, or look at the "
+        "network)",
+    ]
 
 
 def test_a_receiver_shows_who_sends() -> None:

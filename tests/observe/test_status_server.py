@@ -193,3 +193,65 @@ def test_addresses_that_are_none(address: str) -> None:
 def test_addresses() -> None:
     assert split_address("10.0.0.1:80") == ("10.0.0.1", 80)
     assert split_address("[::1]:80") == ("::1", 80)
+
+
+@pytest.mark.parametrize(
+    ("host", "answered"),
+    [
+        ("127.0.0.1", 200),
+        ("127.0.0.1:80", 200),
+        ("10.1.2.3:9999", 200),  # a port that is forwarded
+        ("localhost:80", 200),
+        ("LOCALHOST", 200),
+        ("[::1]:80", 200),
+        ("[::1]", 200),
+        ("evil.example", 421),
+        ("evil.example:80", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("127.0.0.1@evil.example", 421),
+        ("2130706433", 421),
+        ("::1", 421),
+        ("[127.0.0.1]", 421),
+        ("", 421),
+        (None, 421),
+        ("127.0.0.1\r\nHost: evil.example", 421),
+    ],
+)
+@pytest.mark.parametrize("request_line", ["GET /status", "POST /drain", "GET /nothing"])
+async def test_over_tcp_only_addresses_are_answered_to(
+    tmp_path: Path, host: str | None, answered: int, request_line: str
+) -> None:
+    address = free_address()
+    _, server = await served(tmp_path, address)
+    name, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(name, int(port))
+    header = "" if host is None else f"Host: {host}\r\n"
+    writer.write(f"{request_line} HTTP/1.1\r\n{header}Connection: close\r\n\r\n".encode())
+    said = int((await reader.readline()).split()[1])
+    writer.close()
+    await server.stop()
+    others = {"GET /status": 200, "POST /drain": 403, "GET /nothing": 404}
+    wanted = {others[request_line]} if answered == 200 else {421, 400}
+    assert said in wanted
+
+
+async def test_over_tcp_no_id_of_a_channel_is_told(tmp_path: Path) -> None:
+    address = free_address()
+    _, server = await served(tmp_path, address)
+    own, another = "0123456789abcdef" * 2, "fedcba9876543210" * 2
+    told = plain_status("edge-1")
+    told["channel"]["id"] = own
+    told["receiver"] = {"senders": [{"agent": "x", "error": f"channels {own} and {another}"}]}
+    server._snapshot = lambda: told
+    inside = await ask(tmp_path)
+    outside = await ask(None, address)
+    assert isinstance(inside, dict)
+    assert isinstance(outside, dict)
+    assert inside["channel"]["id"] == own
+    assert outside["channel"]["id"] == "(an id)"
+    assert own not in str(outside)
+    assert another not in str(outside)
+    assert outside["receiver"]["senders"][0]["error"] == "channels (an id) and (an id)"
+    assert outside["channel"]["used_bytes"] == told["channel"]["used_bytes"]
+    await server.stop()

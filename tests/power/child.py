@@ -17,13 +17,15 @@ from types import SimpleNamespace
 
 import lmdb
 
+from tiers import durable
 from tiers.agent import Agent
 from tiers.channel import opening
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel
+from tiers.core.arriving import Arrived
 from tiers.core.batch import BatchId
 from tiers.core.messages import Ack
-from tiers.core.receiver import Arrived, Effects
+from tiers.core.receiver import Effects
 from tiers.reloading import begin
 from tiers.sinks.stores import local
 from tiers.transport.receiving import ReceiverEnd
@@ -37,13 +39,14 @@ def plant(careless: str) -> None:
         blind = SimpleNamespace(**{**vars(os), "fsync": lambda descriptor: None})
         setattr(local, "os", blind)  # noqa: B010
     elif careless == "names":  # directories of the agent are not synced
-        setattr(opening, "_sync_directory", lambda directory: None)  # noqa: B010
+        for module in (durable, opening):
+            setattr(module, "sync_directory", lambda directory: None)  # noqa: B010
     elif careless == "ack":  # a receiver acks what is still on its way to disk
         append = ReceiverEnd._append
 
         def early(end: ReceiverEnd, arrived: list[Arrived]) -> None:
             append(end, arrived)
-            end._stored([batch.id for batch in arrived])
+            end._stored([batch.content for batch in arrived])
 
         setattr(ReceiverEnd, "_append", early)  # noqa: B010
     else:

@@ -6,6 +6,9 @@ from typing import Any, Final, NamedTuple
 
 from tests.search.shapes import draw
 from tiers.core.batch import BatchId
+from tiers.core.credit import Credits
+from tiers.core.dedupe import Content, Known
+from tiers.core.life import Life
 from tiers.core.messages import Bundle, Guarantee, Identity, Message
 from tiers.core.receiver import Effects, Receiver, ReceiverLimits
 
@@ -34,7 +37,7 @@ class Below:
     guarantee: Guarantee
     disks: int = 1  # how many it has had
     seen: dict[BatchId, bool] = field(default_factory=dict)  # on disk: whether it is published
-    commits: list[list[tuple[BatchId, bool]]] = field(default_factory=list)
+    commits: list[list[tuple[Content, bool]]] = field(default_factory=list)
     receiver: Receiver = field(init=False)
     # What came of a step, until it is taken.
     said: list[tuple[str, Message]] = field(default_factory=list)
@@ -50,31 +53,31 @@ class Below:
 
     def _start(self) -> None:
         self.receiver = Receiver(
-            Identity("t", "below", b"channel %8d" % self.disks),
+            Identity("t", "below", Life(b"channel %8d" % self.disks)),
             ReceiverLimits(),
             new_session=draw,
             guarantee=self.guarantee,
         )
-        self.receiver.tick(FREE_BYTES, 0.0)
+        self.receiver.tick(FREE_BYTES, self.look, 0.0)
 
-    def look(self, ids: Iterable[BatchId]) -> Mapping[BatchId, bool]:
-        return {key: self.seen[key] for key in ids if key in self.seen}
+    def look(self, ids: Iterable[BatchId]) -> Mapping[BatchId, Known]:
+        return {key: Known(self.seen[key]) for key in ids if key in self.seen}
 
     def heard(self, message: Any) -> None:
         if isinstance(message, Bundle):
-            self._did(self.receiver.received(message, self.look, 0.0))
+            self._did(self.receiver.received(message, self.look, 0.0, 0))
         else:
             self._did(self.receiver.heard(b"edge", message, self.look, 0.0, 0))
 
     def store(self) -> None:
         """The first of what it asked for is on disk."""
         batches = self.commits.pop(0)
-        for key, flagged in batches:
+        for (key, _), flagged in batches:
             if not self._has(key):
                 self.seen[key] = False
                 if not flagged:
                     self.told = Told(unflagged=(*self.told.unflagged, key.seq))
-        self._did(self.receiver.stored([key for key, _ in batches], self.look))
+        self._did(self.receiver.stored([content for content, _ in batches], self.look))
 
     def _has(self, key: BatchId) -> bool:
         """The channel puts a batch once."""
@@ -98,12 +101,21 @@ class Below:
 
     def _did(self, effects: Effects) -> None:
         if effects.append:
-            self.commits.append([(batch.id, batch.flagged) for batch in effects.append])
+            self.commits.append([(batch.content, batch.flagged) for batch in effects.append])
         self.said += [("edge", message) for _, message in effects.say]
 
     def settle(self) -> None:
         """Counters, and credit, of which there is enough; the order in which batches came."""
         self.seen = dict(sorted(self.seen.items()))
         self.receiver.discarded = self.receiver.duplicates = 0
+        credits = self.receiver.credits = Credits(1 << 40, 1 << 30)
         for upstream in self.receiver.senders.values():
-            upstream.received = upstream.batches = upstream.events = 0
+            upstream.batches = upstream.events = 0
+            balance = upstream.balance
+            balance.received = balance.used = balance.pending = balance.limit = 0
+            credits.begin(balance, FREE_BYTES, 0.0)
+        by_id = self.receiver._arriving._by_id
+        pending = [one for by_sum in by_id.values() for one in by_sum.values()]
+        for arriving in pending:
+            arriving.balance.pending = 0
+            credits.kept(arriving.balance, arriving.size)

@@ -16,13 +16,20 @@ worked out once, whatever the others are at.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from tests.search.sink import NAMES, At, Sink, Sinks
 from tests.search.stored import DAY, Store
 from tiers.core import layout
 
-World = tuple[int, ...]  # store, troubles left, whether a sink has lost its disk, sinks
+World = tuple[int, ...]  # store, troubles left, what has become of a disk, sinks
+Fault = Literal["", "back", "cloned"]  # the disk of the first sink
+_WHOLE: Final = 0
+_DIED: Final = 1
+_IMAGED: Final = 2  # that, and the number of the sink that is on the image; _DIED once it was used
+
+
+Steps = Iterator[tuple[str, World]]
 
 
 class Did(NamedTuple):
@@ -41,7 +48,7 @@ class Facts(NamedTuple):
     idle: bool
     exhausted: bool  # its file ids are used up
     coming: int  # manifests that it may yet bring
-    busy: int  # the file that it is at; 0: none
+    busy: str  # name of the file that it is at; empty: none
 
 
 class Stored(NamedTuple):
@@ -61,9 +68,12 @@ class Search:
     troubles: int = 2
     closes: bool = False  # the day may be closed
     dies: bool = False  # one sink may lose its disk
+    fault: Fault = ""  # "cloned": on a machine that can be told apart
 
     def __post_init__(self) -> None:
-        self._does = Sinks(self.files, closes=self.closes)
+        twins = self.fault == "cloned"
+        self._does = Sinks(self.files, closes=self.closes, ages=bool(self.fault), twins=twins)
+        self._names = NAMES[: len(self.copies)] + NAMES[0] * twins
         self._sinks: list[Sink] = []
         self._facts: list[Facts] = []
         self._sink_numbers: dict[Sink, int] = {}
@@ -72,11 +82,13 @@ class Search:
         self._store_numbers: dict[Store, int] = {}
         self._steps: dict[tuple[int, int, int, int, bool], tuple[Did, ...]] = {}
         self._alone: dict[int, tuple[tuple[str, int], ...]] = {}
-        self._tidied: dict[tuple[int, ...], int] = {}
+        self._tidied: dict[tuple[int | str, ...], int] = {}
 
     def starts(self) -> Iterator[World]:
         sinks = [self._sink(Sink(copy)) for copy in self.copies]
-        yield (self._store(Store()), self.troubles, 0, *sinks)
+        if self.fault == "cloned":
+            sinks.append(self._sink(Sink()))
+        yield (self._store(Store()), self.troubles, _WHOLE, *sinks)
 
     def wrong(self, world: World) -> str:
         published = self._stored[world[0]].published
@@ -91,7 +103,7 @@ class Search:
         holding = [facts for sink in world[3:] if (facts := self._facts[sink]).copy]
         return not holding or any(one.idle and one.exhausted for one in holding)
 
-    def steps(self, world: World) -> Iterator[tuple[str, World]]:
+    def steps(self, world: World) -> Steps:
         store, troubles, died, *sinks = world
         for label, after in self._store_steps(store):
             yield label, self._world(after, troubles, died, sinks)
@@ -101,7 +113,7 @@ class Search:
         for index, sink in enumerate(sinks):
             others = coming - facts[index].coming
             for label, new, after, left in self._sink_steps(
-                index, sink, store, troubles, crowd=others > 1
+                index, sink, store, troubles, crowd=others > 1 or bool(self.fault)
             ):
                 sinks[index] = new
                 yield label, self._world(after, left, died, sinks)
@@ -110,6 +122,23 @@ class Search:
                 sinks[index] = self._sink(Sink(dead=True))
                 yield f"{NAMES[index]}: disk lost", self._world(store, troubles, 1, sinks)
             sinks[index] = sink
+        if self.fault:
+            yield from self._aging(store, troubles, died, sinks)
+
+    def _aging(self, store: int, troubles: int, died: int, sinks: list[int]) -> Steps:
+        """An image of the first sink's disk, at any moment; and its use."""
+        if died == _WHOLE and self._facts[sinks[0]].copy:
+            kept = self._sinks[sinks[0]].on_disk()
+            yield "an image", self._world(store, troubles, _IMAGED + self._sink(kept), sinks)
+        elif died >= _IMAGED:
+            image = self._sinks[died - _IMAGED]
+            if self.fault == "cloned":
+                image = image._replace(copy=2)  # flagged: it has moved
+            at = self._does.started(NAMES[0], At(image, self._stores[store], 0), other=True)
+            place = 0 if self.fault == "back" else len(sinks) - 1
+            after = [*sinks]
+            after[place] = self._sink(at.sink)
+            yield f"{self.fault}", self._world(store, troubles, _DIED, after)
 
     # -- each worked out once --------------------------------------------------------------
 
@@ -136,21 +165,25 @@ class Search:
         if known is None:
             at = At(self._sinks[sink], self._stores[store], troubles)
             dids = []
-            for label, after in self._does.steps(NAMES[index], at, crowd=crowd):
+            for label, after in self._does.steps(self._names[index], at, crowd=crowd):
                 numbers = self._sink(after.sink), self._store(after.store)
-                dids.append(Did(f"{NAMES[index]}: {label}", *numbers, after.troubles))
+                dids.append(Did(f"{self._called(index)}: {label}", *numbers, after.troubles))
             known = self._steps[key] = tuple(dids)
         return known
+
+    def _called(self, index: int) -> str:
+        return self._names[index] if index < len(self.copies) else f"{NAMES[0]}'s clone"
 
     def _world(self, store: int, troubles: int, died: int, sinks: list[int]) -> World:
         """Tidy: see `Store.tidied`."""
         if not self._stored[store].tidy:
-            key = (store, *[self._facts[sink].busy for sink in sinks])
+            key: tuple[int | str, ...] = store, *[self._facts[sink].busy for sink in sinks]
             tidied = self._tidied.get(key)
             if tidied is None:
-                names = zip(NAMES, key[1:], strict=False)
-                busy = {layout.file_name(name, file) for name, file in names if file}
-                tidied = self._tidied[key] = self._store(self._stores[store].tidied(busy))
+                traces_of = NAMES[0] if self.fault else ""
+                busy = {name for sink in sinks if (name := self._facts[sink].busy)}
+                tidied = self._store(self._stores[store].tidied(busy, traces_of))
+                self._tidied[key] = tidied
             store = tidied
         return (store, troubles, died, *sinks)
 
@@ -164,7 +197,7 @@ class Search:
                     not sink.machine,
                     sink.next_file > self.files,
                     self._does.coming(sink),
-                    sink.planned if sink.machine else 0,
+                    _busy(sink),
                 )
             )
         return number
@@ -177,3 +210,9 @@ class Search:
             coming = sum("/manifests/" in late.target for late in store.late)
             self._stored.append(Stored(store.published(), coming, not voids and not store.late))
         return number
+
+
+def _busy(sink: Sink) -> str:
+    """A name, where it is at a file."""
+    at_a_file = sink.machine and sink.planned
+    return layout.file_name(sink.planned_by, sink.planned) if at_a_file else ""

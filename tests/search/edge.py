@@ -1,12 +1,13 @@
 """The sending side of the hop: a shipped Sender with its disk, and what may happen to it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tests.search.shapes import draw
 from tiers.core.assigning import Effects
 from tiers.core.batch import BatchId, Envelope, seal
-from tiers.core.messages import Bundle, Carried, Guarantee, Hello, Identity, Message
+from tiers.core.life import Life
+from tiers.core.messages import Bundle, Carried, Guarantee, Hello, Identity, Message, Welcome
 from tiers.core.peers import HandedTo, PeerLimits, Pending
 from tiers.core.sender import Sender
 
@@ -53,17 +54,7 @@ class Edge:
 
     def boot(self, first: str) -> None:
         """Starts. Whose turn is first is left open, so that receivers are alike."""
-        self.sender = Sender(
-            Identity("t", "edge", ORIGIN),
-            LIMITS,
-            bundle_bytes=1,
-            mark=self.mark,
-            jitter=half,
-            new_session=draw,
-            guarantee=self.guarantee,
-        )
-        self._did(self.sender.set_peers(RECEIVERS, 0.0))
-        self.sender._assigning._turn = RECEIVERS.index(first)
+        sender = self._start(first, Life(ORIGIN))
         batches = [
             Pending(
                 key,
@@ -75,7 +66,22 @@ class Edge:
             )
             for at, key in sorted(self.queue.items())
         ]
-        self._did(self.sender.offer(batches, 0.0))
+        self._did(sender.offer(batches, 0.0))
+
+    def _start(self, first: str, life: Life, old_upto: int = 0) -> Sender:
+        self.sender = Sender(
+            Identity("t", "edge", life),
+            LIMITS,
+            bundle_bytes=1,
+            mark=self.mark,
+            old_upto=old_upto,
+            jitter=half,
+            new_session=draw,
+            guarantee=self.guarantee,
+        )
+        self._did(self.sender.set_peers(RECEIVERS, 0.0))
+        self.sender._assigning._turn = RECEIVERS.index(first)
+        return self.sender
 
     def _is_flagged(self, at: int) -> bool:
         """As the agent does: an earlier run may have sent what is up to the mark."""
@@ -118,6 +124,8 @@ class Edge:
 
     def heard(self, name: str, message: Message) -> None:
         assert self.sender is not None
+        if isinstance(message, Welcome):  # receivers are alike in the model, but for their place
+            message = replace(message, agent=name)
         self._did(self.sender.heard(name, message, 0.0))
 
     def _did(self, effects: Effects, *, hellos: bool = False) -> None:

@@ -9,6 +9,7 @@ kept beside the shape's number, in the order in which they come in the part.
 import itertools
 import pickle
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -62,21 +63,39 @@ def _frozen(value: Any, named: dict[bytes, int], met: dict[int, int]) -> object:
     if isinstance(value, bytes | str | int | float | None):
         return value
     if isinstance(value, dict):
-        return tuple([(_frozen(k, named, met), _frozen(v, named, met)) for k, v in value.items()])
-    if isinstance(value, set):
+        items = [(_frozen(k, named, met), _frozen(v, named, met)) for k, v in value.items()]
+        return tuple(items) if items else ()
+    if isinstance(value, set | frozenset):
         return frozenset(value)
     if isinstance(value, list | tuple | deque):
-        return tuple([_frozen(one, named, met) for one in value])
+        return _all_frozen(value, named, met) if value else ()
     if isinstance(value, PeerLimits) or callable(value):
         return ()
     if id(value) in met:
         return met[id(value)], "again"
     met[id(value)] = len(met)
-    if is_dataclass(value):
-        values = [getattr(value, one.name) for one in fields(value)]
-    else:
-        values = list(vars(value).values())
-    return tuple([_frozen(one, named, met) for one in values])
+    names = _names_of(type(value))
+    values = vars(value).values() if names is None else [getattr(value, one) for one in names]
+    return _all_frozen(values, named, met)
+
+
+_ATOMS: Final = frozenset((int, float, str, bool, type(None)))
+
+
+def _all_frozen(values: Iterable[Any], named: dict[bytes, int], met: dict[int, int]) -> object:
+    # Most are atoms: a call for each of them is what searches would take most of their time for.
+    return tuple([one if type(one) in _ATOMS else _frozen(one, named, met) for one in values])
+
+
+_FIELDS: dict[type, tuple[str, ...] | None] = {}
+
+
+def _names_of(kind: type) -> tuple[str, ...] | None:
+    """Of its fields; None where it is no dataclass."""
+    if kind not in _FIELDS:
+        plain = not is_dataclass(kind)
+        _FIELDS[kind] = None if plain else tuple([one.name for one in fields(kind)])
+    return _FIELDS[kind]
 
 
 class Messages:

@@ -26,9 +26,10 @@ from tiers.core.batch import BatchId
 from tiers.core.calls import Answer
 from tiers.core.claim import Claim, encode_claim
 from tiers.core.claims import Outcome, Settlement
-from tiers.core.commit import Plan, Publication, State
+from tiers.core.commit import Publication, State
 from tiers.core.filing import Ref
 from tiers.core.looks import Manifests
+from tiers.core.plan import Plan
 
 NAMES: Final = "abc"
 _BEFORE_ITS_MANIFEST: Final = (State.WRITE, State.STAGE, State.INTEND)
@@ -43,10 +44,30 @@ class Sink(NamedTuple):
     waits: bool = False  # the batch is parked
     planned: int = 0  # file id of the plan in its channel; 0: none
     planned_day: str = DAY
+    planned_by: str = ""  # writer of that plan
     next_file: int = 1
     closed: bool = False  # it knows that the first generation is closed
     listing: tuple[str, ...] | None = None  # names that a listing under way has seen
     dead: bool = False
+    # Its disk went back, or is there twice:
+    start: int = 0  # of its channel
+    starts: tuple[int, ...] = (0,)  # that its channel knows
+    renewed: bool = False  # its channel: then it is another sink
+
+    def on_disk(self) -> "Sink":
+        """What a crash leaves of it."""
+        return self._replace(machine=0, waits=False, listing=None, closed=False)
+
+    def called(self, name: str) -> str:
+        """The sink's name. `name`: as it began."""
+        return f"{name}{self.starts[0]}" if self.renewed else name
+
+    def writer(self, name: str) -> str:
+        return layout.writer_name(self.called(name), self.start_name)
+
+    @property
+    def start_name(self) -> str:
+        return str(self.start) if self.start else ""
 
 
 class At(NamedTuple):
@@ -61,12 +82,17 @@ Steps = Iterator[tuple[str, At]]
 
 
 class Sinks:
-    """What sinks may do. `files`: file ids per sink; `closes`: the day may be closed."""
+    """What sinks may do. `files`: file ids per sink; `closes`: the day may be closed; `ages`: a
+    disk may go back; `twins`: one may be there twice, and so a plan be known to two."""
 
-    def __init__(self, files: int, *, closes: bool) -> None:
+    def __init__(
+        self, files: int, *, closes: bool, ages: bool = False, twins: bool = False
+    ) -> None:
         self._machines = Machines()
         self._files = files
         self._closes = closes
+        self._ages = ages or twins
+        self._twins = twins
 
     def steps(self, name: str, at: At, *, crowd: bool) -> Steps:
         """Everything that the sink of this name may do now. `crowd`: two or more manifests of
@@ -116,17 +142,20 @@ class Sinks:
 
     def _due(self, name: str, at: At) -> tuple[At, object]:
         taken = self._machines.draws(at.sink.machine)
-        drawn = 0 if taken is None else at.store.unused(name, taken)
+        sink = at.sink
+        drawn = 0 if taken is None else at.store.unused(sink.called(name), taken, sink.start)
         machine, call = self._machines.call(at.sink.machine, drawn)
         return at._replace(sink=at.sink._replace(machine=machine)), call
 
     def _is_own(self, name: str, at: At, call: object) -> bool:
         store = at.store
         match call:
-            case commit.KeepPlan() | commit.Release() | commit.Abandon() | calls.Clock():
+            case calls.Clock():
                 return True
+            case commit.KeepPlan() | commit.Release() | commit.Abandon():
+                return not self._ages  # else there is an image between this and what follows
             case commit.Write(plan, _):
-                return not store.has(layout.manifest_path(plan.day, plan.name))
+                return not (self._twins or store.has(layout.manifest_path(plan.day, plan.name)))
             case calls.WriteSmall(_, content):
                 return not content
             case calls.Read(path):
@@ -139,7 +168,9 @@ class Sinks:
                 return store.has(path) or not may_come
             case calls.Ask(path):
                 _, day, _, file = path.split("/")
-                mine = file.startswith(f"{name}-")
+                written = layout.split_file_name(file)
+                assert written is not None
+                mine = not self._twins and written[0] in (at.sink.writer(name), at.sink.planned_by)
                 known = mine or store.has(layout.manifest_path(day, file))
                 return known and store.settled(day, file)
             case _:
@@ -151,7 +182,8 @@ class Sinks:
         sink = at.sink
         day = f"{DAY}.1" if sink.closed else DAY
         if sink.copy == 2 or layout.is_later_generation(day):
-            settlement = Settlement(name, day, [BATCH], Manifests(name), 0, sink.waits)
+            manifests = Manifests(sink.writer(name))
+            settlement = Settlement(sink.called(name), day, [BATCH], manifests, 0, sink.waits)
             yield "settles", self._with(at, sink, settlement)
         elif (plan := self._plan(name, sink, day)) is not None:
             yield "plans", self._with(at, sink, Publication(plan))
@@ -164,8 +196,17 @@ class Sinks:
         if sink.next_file > self._files:
             return None
         ref = _REF._replace(flagged=numbers is not None)
-        path = f"{name}-{sink.next_file}"
-        return Plan(name, sink.next_file, day, path, "none", (ref,), (1,), numbers=numbers or {})
+        return Plan(
+            sink.called(name),
+            sink.next_file,
+            day,
+            f"{sink.writer(name)}-{sink.next_file}",
+            "none",
+            (ref,),
+            (1,),
+            numbers=numbers or {},
+            start=sink.start_name,
+        )
 
     def _with(self, at: At, sink: Sink, machine: Machine) -> At:
         return at._replace(sink=sink._replace(machine=self._machines.number(machine)))
@@ -204,14 +245,19 @@ class Sinks:
         match call:
             case commit.KeepPlan(plan):
                 sink = sink._replace(
-                    planned=plan.file_id, planned_day=plan.day, next_file=plan.file_id + 1
+                    planned=plan.file_id,
+                    planned_day=plan.day,
+                    planned_by=plan.writer,
+                    next_file=plan.file_id + 1,
                 )
                 label = "keeps its plan"
             case commit.Release():
-                sink = sink._replace(copy=0, planned=0)
+                sink = sink._replace(copy=0, planned=0, planned_by="")
                 label = "releases"
             case commit.Abandon():
-                sink = sink._replace(copy=2 if call.flagged else sink.copy, planned=0)
+                sink = sink._replace(
+                    copy=2 if call.flagged else sink.copy, planned=0, planned_by=""
+                )
                 label = "abandons"
             case _:
                 raise AssertionError(call)
@@ -249,7 +295,8 @@ class Sinks:
         that is nothing, or all, it might as well have come at one moment, its beginning or its
         end. So it takes two steps only where it may see a part: of the others' manifests, where
         two of them may come."""
-        names = {one for one in at.store.names(path) if not one.startswith(f"{name}-")}
+        own = f"{at.sink.writer(name)}-"
+        names = {one for one in at.store.names(path) if not one.startswith(own)}
         seen = at.sink.listing
         if seen is None:
             entries = tuple(sorted((one, 0) for one in names))
@@ -294,13 +341,36 @@ class Sinks:
         return self._with(at, sink, Publication(plan))
 
     def _crashed(self, name: str, at: At) -> At:
+        return self.started(name, at) if self._ages else self._resumed(at)
+
+    def started(self, name: str, at: At, *, other: bool = False) -> At:
+        """A start of its channel: it looks for itself in the store (`sinks/traces.py`), and what
+        it finds that it does not know renews the channel. `other`: the first of another life."""
         sink = at.sink
-        fresh = sink._replace(machine=0, waits=False, listing=None, closed=False)
-        if sink.planned:
-            path = f"{name}-{sink.planned}"
-            plan = Plan(name, sink.planned, sink.planned_day, path, "none", (), (1,))
-            return self._with(at, fresh, Publication.found(plan))
-        return at._replace(sink=fresh)
+        start = sink.start + (1 if other else 2)  # odd ones are the other's
+        if any(self._is_unknown(name, sink, file) for file in at.store.file_names()):
+            sink = sink._replace(copy=2 if sink.copy else 0, starts=(start,), renewed=True)
+        else:
+            sink = sink._replace(starts=(*sink.starts, start))
+        return self._resumed(at._replace(sink=sink._replace(start=start)))
+
+    @staticmethod
+    def _is_unknown(name: str, sink: Sink, file: str) -> bool:
+        written = layout.split_file_name(file)
+        if written is None:
+            return False
+        of, _, start = written[0].partition(".")
+        known = int(start or 0) in sink.starts and written[1] < sink.next_file
+        return of == sink.called(name) and not known
+
+    def _resumed(self, at: At) -> At:
+        sink = at.sink
+        fresh = sink.on_disk()
+        if not sink.planned:
+            return at._replace(sink=fresh)
+        path = f"{sink.planned_by}-{sink.planned}"
+        plan = Plan(sink.planned_by, sink.planned, sink.planned_day, path, "none", (), (1,))
+        return self._with(at, fresh, Publication.found(plan))
 
 
 def _trouble(at: At) -> At:

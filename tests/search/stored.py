@@ -43,6 +43,13 @@ class Store(NamedTuple):
         """How many files users see."""
         return sum(not path.startswith(f"{layout.OWN}/") for path, _ in self.files)
 
+    def file_names(self) -> set[str]:
+        """Of all files that a sink may look for itself among."""
+        rooms = ("/tmp/", "/void/", "/manifests/")
+        return {
+            path.rpartition("/")[2] for path, _ in self.files if any(room in path for room in rooms)
+        }
+
     def put(self, path: str, content: bytes) -> "Store":
         files = dict(self.files) | {path: content}
         return self._replace(files=tuple(sorted(files.items())))
@@ -82,9 +89,10 @@ class Store(NamedTuple):
     def _late_about(self, paths: Container[str]) -> bool:
         return any(one.source in paths or one.target in paths for one in self.late)
 
-    def tidied(self, busy: Container[str]) -> "Store":
+    def tidied(self, busy: Container[str], traces_of: str = "") -> "Store":
         """What can never matter any more is forgotten: late calls that find nothing to do, and
-        files that are void, and that neither their sink (`busy`) nor a late call is at."""
+        files that are void, and that neither their sink (`busy`) nor a late call is at; but not
+        the `traces_of` a sink that may yet look for itself."""
         puts = {one.target for one in self.late if one.kind == "put"}
         idle = {
             one
@@ -97,6 +105,8 @@ class Store(NamedTuple):
             directory, _, name = path.rpartition("/")
             if not directory.endswith("/void") or name in busy:
                 continue
+            if traces_of and name.startswith(traces_of):
+                continue
             day = path.split("/")[1]
             if store.settled(day, name):
                 about = _paths(day, name)
@@ -104,16 +114,16 @@ class Store(NamedTuple):
                 store = store._replace(files=kept)
         return store
 
-    def unused(self, sink: str, used: set[int]) -> int:
+    def unused(self, sink: str, used: set[int], start: int = 0) -> int:
         """The least number that no claim of this sink has, wherever it is: only whether two are
-        equal matters."""
+        equal matters. What two starts draw is never equal."""
         used = set(used)
         for path, content in (*self.files, *((one.target, one.content) for one in self.late)):
             if "/claims/" in path:
                 holder, number = _claimed(content)
                 if holder == sink:
                     used.add(number)
-        return next(n for n in range(1, 100) if n not in used)
+        return next(n for n in range(100 * start + 1, 100 * start + 100) if n not in used)
 
 
 @cache

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tests.search.commit import Search
+from tests.search.expecting import holds, is_seen
 from tests.search.explorer import search
 from tests.search.stored import Late, Store
 from tests.simulation.planted import BUGS
@@ -24,22 +25,16 @@ LIMIT = 250_000  # states; a rule that is left out is seen long before
 
 @pytest.mark.parametrize("copies", [(1,), (2,)])
 def test_one_sink_alone(copies: tuple[int, ...]) -> None:
-    found = search(Search(copies, files=3, troubles=3, closes=True))
-    print(found)
-    assert found.whole and not found.wrong and not found.stuck
+    holds(Search(copies, files=3, troubles=3, closes=True))
 
 
 def test_three_sinks_with_a_copy_each() -> None:
-    found = search(Search((1, 2, 2), files=1, troubles=0))
-    print(found)
-    assert found.whole and not found.wrong and not found.stuck
+    found = holds(Search((1, 2, 2), files=1, troubles=0))
     assert found.states > 300_000
 
 
 def test_two_sinks_with_a_copy_each() -> None:
-    found = search(Search((1, 2), files=2, troubles=1))
-    print(found)
-    assert found.whole and not found.wrong and not found.stuck
+    found = holds(Search((1, 2), files=2, troubles=1))
     assert found.states > 30_000
 
 
@@ -173,18 +168,14 @@ def test_what_is_left_out_is_seen(
     mutant: Callable[[Patch], None], world: Search, monkeypatch: Patch
 ) -> None:
     mutant(monkeypatch)
-    found = search(replace(world), limit=LIMIT, live=False)
-    print(found)
-    assert found.wrong
+    is_seen(world, LIMIT)
 
 
 @pytest.mark.parametrize(("name", "world"), PLANTED)
 def test_what_the_simulator_sees_is_seen(name: str, world: Search) -> None:
     (bug,) = [bug for bug in BUGS if bug.name == name]
     with bug.planted():
-        found = search(replace(world), limit=LIMIT, live=False)
-    print(found)
-    assert found.wrong
+        is_seen(world, LIMIT)
 
 
 def test_the_worlds_of_the_mutants_hold_without_them() -> None:

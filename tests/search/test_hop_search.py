@@ -1,6 +1,6 @@
 """The hop searched as far as CI has time for, and proof that the search sees what is left out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -11,6 +11,8 @@ from tests.search.explorer import search
 from tests.search.hop import Hop
 from tests.simulation.planted import BUGS
 from tiers.core.assigning import Effects
+from tiers.core.batch import BatchId
+from tiers.core.dedupe import Known
 
 LIMIT = 60_000  # states; a rule that is left out is seen long before
 
@@ -72,7 +74,7 @@ def ack_before_commit(patch: Patch) -> None:
     def early(self: Below, effects: Any) -> None:
         did(self, effects)
         if effects.append:
-            did(self, self.receiver.stored([one.id for one in effects.append], self.look))
+            did(self, self.receiver.stored([one.content for one in effects.append], self.look))
 
     patch.setattr(Below, "_did", early)
 
@@ -98,7 +100,10 @@ def flag_lost_on_restart(patch: Patch) -> None:
 
 
 def stored_told_as_published(patch: Patch) -> None:
-    patch.setattr(Below, "look", lambda self, ids: {key: True for key in ids if key in self.seen})
+    def look(self: Below, ids: Iterable[BatchId]) -> dict[BatchId, Known]:
+        return {key: Known(passed_on=True) for key in ids if key in self.seen}
+
+    patch.setattr(Below, "look", look)
 
 
 @pytest.mark.parametrize(

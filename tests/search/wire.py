@@ -92,7 +92,7 @@ class Links:
     def _all_deeds(self, link: Link) -> Iterator[Deed]:
         below = self._parts.shapes.value(link.below)
         if below.commits:
-            stored = [(key.seq, flagged) for key, flagged in below.commits[0]]
+            stored = [(one.id.seq, flagged) for one, flagged in below.commits[0]]
             yield self._deed(f"stores {stored}", link, "store")
         crashed = link._replace(gone=True)
         yield self._deed("crashes", crashed, "crash", trouble=True)

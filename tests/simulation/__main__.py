@@ -7,8 +7,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
-from tests.simulation.planted import BUGS, KNOWN
+from tests.simulation.planted import BUGS, KNOWN, RARE
 from tests.simulation.runs import Run, chosen, shrink
 from tests.simulation.topology import Shape, shapes
 from tests.simulation.world import LINES, Outcome
@@ -45,8 +46,9 @@ def show(outcome: Outcome) -> None:
         print(f"  {line}")
 
 
-def outcomes(seeds: Iterator[int], jobs: int, topology: str, bug: str) -> Iterator[Outcome]:
-    runs = (Run(seed, topology, bug) for seed in seeds)
+def outcomes(seeds: Iterator[int], jobs: int, run: Run) -> Iterator[Outcome]:
+    """Of that run with each of these seeds."""
+    runs = (replace(run, seed=seed) for seed in seeds)
     with multiprocessing.Pool(jobs, maxtasksperchild=SEEDS_PER_PROCESS) as pool:
         yield from pool.imap_unordered(_play, runs)
 
@@ -55,8 +57,9 @@ def count_up(first: int, seeds: int) -> Iterator[int]:
     yield from range(first, first + seeds)
 
 
-def simulate(first: int, seeds: int | None, jobs: int, topology: str) -> int:
-    """Plays seeds until all are played, one fails, or it is interrupted. Exit status."""
+def simulate(run: Run, seeds: int | None, jobs: int) -> int:
+    """Plays seeds from that of `run` on until all are played, one fails, or it is interrupted. Exit
+    status."""
     begun, played, virtual_s = time.perf_counter(), 0, 0.0
     injected: Counter[str] = Counter()
     failed: Outcome | None = None
@@ -64,7 +67,7 @@ def simulate(first: int, seeds: int | None, jobs: int, topology: str) -> int:
         # Without an end in batches, since a pool takes all of its jobs at once.
         while failed is None and (seeds is None or played < seeds):
             share = SEEDS_PER_POOL if seeds is None else min(SEEDS_PER_POOL, seeds - played)
-            for outcome in outcomes(count_up(first + played, share), jobs, topology, ""):
+            for outcome in outcomes(count_up(run.seed + played, share), jobs, run):
                 injected += outcome.injected
                 virtual_s += outcome.virtual_s
                 if outcome.violation and failed is None:
@@ -81,24 +84,25 @@ def simulate(first: int, seeds: int | None, jobs: int, topology: str) -> int:
     for kind, count in sorted(injected.items()):
         print(f"  {kind:24}{count:8}")
     if failed is not None:
-        report(Run(failed.seed, topology), failed)
+        report(replace(run, seed=failed.seed), failed)
         return 1
     return 0
 
 
-def planted(jobs: int, most: int, names: list[str], topology: str, *, known: bool) -> int:
+def planted(run: Run, jobs: int, most: int, names: list[str], *, known: bool) -> int:
     """The table of bugs. Exit status 1 where one is not caught. `known` begins each at a seed that
     has shown it before, else all begin at 0."""
     print(f"{'planted bug':36}{'from seed':>10}{'seeds':>6}  caught by")
     missed = 0
     for bug in BUGS:
-        if names and bug.name not in names:
+        if (names and bug.name not in names) or (known and not names and bug.name in RARE):
             continue
         found: Outcome | None = None
         first = KNOWN.get(bug.name, 0) if known else 0
         share = jobs if known else 4 * jobs
         for begin in range(first, first + most, share):
-            several = outcomes(count_up(begin, share), jobs, topology, bug.name)
+            bugged = replace(run, bug=bug.name, lives=bug.lives)
+            several = outcomes(count_up(begin, share), jobs, bugged)
             caught = [one for one in several if one.violation]
             if caught:
                 found = min(caught, key=lambda one: one.seed)
@@ -144,8 +148,13 @@ def main() -> int:
     parser.add_argument("--until", type=float, default=0.0, help="with --seed: end of all faults")
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--planted", action="store_true", help="the table of planted bugs")
-    parser.add_argument("--known", action="store_true", help="... from seeds that showed them")
+    parser.add_argument(
+        "--known", action="store_true", help="... from seeds that showed them, but for rare ones"
+    )
     parser.add_argument("--bug", default="", help="with --seed or --planted: this planted bug")
+    parser.add_argument(
+        "--lives", action="store_true", help="disks go back in time, or exist twice"
+    )
     options = parser.parse_args()
     if options.topology:
         try:
@@ -155,11 +164,14 @@ def main() -> int:
     if options.planted:
         names = [options.bug] if options.bug else []
         most = options.seeds or PLANTED_SEEDS_MAX
-        return planted(options.jobs, most, names, options.topology, known=options.known)
+        run = Run(0, options.topology)
+        return planted(run, options.jobs, most, names, known=options.known)
     if options.seed is None:
-        return simulate(options.first, options.seeds, options.jobs, options.topology)
+        run = Run(options.first, options.topology, lives=options.lives)
+        return simulate(run, options.seeds, options.jobs)
     some = None if options.faults is None else chosen(options.faults)
-    run = Run(options.seed, options.topology, options.bug, some, options.lines, options.until)
+    words = (options.topology, options.bug, some, options.lines, options.until, options.lives)
+    run = Run(options.seed, *words)
     return replay(run, shrunk=some is not None)
 
 

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.published import Violation
+from tiers.channel.accounts import Accounts
 from tiers.channel.environment import Environment, Panicked, Transaction
 from tiers.channel.layout import QUEUE_KEY, State
+from tiers.channel.living import ChannelLife
 from tiers.channel.reader import Reader
 from tiers.channel.writer import Done, Report, Submitted, Writer, WriterLimits
+from tiers.core.batch import Envelope
 from tiers.errors import BatchError, ChannelUnavailable
 
 if TYPE_CHECKING:
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 DISK_BYTES = 1 << 30
 LOOK_EVERY_S = 1.0
 HANDS_MAX = 64  # groups that a closing channel may still need
+
+
+class WriterFailed(Exception):
+    """The writer ends in mid-stream: what was submitted never will be on disk."""
 
 
 class SimEnvironment(Environment):
@@ -36,6 +43,15 @@ class SimEnvironment(Environment):
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
+        try:
+            with self._writing() as txn:
+                yield txn
+        except ChannelUnavailable:
+            self.boot.disturbed = True
+            raise
+
+    @contextmanager
+    def _writing(self) -> Iterator[Transaction]:
         node, world = self.boot.node, self.world
         self.kept = False
         if self.panicked:
@@ -59,16 +75,19 @@ class SimEnvironment(Environment):
         super().reopen()
         self.panicked = False
 
-    def damaged(self, position: int) -> bool:
-        """Whether that record cannot be read, from now on if not before."""
+    def damaged(self, position: int, *, envelope: bool = False) -> bool:
+        """Whether that record, or its envelope, cannot be read, from now on if not before."""
         node = self.boot.node
-        if node.damage:
+        if node.damage and node.damage_envelope == envelope:
             node.damage -= 1
-            if not node.damage:
-                self.world.say(f"{node.name}: the record at {position} is damaged")
+            if not node.damage and position not in node.damaged:
+                what = "envelope" if envelope else "record"
+                self.world.say(f"{node.machine}: the {what} at {position} is damaged")
                 node.damaged.add(position)
-                self.world.ledger.damaged(node.name, position)
-        return position in node.damaged
+                if envelope:
+                    node.blind.add(position)
+                self.world.ledger.damaged(node.machine, position)
+        return position in (node.blind if envelope else node.damaged)
 
     def disk_free_bytes(self) -> int:
         return 0 if self.boot.node.disk_full else DISK_BYTES
@@ -82,6 +101,18 @@ def damaging(record: Callable[[Reader, int], bytes]) -> Callable[[Reader, int], 
         if isinstance(environment, SimEnvironment) and environment.damaged(position):
             raise BatchError("its checksum is another: simulated")
         return record(self, position)
+
+    return read
+
+
+def blinding(envelope: Callable[[Reader, int], Envelope]) -> Callable[[Reader, int], Envelope]:
+    """Reading an envelope alone, of which some have rotted."""
+
+    def read(self: Reader, position: int) -> Envelope:
+        environment = self._environment
+        if isinstance(environment, SimEnvironment) and environment.damaged(position, envelope=True):
+            raise BatchError("its envelope is no map: simulated")
+        return envelope(self, position)
 
     return read
 
@@ -110,11 +141,12 @@ class SimWriter(Writer):
         self,
         environment: Environment,
         state: State,
-        channel_id: bytes,
+        life: ChannelLife,
         limits: WriterLimits,
+        accounts: Accounts,
         report: Callable[[Report], None],
     ) -> None:
-        super().__init__(environment, state, channel_id, limits, self._tell_later)
+        super().__init__(environment, state, life, limits, accounts, self._tell_later)
         self.boot: Boot = self.world.current()
         self._to_loop = report
         self._sim_loop = asyncio.get_running_loop()
@@ -189,17 +221,22 @@ class SimWriter(Writer):
         """Checked, and perhaps the last deed of this boot."""
         ledger, node = self.world.ledger, self.boot.node
         self._last_done = ()
+        if node.channel_ends and any(item.change.puts for item in group):
+            node.channel_ends -= 1
+            if not node.channel_ends:
+                self.world.channel_ended(self.boot)
+                raise WriterFailed("the writer's thread has ended: simulated")
         try:
             super()._commit(group)
         except ChannelUnavailable:
             if isinstance(self._environment, SimEnvironment) and self._environment.kept:
                 done: Done = self._doubtful[1]
                 self._recorded.update(one[0] for one in done)
-                ledger.committed(self.boot, self._channel_id, done, self._queues)
+                ledger.committed(self.boot, self._life.channel, done, self._queues)
             raise
         told: Done = self._last_done
         fresh = tuple(pair for pair in told if pair[0] not in self._recorded)
-        ledger.committed(self.boot, self._channel_id, fresh, self._queues)
+        ledger.committed(self.boot, self._life.channel, fresh, self._queues)
         if node.crash_at_commit and self.boot.alive:
             node.crash_at_commit -= 1
             if not node.crash_at_commit:

@@ -9,6 +9,7 @@ from tiers.agent import Agent
 from tiers.core.peers import PeerState
 
 if TYPE_CHECKING:
+    from tests.simulation.nodes import Node
     from tests.simulation.world import World
 
 HEAL_S: Final = 400.0  # within which everything comes to rest
@@ -30,18 +31,30 @@ class Ending:
         now_s = world.loop.time()
         if now_s > world.until_s + 8.0:
             world.ensure_all()
+            self._part_twins()
         rested = self._missing() == self._excused() and self._drained()
-        if rested and self._before is None and self._all_up():
+        if rested and self._before is None and self._all_up() and not self._twins():
             self._before = world.ledger.arrived.copy()
             self.lines += MORE_LINES
             world.say(f"{MORE_LINES} further lines of each reader")
             return False
         if rested and self._before is not None:
             self._check_shares(world.ledger.arrived - self._before)
+            self._check_told()
             return True
         if now_s > world.until_s + HEAL_S:
             self._too_long()
         return False
+
+    def _part_twins(self) -> None:
+        """Of two that run under one name a person takes one away, once its channel is empty."""
+        for node in self._twins():
+            if node.boot is not None and node.boot.alive and node.boot.agent is not None:
+                node.boot.agent.drain()
+
+    def _twins(self) -> list["Node"]:
+        """One takes what would be the other's share."""
+        return [node for node in self._world.nodes.values() if node.twin and not node.gone]
 
     def _too_long(self) -> None:
         missing, excused = self._missing(), self._excused()
@@ -52,20 +65,23 @@ class Ending:
         raise Violation(f"queues do not drain: {self._left()}")
 
     def _missing(self) -> int:
-        shape, outputs = self._world.shape, self._world.ledger.outputs
-        return sum(
-            self.lines * len(shape.readers_of(store)) - len(published.lines)
-            for store, published in outputs.items()
+        """Lines that are not published, in all stores; those that are not read yet count once."""
+        world = self._world
+        unread = sum(
+            max(0, self.lines - world.ledger.read_upto(node.machine))
+            for node in world.nodes.values()
+            if node.name in world.shape.readers and not node.gone and not node.twin
         )
+        return unread + sum(world.ledger.missing(store) for store in world.ledger.outputs)
 
     def _excused(self) -> int:
         ledger = self._world.ledger
         return sum(ledger.excused(store) for store in ledger.outputs)
 
     def _agents(self) -> dict[str, Agent | None]:
-        """Those that are to be there; None: it is not."""
+        """Those that are to be there, by machine; None: it is not."""
         return {
-            node.name: node.boot.agent if node.boot is not None and node.boot.alive else None
+            node.machine: node.boot.agent if node.boot is not None and node.boot.alive else None
             for node in self._world.nodes.values()
             if not node.gone
         }
@@ -81,17 +97,18 @@ class Ending:
 
     def _all_up(self) -> bool:
         there = self._agents()
+        names = {node.name for node in self._world.nodes.values() if not node.gone}
         return all(
             peer.state is PeerState.UP
             for agent in there.values()
             if agent is not None
             for group in agent.groups.values()
             for peer in group.sender.peers.values()
-            if peer.name in there
+            if peer.name in names
         )
 
     def _check_shares(self, arrived: Counter[str]) -> None:
-        there = self._agents()
+        there = {node.name for node in self._world.nodes.values() if not node.gone}
         for tier in self._world.shape.topology.tiers.values():
             up = [name for name in tier.agents if name in there]
             batches = sum(arrived[name] for name in up)
@@ -101,6 +118,14 @@ class Ending:
                         f"flow is not spread: {name} got {arrived[name]} of {batches} batches "
                         f"for {len(up)} agents"
                     )
+
+    def _check_told(self) -> None:
+        """Nothing is lost silently: what went with a disk that went back, its agent tells."""
+        there = self._agents()
+        for machine in sorted(self._world.ledger.to_be_told()):
+            agent = there.get(machine)
+            if agent is not None and not agent.channel.stats().news:
+                raise Violation(f"lines went with the disk of {machine}, and nobody says so")
 
     def _left(self) -> str:
         """Who still holds something, or is not well."""
@@ -114,7 +139,7 @@ class Ending:
             if agent.channel.stats().batches:
                 queues = {
                     output: [show(entry.id) for entry in agent.channel.entries(output)]
-                    for output in agent.topology.outputs(name)
+                    for output in agent.topology.outputs(agent.name)
                 }
                 found.append(f"{name} holds {queues}, {status}")
             elif not self._all_up():

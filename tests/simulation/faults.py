@@ -18,19 +18,26 @@ KINDS: Final = (
     *("stopped and started", "topology changes", "clock jumps", "pause at store"),
     *("store fails", "store late", "store answers lost", "store away", "store slow"),
     *("store fails over", "store publishes late"),
-    *("disk full", "fsync fails", "damaged", "damaged", "gone for good"),
+    *("disk full", "fsync fails", "damaged", "damaged", "gone for good", "channel ends"),
 )
 AIMED: Final = (  # where lines have to be under way for any harm to be done
     *("crash at send", "crash at send", "crash after intent", "crash after publish"),
     *("stopped at intent", "stopped at publish", "stopped at question", "stopped at question"),
     *("zombie", "zombie", "disk lost", "disk lost", "disk slow", "disk slow"),
-    *("stale messages", "stale messages"),
+    *("stale messages", "stale messages", "envelope damaged", "envelope damaged"),
 )
+LIVES: Final = ("set back", "cloned")
+LIVES_MAX: Final = 2  # of one run
 CLOCKS_DIFFER: Final = 0.15  # of the nodes
 LATE_S: Final = 10.0  # longer than what makes a peer lost
 CLOCK: Final = "clock differs"  # from the start
 SINKS: Final = ("store", "zombie", "stopped at", "crash after", "crash at store", "pause at store")
-DISKS: Final = ("disk lost", "gone for good", "damaged")  # of a reader: all there is of a line
+DISKS: Final = (
+    "disk lost",
+    "gone for good",
+    "damaged",
+    "envelope damaged",
+)  # of a reader: all there is of a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ def draw(chance: random.Random, shape: Shape) -> list[Fault]:
     ]
     receivers = [name for name in shape.nodes if shape.upstream(name)]
     replaceable = [name for name in shape.nodes if name not in shape.readers]
+    sinks = [name for name in replaceable if name in shape.writers]
     redundant = [name for name in replaceable if len(shape.topology.tier_of(name).agents) > 1]
     for _ in range(chance.randrange(24)):
         node, other = _two(chance, shape.nodes)
@@ -69,12 +77,12 @@ def draw(chance: random.Random, shape: Shape) -> list[Fault]:
             node = chance.choice(shape.writers)
         elif kind == "crash at send":
             node = chance.choice(shape.senders or shape.nodes)
-        elif kind in ("disk slow", "stale messages"):
+        elif kind in ("disk slow", "stale messages", "channel ends"):
             node = chance.choice(receivers or shape.nodes)
         elif kind == "back late":
             at_s, for_s = at_s / 2, LATE_S + for_s / 4
         elif kind in DISKS:
-            able = redundant if kind == "gone for good" else replaceable
+            able = {"gone for good": redundant, "envelope damaged": sinks}.get(kind, replaceable)
             node, kind = (chance.choice(able), kind) if able else (node, "crash")
         found.append(Fault(at_s, kind, node, other, for_s, chance.random()))
     return sorted(found, key=lambda fault: fault.at_s)
@@ -82,6 +90,18 @@ def draw(chance: random.Random, shape: Shape) -> list[Fault]:
 
 def _two(chance: random.Random, nodes: list[str]) -> list[str]:
     return chance.sample(nodes, 2) if len(nodes) > 1 else [nodes[0]] * 2
+
+
+def draw_lives(chance: random.Random, shape: Shape, others: list[Fault]) -> list[Fault]:
+    """Disks that go back in time or exist twice, among other faults, but for those that lose disks
+    or days: two machines may not be lost at once."""
+    some = [one for one in others if one.kind not in DISKS and chance.random() < 0.5]
+    node = chance.choice(shape.nodes)
+    for _ in range(chance.randint(1, LIVES_MAX)):
+        at_s, for_s = chance.uniform(1.0, 14.0), chance.choice((0.5, 2.0, 8.0))
+        for_s *= chance.uniform(0.5, 1.5)
+        some.append(Fault(at_s, chance.choice(LIVES), node, node, for_s, chance.random()))
+    return sorted(some, key=lambda one: one.at_s)
 
 
 def draw_closing(chance: random.Random, shape: Shape) -> list[Fault]:

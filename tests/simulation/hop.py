@@ -15,6 +15,8 @@ from functools import partial
 
 from tiers.core.assigning import Effects as SenderEffects
 from tiers.core.batch import BatchId, Envelope, seal
+from tiers.core.dedupe import Content, Known
+from tiers.core.life import Life
 from tiers.core.messages import (
     Bundle,
     Carried,
@@ -152,7 +154,7 @@ class SenderNode:
         self.flagged_upto = min(self.disk.mark, self.disk.position)
         self.read_upto = 0
         self.sender = Sender(
-            Identity("t", self.name, self.disk.channel),
+            Identity("t", self.name, Life(self.disk.channel)),
             LIMITS,
             bundle_bytes=600,
             mark=self.disk.mark,
@@ -275,7 +277,7 @@ class ReceiverNode:
     def start(self) -> None:
         self.boot += 1
         self.up = True
-        me = Identity("t", self.name, self.disk.channel)
+        me = Identity("t", self.name, Life(self.disk.channel))
         world = self.world
         self.receiver = Receiver(
             me,
@@ -290,7 +292,7 @@ class ReceiverNode:
             return
         world = self.world
         free = 0 if world.chance(0.1) else 20_000
-        self.perform(self.receiver.tick(free, world.now))
+        self.perform(self.receiver.tick(free, self.seen, world.now))
         if world.chance(0.003):
             self.crash()
             return
@@ -306,8 +308,8 @@ class ReceiverNode:
             self.disk = ReceiverDisk(self.world.random.randbytes(16))
         self.world.later(self.world.random.uniform(0, 6), self.start)
 
-    def seen(self, ids: Iterable[BatchId]) -> dict[BatchId, bool]:
-        return {key: self.disk.seen[key] for key in ids if key in self.disk.seen}
+    def seen(self, ids: Iterable[BatchId]) -> dict[BatchId, Known]:
+        return {key: Known(self.disk.seen[key]) for key in ids if key in self.disk.seen}
 
     def control(self, route: bytes, data: bytes) -> None:
         if self.up:
@@ -316,29 +318,29 @@ class ReceiverNode:
 
     def bundle(self, frame: bytes) -> None:
         if self.up:
-            self.perform(self.receiver.received(decode_bundle(frame), self.seen, self.world.now))
+            self.perform(self.receiver.received(decode_bundle(frame), self.seen, self.world.now, 0))
 
     def perform(self, effects: ReceiverEffects) -> None:
         world, boot = self.world, self.boot
         if effects.append:
-            batches = [(b.id, b.flagged) for b in effects.append]
+            batches = [(b.content, b.flagged) for b in effects.append]
             world.later(world.random.uniform(0, 0.5), lambda: self._stored(boot, batches))
         for route, message in effects.say:
             node = world.senders[route.decode()]
             data = encode(message)
             world.carry(partial(node.heard, self.name, data))
 
-    def _stored(self, boot: int, batches: list[tuple[BatchId, bool]]) -> None:
+    def _stored(self, boot: int, batches: list[tuple[Content, bool]]) -> None:
         if boot != self.boot:
             return  # the crash came first: not on disk
-        for key, flagged in batches:
+        for (key, _), flagged in batches:
             if key in self.disk.seen:
                 raise Violation(f"{self.name} stores {key} twice")
             self.disk.seen[key] = False
             self._publish_later(key)
             self.world.stored(self.name, key, flagged)
-        ids = [key for key, _ in batches]
-        self.perform(self.receiver.stored(ids, self.seen))
+        contents = [content for content, _ in batches]
+        self.perform(self.receiver.stored(contents, self.seen))
 
     def _publish_later(self, key: BatchId) -> None:
         world, disk = self.world, self.disk

@@ -75,6 +75,10 @@ class Injector:
                 node.crash_at_store = 1 + int(fault.amount * 25)
             case "crash at commit":
                 node.crash_at_commit = 1 + int(fault.amount * 8)
+            case "channel ends":
+                node.channel_ends = 1 + int(fault.amount * 3)
+            case "set back" | "cloned":
+                self._another_life(node, fault)
             case "crash at send":
                 node.crash_at_send = 1 + int(fault.amount * 3)
             case "pause at store":
@@ -93,8 +97,9 @@ class Injector:
                     self.of(node.name).publish_fails = True
             case "pause":
                 return self.pause(node)
-            case "damaged" if world.guarantee == "end":
+            case "damaged" | "envelope damaged" if world.guarantee == "end":
                 node.damage = 1 + int(fault.amount * 4)
+                node.damage_envelope = fault.kind == "envelope damaged"
             case "gone for good":
                 world.lose(node)
             case "disk full":
@@ -167,6 +172,20 @@ class Injector:
         crash = partial(world.crash, node, 0.2, disk_lost=True)
         world.later(UNHEARD_S - 0.1, crash)
 
+    def _another_life(self, node: "Node", fault: Fault) -> None:
+        """An image is taken now, and used later. Half of them are in another place then."""
+        world = self._world
+        image = world.image(node)
+        elsewhere = fault.amount < 0.5
+        if fault.kind == "cloned":
+            # Outside of the promise: two sinks that are one disk twice and cannot be told apart.
+            elsewhere = elsewhere or node.name in world.shape.writers
+            world.later(fault.for_s, partial(world.clone, node, image, elsewhere=elsewhere))
+            return
+        down_s = (0.1, 3.0, 10.0)[int(fault.amount * 100) % 3]
+        back = partial(world.set_back, node, image, down_s, elsewhere=elsewhere)
+        world.later(fault.for_s, back)
+
     def _fail_over(self, fault: Fault) -> None:
         """Of a NameNode: what is under way is carried out or not, and answered to nobody; then
         there is none for a while. For all sinks."""
@@ -201,7 +220,7 @@ class Injector:
         boot, world = node.boot, self._world
         if boot is None or not boot.alive or boot.paused:
             return None
-        boot.paused = True
+        boot.paused = boot.disturbed = True
 
         def resume() -> None:
             boot.paused = False
@@ -261,6 +280,7 @@ class Injector:
         for node in self._world.nodes.values():
             node.disk_full, node.fsync_fails, node.commit_s = False, 0, 0.0
             node.crash_at_store = node.crash_at_commit = node.crash_at_send = 0
+            node.channel_ends = 0
             node.pause_at_store, node.stop_at, node.crash_after = 0, "", ""
             if node.boot is not None and node.boot.paused:
                 node.boot.paused = False

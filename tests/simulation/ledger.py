@@ -7,8 +7,9 @@ was handed on. A lost disk or a damaged record takes one of them away, until it 
 again. No commit may leave fewer on disk, unless the batch is published there.
 """
 
+import copy
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from tests.simulation.published import Published, Violation, show
 from tests.simulation.topology import Shape
 from tiers.channel.change import Handed, Put
 from tiers.channel.writer import Done
-from tiers.core.batch import BatchId
+from tiers.core.batch import BatchId, split
 from tiers.core.messages import Guarantee
 
 if TYPE_CHECKING:
@@ -29,12 +30,15 @@ POSITION_KEY = b"position/numbers/file"
 class Disk:
     """A channel: which of its outputs wait for a batch that can be read, at which positions."""
 
+    channel: bytes
     node: str
     tier: str
     waiting: dict[BatchId, set[tuple[str, int]]] = field(default_factory=dict)
     at: dict[int, BatchId] = field(default_factory=dict)  # by position, for ever
     seen: set[BatchId] = field(default_factory=set)
+    own: set[BatchId] = field(default_factory=set)  # that began here
     accepted: int = 0  # lines of its own source
+    read: int = 0  # the last line that is on disk, as the source's position has it
 
     def drop(self, output: str, position: int) -> BatchId | None:
         """That output waits no more; None where it had not."""
@@ -61,10 +65,10 @@ class Ledger:
         self.outputs = {store: Published() for way in self._ways.values() for store in way}
         self.stored: dict[tuple[str, BatchId], Counter[bool]] = {}  # by tier: copies by flag
         self.arrived: Counter[str] = Counter()  # batches from peers, by node
-        self._disks: dict[bytes, Disk] = {}  # by channel id
-        self._newest: dict[str, bytes] = {}  # channel id, by node
+        self._disks: dict[str, Disk] = {}  # by machine
         self._promised: dict[tuple[str, BatchId], int] = {}  # copies, by store
-        self._lines: dict[BatchId, int] = {}
+        self._lines: dict[BatchId, frozenset[bytes]] = {}
+        self._went_back: dict[BatchId, str] = {}  # whose last copy was on that machine's disk
 
     # -- a commit --------------------------------------------------------------------------
 
@@ -73,8 +77,8 @@ class Ledger:
     ) -> None:
         """A group is on disk; `queues` tells which outputs wait for what is at a position. Raises
         Violation."""
-        disk = self._disk(boot.name, channel)
-        for item, positions, _ in done:
+        disk = self._disk(boot, channel)
+        for item, positions, *_ in done:
             change = item.change
             for put, position in zip(change.puts, positions, strict=True):
                 if position:  # else the channel had it, and left it out
@@ -91,10 +95,13 @@ class Ledger:
             for output, position in change.releases:
                 self._released(disk, output, position)
 
-    def _disk(self, node: str, channel: bytes) -> Disk:
-        self._newest[node] = channel
-        tier = self._shape.topology.tier_of(node).name
-        return self._disks.setdefault(channel, Disk(node, tier))
+    def _disk(self, boot: "Boot", channel: bytes) -> Disk:
+        disk = self._disks.get(boot.machine)
+        if disk is None:
+            disk = Disk(channel, boot.name, self._shape.topology.tier_of(boot.name).name)
+            self._disks[boot.machine] = disk
+        disk.channel = channel  # another where it was renewed
+        return disk
 
     def _put(self, disk: Disk, put: Put, position: int, outputs: list[str]) -> None:
         key = put.id
@@ -106,8 +113,11 @@ class Ledger:
         if put.arrived:
             self.arrived[disk.node] += 1
         else:
+            if key in self._lines:
+                raise Violation(f"an id was given twice: {show(key)} by {disk.node}")
             disk.accepted += put.count
-            self._lines[key] = put.count
+            disk.own.add(key)
+            self._lines[key] = frozenset(bytes(split(put.record)[1]).splitlines())
             for store in self._shape.stores(disk.tier):
                 self._promised[store, key] = 1
         copies = self.stored.setdefault((disk.tier, key), Counter())
@@ -116,17 +126,36 @@ class Ledger:
             raise Violation(f"two unflagged copies of {show(key)} in tier {disk.tier}")
 
     def _read(self, disk: Disk, position: bytes | None) -> None:
-        if position is not None and int(position) - 1 > disk.accepted:
-            unread = f"{disk.accepted} of {int(position) - 1} lines"
+        if position is None:
+            return
+        disk.read = int(position) - 1
+        if disk.read > disk.accepted:
+            unread = f"{disk.accepted} of {disk.read} lines"
             raise Violation(f"the position of {disk.node} is ahead of what is on disk: {unread}")
+
+    def check_stored(self, machine: str, upto: int, why: str) -> None:
+        """All lines up to this one are to be on a machine's disk. Raises Violation."""
+        if (found := self.read_upto(machine)) < upto:
+            raise Violation(f"line {upto} of {machine} {why}, and {found} are on disk")
+
+    def read_upto(self, machine: str) -> int:
+        """The last line of its source that is on a machine's disk."""
+        return self._disks[machine].read if machine in self._disks else 0
 
     def _handed(self, disk: Disk, handed: Handed) -> None:
         key = disk.at[handed.position]
-        below = self._disks.get(handed.to.channel)
+        # Of a record that is damaged there, only those outputs that have met it ask for another.
+        below = {
+            store
+            for there in self._disks.values()
+            if there.channel == handed.to.channel
+            for output, _ in there.waiting.get(key, ())
+            for store in self._ways[there.tier, output]
+        }
         if (handed.output, handed.position) not in disk.waiting[key]:
             return  # let go of, or damaged, meanwhile
-        if self._guarantee == "end" and below is not None and below.waiting.get(key):
-            for store in self._ways[disk.tier, handed.output]:
+        if self._guarantee == "end":
+            for store in below.intersection(self._ways[disk.tier, handed.output]):
                 self._promised[store, key] = 2
         self._check(f"{disk.node} hands {show(key)} to {handed.to.agent}", disk, handed.output, key)
 
@@ -162,36 +191,77 @@ class Ledger:
             for disk in self._disks.values()
         )
 
-    def lost(self, node: str) -> None:
-        """A node's disk is gone for good. Raises Violation."""
-        channel = self._newest.pop(node, b"")
-        disk = self._disks.pop(channel, None)
+    def lost(self, machine: str) -> None:
+        """A machine's disk is gone for good. Raises Violation."""
+        disk = self._disks.pop(machine, None)
         if disk is not None:
             waiting = [(key, *one) for key, several in disk.waiting.items() for one in several]
             disk.waiting.clear()
             for key, output, _ in waiting:
-                self._one_less(f"the disk of {node} is lost", disk, output, key)
+                self._one_less(f"the disk of {machine} is lost", disk, output, key)
 
-    def damaged(self, node: str, position: int) -> None:
+    def damaged(self, machine: str, position: int) -> None:
         """A record cannot be read any more. Raises Violation."""
-        disk = self._disks[self._newest[node]]
+        disk = self._disks[machine]
         key = disk.at[position]
         for output, at in list(disk.waiting[key]):
             if at == position:
                 disk.drop(output, at)
-                self._one_less(f"a record of {node} is damaged", disk, output, key)
+                self._one_less(f"a record of {machine} is damaged", disk, output, key)
+
+    def image(self, machine: str) -> Disk | None:
+        """What is on a machine's disk now."""
+        return copy.deepcopy(self._disks.get(machine))
+
+    def cloned(self, machine: str, image: Disk | None) -> None:
+        """There is another machine with that on its disk."""
+        if image is not None:
+            self._disks[machine] = copy.deepcopy(image)
+
+    def went_back(self, machine: str, image: Disk | None) -> None:
+        """A machine's disk is what it was. Raises Violation."""
+        before = self._disks.pop(machine, None)
+        self.cloned(machine, image)
+        if before is None:
+            return
+        there = image.waiting if image is not None else {}
+        for key, several in before.waiting.items():
+            still = {output for output, _ in there.get(key, ())}
+            for output in sorted({output for output, _ in several} - still):
+                self._went_back[key] = machine
+                self._one_less(f"the disk of {machine} went back", before, output, key)
 
     def _one_less(self, what: str, disk: Disk, output: str, key: BatchId) -> None:
-        # "hop" promises nothing of lost disks; "end" that any one may be lost.
+        # "hop" promises nothing of lost disks; "end" that any one may be lost, but for what was
+        # on no other yet.
         for store in self._ways[disk.tier, output]:
-            self._promised[store, key] = 1 if self._guarantee == "end" else 0
+            alone = key in disk.own and not self._copies(store, key)
+            self._promised[store, key] = 1 if self._guarantee == "end" and not alone else 0
         self._check(f"{what}, and with it {show(key)}", disk, output, key)
+
+    # -- in the end ------------------------------------------------------------------------
+
+    def missing(self, store: str) -> int:
+        """Lines that were accepted for a store and are not published there."""
+        published = self.outputs[store].lines
+        return sum(
+            line not in published
+            for (where, key) in self._promised
+            if where == store
+            for line in self._lines[key]
+        )
 
     def excused(self, store: str) -> int:
         """Lines that may be missing there for good: with "hop", those that went with a disk."""
-        return sum(
-            self._lines[key]
-            for (where, key), promised in self._promised.items()
-            if where == store and not promised
-            if key not in self.outputs[store].batches and not self._copies(store, key)
-        )
+        return sum(len(self._lines[key]) for key in self._excused(store))
+
+    def _excused(self, store: str) -> Iterator[BatchId]:
+        for (where, key), promised in self._promised.items():
+            gone = where == store and not promised and key not in self.outputs[store].batches
+            if gone and not self._copies(store, key):
+                yield key
+
+    def to_be_told(self) -> set[str]:
+        """Machines whose disks went back, and lines with them that are nowhere."""
+        gone = {key for store in self.outputs for key in self._excused(store)}
+        return {machine for key, machine in self._went_back.items() if key in gone}

@@ -45,7 +45,7 @@ class Network:
     """What is bound, what is cut, and how bad the weather is."""
 
     def __init__(self) -> None:
-        self.bound: dict[str, SimSocket] = {}
+        self.bound: dict[str, list[SimSocket]] = {}  # several where a machine is there twice
         self.connections: list[Connection] = []
         self.cuts: dict[tuple[str, str], int] = {}
         self.loss = 0.0
@@ -65,6 +65,7 @@ class SimSocket:
     """See the module."""
 
     world: "World"  # set for each world
+    connection = -1  # no descriptor
 
     def __init__(
         self,
@@ -73,10 +74,12 @@ class SimSocket:
         options: dict[int, int | bytes],
         receive: Callable[[list[Any]], None] | None = None,
         link: Callable[[Link], None] | None = None,
+        *,
+        parts_max: int = 1,
     ) -> None:
         boot = self.world.current()
         self.boot: Boot = boot
-        self.node = boot.name
+        self.node = boot.machine
         self.kind = kind
         self.route = bytes(options.get(zmq.ROUTING_ID, b""))
         self.routes: dict[bytes, Connection] = {}
@@ -93,9 +96,9 @@ class SimSocket:
 
     # -- the interface -----------------------------------------------------------------------
 
-    def bind(self, address: str) -> None:
+    def bind(self, address: str, port: str = "", gate: object = None) -> None:
         self._address = address
-        self.world.net.bound[address] = self
+        self.world.net.bound.setdefault(address, []).append(self)
 
     def connect(self, address: str) -> None:
         self._address = address
@@ -136,8 +139,9 @@ class SimSocket:
             return
         self._closed = True
         self._drop()
-        if self.world.net.bound.get(self._address) is self:
-            del self.world.net.bound[self._address]
+        bound = self.world.net.bound.get(self._address, [])
+        if self in bound:
+            bound.remove(self)
             for connection in list(self.routes.values()):
                 connection.close(told_after_s=0.01)
 
@@ -152,7 +156,8 @@ class SimSocket:
     def _try(self, attempt: int) -> None:
         if self._closed or not self.boot.alive or attempt != self._attempt or self._connection:
             return
-        world, server = self.world, self.world.net.bound.get(self._address)
+        world, bound = self.world, self.world.net.bound.get(self._address, [])
+        server = world.random.choice(bound) if len(bound) > 1 else next(iter(bound), None)
         up = server is not None and server.boot.alive and not server.boot.paused
         if server is None or not up or self.boot.paused or not self._both_ways(server.node):
             world.later(RETRY_S + world.delay(), self._try, attempt)

@@ -2,8 +2,10 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.simulation.ledger import Disk
 from tests.simulation.store import SimStore, Tape
 from tiers.agent import Agent
 
@@ -18,12 +20,16 @@ class Boot:
     def __init__(self, node: "Node") -> None:
         self.node = node
         self.name = node.name
+        self.machine = node.machine
         self.alive = True
         self.paused = False
         self.held: list[asyncio.Handle] = []
         self.environments: list[SimEnvironment] = []
         self.tape = Tape()
         self.agent: Agent | None = None
+        self.put_upto = 0  # the last line that its source has put
+        self.disturbed = False  # a commit failed, or it was stopped for a while
+        self.channel_ended = False
 
     def store(self, name: str) -> SimStore:
         """Its handle on the store of that name ("tier/output")."""
@@ -31,12 +37,29 @@ class Boot:
 
 
 @dataclass
+class Image:
+    """A copy of a node's disk, as a crash at that moment would have left it."""
+
+    files: Path
+    disk: Disk | None  # what the ledger knows of it; None: nothing was there yet
+    damaged: set[int]
+    blind: set[int]
+
+
+@dataclass
 class Node:
-    """A machine: what survives a crash of its agent."""
+    """A machine: what survives a crash of its agent. `label` begins the lines that it reads: those
+    that a machine finds after its disk went back are others."""
 
     world: "World"
     name: str
+    machine: str
+    label: str
     boot: Boot | None = None
+    lives: int = 1  # one more each time that its disk went back
+    back_to: Image | None = None  # what is on its disk at the next start
+    place: int = 1  # another one: the disk is another file, or is in another machine
+    twin: bool = False  # the other of its name is to stay
     skew_ms: int = 0
     disk_full: bool = False
     fsync_fails: int = 0
@@ -49,7 +72,15 @@ class Node:
     down_s: float | None = None  # it is being stopped, and started again so long after its end
     stop_at: str = ""  # the step of commit.md before which it is to stop
     commit_s: float = 0.0  # how much longer commits take
+    channel_ends: int = 0  # so many commits with batches from now
     disk_lost: bool = False
     gone: bool = False  # for good
     damage: int = 0  # so many reads of records from now on
+    damage_envelope: bool = False  # and not the body
     damaged: set[int] = field(default_factory=set)  # positions of records that cannot be read
+    blind: set[int] = field(default_factory=set)  # of those whose envelope cannot be read
+
+    @property
+    def home(self) -> Path:
+        """Where its data directory is."""
+        return self.world.directory / self.machine

@@ -7,17 +7,19 @@ import random
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from tests.simulation.disk import SimEnvironment, SimWriter, damaging
+from tests.simulation.disk import SimEnvironment, SimWriter, blinding, damaging
 from tests.simulation.network import SimSocket
 from tests.simulation.store import SimStore, SimWorkers
 from tests.simulation.topology import ROOT
 from tiers import sources
+from tiers.agent import Agent
+from tiers.channel.home import Home
 from tiers.channel.reader import Reader
 from tiers.core.receiver import ReceiverLimits
 
@@ -36,7 +38,8 @@ def patched(world: "World") -> Iterator[None]:
 
     SimSocket.world = SimWorkers.world = SimWriter.world = SimEnvironment.world = world
     lock = os.open("/dev/null", os.O_RDONLY)
-    context = SimpleNamespace(Context=lambda: SimpleNamespace(destroy=lambda linger: None))
+    made = SimpleNamespace(destroy=lambda linger: None, set=lambda option, value: None)
+    context = SimpleNamespace(Context=lambda: made, MAX_SOCKETS=None)
     patches: list[Any] = [
         mock.patch.object(time, "monotonic", world.loop.time),
         mock.patch.object(time, "perf_counter", world.loop.time),
@@ -46,18 +49,22 @@ def patched(world: "World") -> Iterator[None]:
         mock.patch.object(random, "random", lambda: rng().random()),
         mock.patch.object(secrets, "randbits", lambda bits: rng().getrandbits(bits)),
         mock.patch.object(secrets, "token_hex", lambda size=32: rng().randbytes(size).hex()),
-        mock.patch("tiers.transport.sending.Socket", SimSocket),
+        mock.patch("tiers.transport.wires.Socket", SimSocket),
         mock.patch("tiers.transport.receiving.Socket", SimSocket),
         mock.patch("tiers.transport.sending.TICK_S", 0.2),
         mock.patch("tiers.transport.receiving.TICK_S", 0.2),
         mock.patch("tiers.sinks.file_sink.Workers", SimWorkers),
         mock.patch("tiers.channel.channel.Writer", SimWriter),
+        mock.patch("tiers.channel.opening.home_of", _home),
+        mock.patch.object(Agent, "renew", _saying(Agent.renew)),
         mock.patch("tiers.channel.opening.Environment", SimEnvironment),
         mock.patch("tiers.channel.channel.lock_directory", lambda directory: os.dup(lock)),
         mock.patch("tiers.sinks.directory.LocalStore", _store),
+        mock.patch("tiers.reloading.LEAVE_AFTER_S", 2.0),
         mock.patch("tiers.agent.StatusServer", _NoStatus),
         mock.patch.object(Reader, "record", damaging(Reader.record)),
-        mock.patch("tiers.agent.ReceiverLimits", _small_credit),
+        mock.patch.object(Reader, "envelope", blinding(Reader.envelope)),
+        mock.patch("tiers.composing.ReceiverLimits", _small_credit),
         mock.patch("tiers.agent.zmq", context),
         mock.patch.dict(sources.BUILTIN, {"numbers": "tests.simulation.source:Numbers"}),
         mock.patch.object(sys, "unraisablehook", lambda _: None),
@@ -87,9 +94,24 @@ class _NoStatus:
         pass
 
 
+def _home(_: Path) -> Home:
+    node = SimSocket.world.current().node
+    return Home("simulated", node.place, 0)
+
+
+def _saying(renew: Callable[[Agent, str], None]) -> Callable[[Agent, str], None]:
+    def say(self: Agent, why: str) -> None:
+        world = SimSocket.world
+        world.say(f"{world.current().machine} is to be renewed: {why}")
+        world.count("renewed")
+        renew(self, why)
+
+    return say
+
+
 def _store(root: Path) -> SimStore:
     return SimSocket.world.current().store(str(root.relative_to(ROOT)))
 
 
-def _small_credit(_: int, message_size_max: int) -> ReceiverLimits:
-    return ReceiverLimits(CREDIT_BYTES, message_size_max)
+def _small_credit(_: int, *others: int) -> ReceiverLimits:
+    return ReceiverLimits(CREDIT_BYTES, *others)

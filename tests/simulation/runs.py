@@ -26,10 +26,11 @@ class Run:
     chosen: Chosen | None = None
     lines: int = LINES
     until_s: float = 0.0
+    lives: bool = False
 
     def play(self) -> Outcome:
         """The odd seeds with `guarantee = "end"`, unless the topology is a file; in every fourth
-        pair days are closed."""
+        pair days are closed. `lives`: disks go back, or exist twice."""
         shape = Shape.of(self.topology or topology_of(self.seed))
         by_seed: Guarantee = "end" if self.seed % 2 else "hop"
         with next((one.planted() for one in BUGS if one.name == self.bug), nullcontext()):
@@ -39,8 +40,9 @@ class Run:
                 self.chosen,
                 lines=self.lines,
                 guarantee=shape.guarantee or by_seed,
-                closing=(self.seed // 2) % 4 == 3,
+                closing=(self.seed // 2) % 4 == 3 and not self.lives,
                 until_s=self.until_s,
+                lives=self.lives,
             ).run()
 
     def command(self) -> str:
@@ -48,6 +50,8 @@ class Run:
         words = ["scripts/simulate", "--seed", str(self.seed)]
         if self.topology:
             words += ["--topology", self.topology]
+        if self.lives:
+            words += ["--lives"]
         if self.bug:
             words += ["--bug", self.bug]
         if self.chosen is not None:

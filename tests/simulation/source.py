@@ -2,13 +2,20 @@
 number, committed with its batches."""
 
 import asyncio
-from typing import ClassVar, Final, Literal
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+from tiers.core.progress import Work
 from tiers.sources.source import Intake, SourceOptions
+
+if TYPE_CHECKING:
+    from tests.simulation.nodes import Boot
 
 LINES_PER_PUT: Final = 3
 EVERY_S: Final = 1.1
 QUICK_S: Final = 0.3  # of the lines after the faults
+APART: Final = 0.2  # of the puts: each line is a batch of its own, and several are pressed at once
 
 
 class NumbersOptions(SourceOptions):
@@ -28,19 +35,36 @@ class Numbers:
         from tests.simulation.network import SimSocket
 
         world = SimSocket.world
-        name = world.current().name
+        boot = world.current()
         number = int(intake.positions.get(b"file", b"1"))
         while not self._draining:
             upto = min(number + LINES_PER_PUT, world.ending.lines + 1)
-            if upto > number:
-                block = b"".join(f"{name}:{n}\n".encode() for n in range(number, upto))
-                positions = {b"file": str(upto).encode()}
-                await intake.put(block, upto - number, {}, positions=positions)
-                number = upto
+            # Not of those that are to be spread evenly: batches of a moment share a bundle.
+            apart = number <= world.lines and world.chance(APART)
+            while number < upto:
+                end = number + 1 if apart else upto
+                lines = [f"{boot.node.label}:{n}\n".encode() for n in range(number, end)]
+                headers = {"part": str(number % 2)} if apart else {}
+                positions = {b"file": str(end).encode()}
+                receipt: Any = await intake.put(
+                    b"".join(lines), end - number, headers, positions=positions
+                )
+                receipt.add_done_callback(partial(_received, boot, end - 1))
+                number = end
+                boot.put_upto = end - 1
             await asyncio.sleep(EVERY_S if number <= world.lines else QUICK_S)
 
     def drain(self) -> None:
         self._draining = True
 
+    def work(self) -> Mapping[str, Work]:
+        return {}
+
     def status(self) -> dict[str, object]:
         return {}
+
+
+def _received(boot: "Boot", upto: int, receipt: "asyncio.Future[None]") -> None:
+    """A receipt says that all lines up to this one are on disk."""
+    if not receipt.cancelled() and receipt.exception() is None:
+        boot.node.world.ledger.check_stored(boot.node.machine, upto, "has a receipt")

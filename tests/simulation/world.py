@@ -25,17 +25,18 @@ from tests.simulation.faults import (
     Fault,
     draw,
     draw_closing,
+    draw_lives,
 )
 from tests.simulation.injecting import Injector, step_of
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import OWNER, VirtualLoop
 from tests.simulation.network import SILENCE_S, Network
-from tests.simulation.nodes import Boot, Node
+from tests.simulation.nodes import Boot, Image, Node
 from tests.simulation.patching import patched
 from tests.simulation.published import Violation
 from tests.simulation.store import Files, Wanted
 from tests.simulation.topology import Shape
-from tiers.agent import Agent
+from tiers.agent import AGAIN, Agent
 from tiers.core.messages import Guarantee
 from tiers.errors import ChannelUnavailable, UsageError
 from tiers.reloading import begin
@@ -75,6 +76,7 @@ class World:
         guarantee: Guarantee = "hop",
         closing: bool = False,
         until_s: float = 0.0,
+        lives: bool = False,
     ) -> None:
         self.seed = seed
         self.shape = shape
@@ -90,15 +92,18 @@ class World:
         for published in self.ledger.outputs.values():
             published.files = Files(self._store_ms, published.changed)
         self.lines = lines
-        self.nodes = {name: Node(self, name) for name in shape.nodes}
+        self.nodes = {name: Node(self, name, name, name) for name in shape.nodes}  # by machine
         self.closing = closing  # days are closed while faults are on
         self.until_s = until_s or (CLOSING_UNTIL_S if closing else FAULTS_UNTIL_S)
         drawn = (draw_closing if closing else draw)(self.random, shape)
+        if lives:
+            drawn = draw_lives(self.random, shape, drawn)
         self.chosen = tuple((n, fault.for_s) for n, fault in enumerate(drawn))
         if chosen is not None:
             self.chosen = tuple((n, for_s or drawn[n].for_s) for n, for_s in chosen)
         self.faults = [replace(drawn[n], for_s=for_s) for n, for_s in self.chosen]
         self.ending = Ending(self)
+        self._images = 0
         self._over = self.loop.create_future()
         self._grave: list[Any] = []
         self.directory = Path(tempfile.mkdtemp(prefix="tiers-sim-", dir="/dev/shm"))
@@ -168,15 +173,22 @@ class World:
     def start(self, node: Node) -> None:
         if node.gone or (node.boot is not None and node.boot.alive):
             return
-        if node.disk_lost:
-            node.disk_lost = False
-            node.damaged.clear()
-            shutil.rmtree(self.directory / node.name, ignore_errors=True)
+        if node.disk_lost or node.back_to is not None:
+            self._lay_disk(node, node.back_to)
         boot = node.boot = Boot(node)
         context = contextvars.Context()
         context.run(OWNER.set, boot)
         self._grave.append(boot)
         self.loop.call_soon(self._launch, boot, context=context)
+
+    def _lay_disk(self, node: Node, image: Image | None) -> None:
+        """What a node finds on its disk when it starts."""
+        node.disk_lost, node.back_to = False, None
+        node.damaged, node.blind = set(), set()
+        shutil.rmtree(node.home, ignore_errors=True)
+        if image is not None:
+            node.damaged, node.blind = set(image.damaged), set(image.blind)
+            shutil.copytree(image.files, node.home)
 
     def _launch(self, boot: Boot) -> None:
         task = self.loop.create_task(self._live(boot))
@@ -185,45 +197,68 @@ class World:
     async def _live(self, boot: Boot) -> None:
         name = boot.name
         try:
-            topology, directory, reloading = begin(self._file(), name, self.directory)
+            topology, directory, reloading = begin(self._file(), name, boot.node.home)
             boot.agent = Agent(topology, name, directory, reloading)
-            self.say(f"{name} starts")
+            self.say(f"{boot.machine} starts")
             status = await boot.agent.run()
-            self.say(f"{name} ends with status {status}")
+            self.say(f"{boot.machine} ends with status {status}")
+            if status != AGAIN:  # such an end is like a crash
+                self._check_stop(boot)
+            elif boot.node.down_s is None:
+                boot.node.down_s = 0.1
         except asyncio.CancelledError:
             raise
         except (UsageError, ChannelUnavailable) as error:
             # With an empty disk: out of the topology, or full. Whoever looks after it tries again.
             self.say(f"{name} does not start: {error}")
             self.later(2.0, self.start, boot.node)
+        except Violation as violation:
+            self.fail(violation)
         except BaseException as error:
             self.say(f"{name} fails: {error!r}")
             for one in getattr(error, "exceptions", ()):
                 self.say(f"    {one!r}")
-            self.fail(Violation(f"an agent's error: {error!r}"))
+            if not boot.channel_ended:
+                self.fail(Violation(f"an agent's error: {error!r}"))
         boot.alive = False
+        if boot.node.twin and boot.agent is not None and boot.agent.state == "drained":
+            boot.node.gone = True
         self._release(boot)
         if boot.node.down_s is not None:
             self.later(boot.node.down_s, self.start, boot.node)
             boot.node.down_s = None
 
+    def _check_stop(self, boot: Boot) -> None:
+        """What the source had put is on disk, if nothing kept it from there. Raises Violation."""
+        if boot.name in self.shape.readers and not (boot.disturbed or boot.channel_ended):
+            self.ledger.check_stored(boot.machine, boot.put_upto, "was put before a stop")
+
+    def channel_ended(self, boot: Boot) -> None:
+        """Nothing more comes on its disk. Whoever looks after the agent starts it again, should it
+        not have ended."""
+        self.say(f"the channel of {boot.machine} has ended")
+        boot.channel_ended = True
+        self.later(2.0, self.crash, boot.node, 0.1)
+        self.later(3.0, self.start, boot.node)
+
     def _release(self, boot: Boot) -> None:
         for environment in boot.environments:
             environment.close()
-        for connection in self.net.of(boot.name):
+        for connection in self.net.of(boot.machine):
             connection.close(told_after_s=0.01 if self.chance(0.7) else SILENCE_S)
-        self.net.bound = {a: s for a, s in self.net.bound.items() if s.boot is not boot}
+        for bound in self.net.bound.values():
+            bound[:] = [socket for socket in bound if socket.boot is not boot]
 
     def crash(self, node: Node, down_s: float, *, disk_lost: bool = False) -> None:
         boot = node.boot
         if boot is None or not boot.alive:
             return
-        self.say(f"{node.name} crashes for {down_s:.2f} s")
+        self.say(f"{node.machine} crashes for {down_s:.2f} s")
         self.count("crash")
         boot.alive = False
         if disk_lost:
             self._lose_disk(node)
-        node.crash_at_store = node.crash_at_commit = 0
+        node.crash_at_store = node.crash_at_commit = node.channel_ends = 0
         node.crash_after, node.down_s = "", None
         self.loop.call_soon(self._release, boot, context=contextvars.Context())
         self.later(down_s, self.start, node)
@@ -243,11 +278,56 @@ class World:
             self._lose_disk(node)
 
     def _lose_disk(self, node: Node) -> None:
-        node.disk_lost = True
+        node.disk_lost, node.back_to = True, None
         try:
-            self.ledger.lost(node.name)
+            self.ledger.lost(node.machine)
         except Violation as violation:
             self.fail(violation)
+
+    # -- disks that go back, or exist twice --------------------------------------------------
+
+    def image(self, node: Node) -> Image:
+        """What is on its disk now, which a crash would leave."""
+        if node.back_to is not None:
+            return node.back_to
+        self._images += 1
+        files = self.directory / "images" / str(self._images)
+        if node.home.exists() and not node.disk_lost:
+            shutil.copytree(node.home, files, ignore=shutil.ignore_patterns("lock.mdb"))
+        else:
+            files.mkdir(parents=True)
+        disk = self.ledger.image(node.machine)
+        return Image(files, disk, set(node.damaged), set(node.blind))
+
+    def set_back(self, node: Node, image: Image, down_s: float, *, elsewhere: bool) -> None:
+        """Its disk is what it was; `elsewhere`: as another file, or in another machine."""
+        if node.gone or self.loop.time() > self.until_s:
+            return
+        self.say(f"the disk of {node.machine} goes back")
+        self.crash(node, down_s)
+        self.later(down_s, self.start, node)
+        self._another_life(node, image, elsewhere=elsewhere)
+        try:
+            self.ledger.went_back(node.machine, image.disk)
+        except Violation as violation:
+            self.fail(violation)
+
+    def _another_life(self, node: Node, image: Image, *, elsewhere: bool) -> None:
+        node.disk_lost, node.back_to = False, image
+        node.lives += 1
+        node.place += elsewhere
+        node.label = f"{node.machine}.{node.lives}"
+
+    def clone(self, node: Node, image: Image, *, elsewhere: bool) -> None:
+        """There is another machine with that disk, under the same name and address."""
+        if node.gone or self.loop.time() > self.until_s or f"{node.name}'" in self.nodes:
+            return
+        twin = self.nodes[f"{node.name}'"] = Node(self, node.name, f"{node.name}'", "", twin=True)
+        self.say(f"{node.machine} is there twice")
+        twin.place = node.place
+        self._another_life(twin, image, elsewhere=elsewhere)
+        self.ledger.cloned(twin.machine, image.disk)
+        self.start(twin)
 
     # -- faults ----------------------------------------------------------------------------
 

@@ -1,14 +1,17 @@
 """What tests of sinks are made of: sealed batches, and a store in memory that fails when told."""
 
+import asyncio
 import gzip
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import zstandard
 
+from tests.waiting import eventually
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel, ChannelLimits
 from tiers.core.batch import BatchId, Buffer, Envelope, Hop, seal
@@ -77,6 +80,7 @@ class Said:
     channel: Channel
     agent: str = "sink-1"
     troubles: list[str] = field(default_factory=list)
+    renewals: list[str] = field(default_factory=list)
 
     def context(self) -> SinkContext:
         return SinkContext(
@@ -87,6 +91,7 @@ class Said:
             now_ms=lambda: time.time_ns() // 1_000_000,
             level=1,
             trouble=self.troubles.append,
+            renew=self.renewals.append,
         )
 
 
@@ -241,3 +246,19 @@ def open_file(path: str, content: bytes) -> bytes:
         with zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True) as reader:
             return bytes(reader.readall())
     return content
+
+
+@asynccontextmanager
+async def running(sink: FileSink) -> AsyncIterator[None]:
+    task = asyncio.create_task(sink.run())
+    try:
+        yield
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def emptied(channel: Channel) -> None:
+    await eventually(lambda: not channel.entries(OUTPUT) and not channel.records(b"plan/"))

@@ -1,16 +1,23 @@
 """The content of a file, over every pair of codecs."""
 
 import random
+import shutil
+import subprocess
 import threading
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import zstandard
 
+from tests.core.strangers import LINES, RESERVED, VARIANTS, Sealed, sealed, verified
 from tests.sinks.parts import open_file, record
+from tiers.core import codecs
 from tiers.core.batch import Buffer, open_envelope, split
-from tiers.core.codecs import EXTENSIONS
-from tiers.core.commit import Plan
+from tiers.core.codecs import EXTENSIONS, compressor
 from tiers.core.filing import Ref
+from tiers.core.plan import Plan
 from tiers.errors import BatchError, ChannelUnavailable, StoreUnavailable
 from tiers.sinks.body import CHUNK_BYTES, SMALL_BYTES, Body
 
@@ -111,21 +118,106 @@ def lie(shelf: Shelf) -> None:
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize(
-    ("harm", "says"), [(damage, "no batch"), (swap, "was planned"), (lie, "opens to")]
+    ("harm", "says", "whole"),
+    [(damage, "no batch", False), (swap, "was planned", False), (lie, "opens to", True)],
 )
-def test_a_bad_batch_is_named(harm: object, says: str, codec: str) -> None:
+def test_a_bad_batch_is_named(
+    harm: Callable[[Shelf], None], says: str, whole: bool, codec: str
+) -> None:
     shelf = Shelf([b"a\n", b"b\n", b"c\n"], "zstd")
     plan = shelf.plan(codec)
-    assert callable(harm)
     harm(shelf)
-    if harm is lie and codec == "none":
-        return  # copied as it is: the channel has compared its checksum
     one = Body(shelf, plan, 1, threading.Event())
     with pytest.raises(BatchError):
         list(one)
-    assert one.damaged is not None
-    assert one.damaged[0] == 2
-    assert says in one.damaged[1]
+    (bad,) = one.bad
+    assert (bad.position, bad.whole) == (2, whole)
+    assert says in bad.reason
+
+
+def test_all_that_are_bad_are_found_in_one_go() -> None:
+    sizes = [BIG] * 4
+    shelf = Shelf(blocks(sizes), "zstd")
+    plan = shelf.plan("zstd")
+    for seq in (2, 4):
+        shelf.records[seq] = sealed(Sealed(seq, b"no zstd at all", size=BIG + 1, codec="zstd"))
+    one = Body(shelf, plan, 1, threading.Event())
+    with pytest.raises(BatchError, match="2 batches"):
+        list(one)
+    assert [bad.position for bad in one.bad] == [2, 4]
+
+
+# -- what a stranger seals ----------------------------------------------------------------------
+
+GOOD = {one.name: one for one in VARIANTS if one.fate == "published"}
+BAD = {one.name: one for one in VARIANTS if one.fate == "dead"}
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("name", BAD)
+def test_what_does_not_open_to_its_lines_is_in_no_file(name: str, codec: str) -> None:
+    variant = BAD[name]
+    shelf = Shelf([b"a\n", b"b\n", b"c\n"], "zstd")
+    shelf.records[2] = verified(sealed(variant.sealed(2)))
+    one = Body(shelf, shelf.plan(codec), 1, threading.Event())
+    with pytest.raises(BatchError):
+        list(one)
+    (bad,) = one.bad
+    assert (bad.position, bad.whole) == (2, True)
+    assert variant.says in bad.reason
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("name", GOOD)
+def test_what_opens_to_its_lines_opens_for_everybody(name: str, codec: str, tmp_path: Path) -> None:
+    variant = GOOD[name]
+    shelf = Shelf([b"a\n", b"b\n", b"c\n"], "zstd")
+    shelf.records[2] = verified(sealed(variant.sealed(2)))
+    content = b"".join(Body(shelf, shelf.plan(codec), 1, threading.Event()))
+    assert open_file(f"x{EXTENSIONS[codec]}", content) == b"a\n" + variant.lines + b"c\n"
+    tool = {"gzip": "gzip", "zstd": "zstd"}.get(codec)
+    if tool is not None and shutil.which(tool):
+        file = tmp_path / f"x{EXTENSIONS[codec]}"
+        file.write_bytes(content)
+        subprocess.run([tool, "-t", str(file)], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_member_that_only_our_decoder_takes_is_not_copied(codec: str) -> None:
+    shelf = Shelf([b"a\n"], codec)
+    shelf.records[1] = sealed(Sealed(1, RESERVED, LINES.count(b"\n"), len(LINES), "gzip"))
+    one = Body(shelf, shelf.plan(codec), 1, threading.Event())
+    if codec == "gzip":
+        with pytest.raises(BatchError):
+            list(one)
+    else:
+        assert open_file(f"x{EXTENSIONS[codec]}", b"".join(one)) == LINES
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd"])
+def test_memory_follows_the_size_that_may_be_and_not_the_body(codec: str) -> None:
+    """A few bytes that open to a gigabyte, under an envelope that says as little."""
+    bomb = compressor(codec, 9)(bytes(64 << 20))
+    shelf = Shelf([b"a\n"], codec)
+    shelf.records[1] = sealed(Sealed(1, bomb * 16, size=1 << 20, codec=codec))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BatchError):
+            list(body(shelf, codec))
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_memory_is_no_fault_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> bytes:
+        raise zstandard.ZstdError("zstd decompress error: Allocation error : not enough memory")
+
+    monkeypatch.setattr(codecs, "_open_zstd", fail)
+    one = body(Shelf([b"a\n"], "zstd"), "zstd")
+    with pytest.raises(MemoryError):
+        list(one)
+    assert one.bad == []
 
 
 def test_a_channel_that_cannot_be_read_breaks_the_upload_and_blames_no_batch() -> None:
@@ -137,7 +229,7 @@ def test_a_channel_that_cannot_be_read_breaks_the_upload_and_blames_no_batch() -
     one = body(shelf, "none")
     with pytest.raises(StoreUnavailable, match="at the moment"):
         list(one)
-    assert one.damaged is None
+    assert one.bad == []
 
 
 def test_it_ends_when_the_sink_stops() -> None:

@@ -244,3 +244,16 @@ def test_a_part_on_another_file_system_is_refused(tmp_path: Path) -> None:
             with pytest.raises(StoreRefused, match="another file system"):
                 move("tmp/f", "other/f")
     assert store.read("tmp/f") == b"1"
+
+
+def test_what_is_no_file_is_read_as_an_empty_one(tmp_path: Path) -> None:
+    """A pipe that somebody holds open and says nothing into has no content yet: that is another
+    thing than not to be there."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)
+    (tmp_path / "device").symlink_to("/dev/zero")
+    try:
+        assert LocalStore(tmp_path).read("pipe", 10) == b""
+        assert LocalStore(tmp_path).read("device", 10) == b""
+    finally:
+        os.close(writer)

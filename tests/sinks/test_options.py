@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tiers.sinks.directory import DirectoryOptions
-from tiers.sinks.hdfs import HdfsOptions
+from tiers.sinks.hdfs import HdfsOptions, HdfsSink
 
 
 def hdfs(**more: object) -> HdfsOptions:
@@ -50,6 +50,43 @@ def test_hdfs_has_one_place_whatever_the_order_of_its_namenodes() -> None:
     one = hdfs(url="http://nn2:9870/; http://nn1:9870", root="/logs/")
     other = hdfs(url="http://nn1:9870;http://nn2:9870", root="//logs")
     assert one.place() == other.place() == "hdfs http://nn1:9870;http://nn2:9870 /logs"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://nn1:9870,http://nn2:9870", "separated by ';'"),
+        ("http://nn1:9870, http://nn2:9870", "separated by ';'"),
+        ("http://nn1:9870 http://nn2:9870", "separated by ';'"),
+        ("http://nn1:9870/webhdfs/v1", "/webhdfs/v1 is added"),
+        ("http://nn1:9870/webhdfs/v1/;http://nn2:9870", "/webhdfs/v1 is added"),
+        ("http://nn1:9870?user.name=me", "nothing comes behind the port"),
+        ("nn1:9870", "begins with http://"),
+        ("http://nn1:9870;nn2:9870", "begins with http://"),
+        ("hdfs://nn1:8020", "WebHDFS is not hdfs://"),
+        ("webhdfs://nn1:9870", "WebHDFS is not hdfs://"),
+        ("hdfs://nameservice1", "WebHDFS is not hdfs://"),
+        ("http://nn1:8020", "8020 is the port of Hadoop's RPC"),
+        ("http://nn1:9870;http://nn2:9000", "9000 is the port of Hadoop's RPC"),
+        ("http://:9870", "each has a host"),
+        ("http://", "begins with http://"),
+        ("http://nn1:98700", "0-65535"),
+        ("http://nn1:port", "port"),
+        ("http://[::1:9870", "IPv6"),
+    ],
+)
+def test_wrong_namenodes_are_told_what_to_write(url: str, said: str) -> None:
+    with pytest.raises(ValueError, match="NameNodes such as") as caught:
+        hdfs(url=url)
+    assert said in str(caught.value)
+
+
+def test_who_logs_in_is_not_shown() -> None:
+    options = hdfs(url="https://me:secret@nn1:9871;https://nn2:9871")
+    assert options.place() == "hdfs https://***@nn1:9871;https://nn2:9871 /l"
+    store = HdfsSink.open_store(options)
+    assert "secret" not in store.where()
+    store.close()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tiers.core.batch import Buffer
@@ -32,11 +32,14 @@ class RecordingIntake:
     ) -> None:
         self.block_size_max = block_size_max
         self.event_size_max = event_size_max
+        self.retention_s = 7 * 86_400.0
+        self.written: Sequence[str] = ()
         self.positions: Mapping[bytes, bytes] = dict(positions or {})
         self.stored: dict[bytes, bytes] = dict(self.positions)  # positions as they are on disk now
         self.puts: list[Recorded] = []
         self.counters: Counter[str] = Counter()
         self.troubles: list[str] = []
+        self.remarks: list[str] = []
         self.events = 0
         self.bytes = 0
         self.waiting = 0  # puts that wait at the gate
@@ -98,6 +101,9 @@ class RecordingIntake:
 
     def trouble(self, text: str) -> None:
         self.troubles.append(text)
+
+    def remark(self, text: str, at_risk: bool = False) -> None:
+        self.remarks.append(text)
 
     @property
     def data(self) -> bytes:

@@ -5,7 +5,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiers.sources.blocks import count_lines, cut, in_blocks
+from tiers.core.newlines import count_lines
+from tiers.sources.blocks import cut, in_blocks
 
 text = st.lists(st.sampled_from([b"\n", b"a", b"bb", b"\r", b"\0", b"c" * 9]), max_size=60).map(
     b"".join

@@ -1,98 +1,185 @@
-"""RFC 6587: however the stream is cut, the messages are the same."""
+"""However a stream is cut into segments, its messages are the same, and an odd one costs no other
+its place."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiers.sources.framing import FRAME_BYTES_MAX, Framing
-
-RFC_3164 = b"<34>Oct 11 22:14:15 mymachine su: 'su root' failed for lonvick on /dev/pts/8"
-RFC_5424 = b"<34>1 2003-10-11T22:14:15.003Z mymachine.example.com su - ID47 - \xef\xbb\xbf'su root'"
-
-messages = st.lists(
-    st.text("<>1 0a\n\r", max_size=30).map(lambda t: b"<" + t.encode()), max_size=10
+from tests.sources.dialects import (
+    BOM,
+    DIALECTS,
+    ONE,
+    THREE,
+    TRACE,
+    TWO,
+    Dialect,
+    counted,
+    in_characters,
 )
-chunks = st.lists(st.integers(1, 12), max_size=60)
+from tiers.sources.framing import Kind, Reader, reader
+
+EVENT_BYTES_MAX = 1 << 20
+
+texts = st.text("<>1 0a\n\r", max_size=30).map(lambda text: b"<" + text.encode())
+sizes = st.lists(st.integers(1, 40), max_size=60)
 
 
-def feed(stream: bytes, sizes: list[int], event_size_max: int = 1 << 20) -> tuple[bytes, Framing]:
-    framing, out = Framing(event_size_max), b""
-    for size in [*sizes, len(stream)]:
-        out += framing.feed(stream[:size]) if stream else b""
+def feed(
+    stream: bytes, cuts: list[int], kind: Kind = "auto", event_size_max: int = EVENT_BYTES_MAX
+) -> tuple[bytes, Reader]:
+    one, out = reader(kind, event_size_max), b""
+    for size in [*cuts, len(stream)]:
+        out += one.feed(stream[:size]) if stream else b""
         stream = stream[size:]
-        assert framing.held_bytes <= event_size_max + 12
-    return out + framing.finish(), framing
+        assert one.held_bytes <= 2 * event_size_max + 256
+    return out + one.finish(), one
 
 
-def counted(*each: bytes) -> bytes:
-    return b"".join(b"%d %s" % (len(message), message) for message in each)
+def block(events: list[bytes]) -> bytes:
+    return b"".join(event + b"\n" for event in events)
 
 
-@given(messages, chunks)
-def test_octet_counted(each: list[bytes], sizes: list[int]) -> None:
-    out, framing = feed(counted(*each), sizes)
-    assert out == b"".join(m.rstrip(b"\n").replace(b"\n", b"#012") + b"\n" for m in each)
-    assert not framing.malformed
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_a_dialect_in_every_cut(dialect: Dialect) -> None:
+    stream, expected = dialect.stream, block(dialect.events)
+    ways = [[at] for at in range(len(stream) + 1)]
+    ways += [[size] * len(stream) for size in (1, 2, 3, 7)]
+    for cuts in ways:
+        out, one = feed(stream, cuts, dialect.kind)
+        assert (out, one.odd) == (expected, dialect.odd), cuts
 
 
-@given(messages, chunks)
-def test_newline_framed(each: list[bytes], sizes: list[int]) -> None:
-    stream = b"".join(message + b"\n" for message in each)
-    assert feed(stream, sizes)[0] == stream
-    assert feed(stream[:-1], sizes)[0].rstrip(b"\n") == stream.rstrip(b"\n")
+@given(st.lists(st.sampled_from(DIALECTS), max_size=6), sizes)
+def test_any_cut_of_any_mixture_gives_the_same(dialects: list[Dialect], cuts: list[int]) -> None:
+    stream = b"".join(dialect.stream for dialect in dialects)
+    whole, once = feed(stream, [])
+    out, one = feed(stream, cuts)
+    assert (out, one.odd, one.odd_bytes) == (whole, once.odd, once.odd_bytes)
 
 
-@given(chunks)
-def test_nul_framed(sizes: list[int]) -> None:
-    for end in (b"\0", b"\0\n"):
-        out, _ = feed(RFC_3164 + end + RFC_5424 + end, sizes)
-        assert [line for line in out.split(b"\n") if line] == [RFC_3164, RFC_5424]
+pieces = st.sampled_from(
+    [
+        *(b"<34>", b"<1>", b"12 ", b"5", b"0 ", b" ", b"\n", b"\r\n", b"\0", b"a", b"<", b"\xc3"),
+        *(
+            b"\r",
+            b"<456>",
+            b"9 <event>",
+            BOM,
+            ONE,
+            counted(TWO),
+            in_characters(TWO),
+            THREE + b"\n",
+            TRACE + b"\0",
+        ),
+    ]
+)
 
 
-@given(messages, chunks)
-def test_long_counted_messages_leave_in_pieces(each: list[bytes], sizes: list[int]) -> None:
-    out, framing = feed(counted(*each), sizes, event_size_max=10)
+@given(
+    st.lists(pieces, max_size=40).map(b"".join),
+    sizes,
+    st.sampled_from([12, 40, EVENT_BYTES_MAX]),
+    st.sampled_from(["auto", "octet", "newline", "nul"]),
+)
+def test_any_cut_of_any_bytes_gives_the_same(
+    stream: bytes, cuts: list[int], event_size_max: int, kind: Kind
+) -> None:
+    whole, once = feed(stream, [], kind, event_size_max)
+    out, one = feed(stream, cuts, kind, event_size_max)
+    assert (out, one.odd, one.odd_bytes) == (whole, once.odd, once.odd_bytes)
+    assert all(0 < len(line) < event_size_max for line in out.split(b"\n")[:-1])
+
+
+odd_ones = st.one_of(
+    st.integers(-30, 60).map(lambda by: counted(ONE, by)),
+    st.sampled_from([b"9" * 12, b"0", b"", b"51 ", b" 51", b"051", b"x", b"5 1"]).map(
+        lambda count: count + b" " + ONE
+    ),
+    st.just(in_characters(TWO)),
+)
+
+
+@given(odd_ones, sizes)
+def test_neighbours_of_an_odd_message_are_all_there(odd: bytes, cuts: list[int]) -> None:
+    neighbours = [b"<13>1 - host app %d - - a neighbour." % number for number in range(6)]
+    frames = [counted(one) for one in neighbours]
+    out, _ = feed(b"".join([*frames[:3], odd, *frames[3:]]), cuts)
+    assert all(one in out for one in neighbours)
+    events = out.split(b"\n")
+    # The two behind it may be within what a far too large count took; all others are their own.
+    assert all(one in events for one in [*neighbours[:3], neighbours[5]])
+
+
+@given(st.lists(texts, max_size=10), sizes)
+def test_octet_counted(each: list[bytes], cuts: list[int]) -> None:
+    messages = [b"<34>" + one for one in each]
+    out, one = feed(b"".join(map(counted, messages)), cuts)
+    assert out == block([m.rstrip(b"\n").replace(b"\n", b"#012") for m in messages])
+    assert not one.odd
+
+
+@given(st.lists(texts, min_size=1, max_size=10))
+def test_a_whole_counted_message_is_not_held(each: list[bytes]) -> None:
+    one = reader("auto", EVENT_BYTES_MAX)
+    for text in each:
+        message = b"<34>" + text
+        frame = counted(message)
+        assert one.feed(frame[:-1]) == b""
+        out = one.feed(frame[-1:])
+        assert out == message.rstrip(b"\n").replace(b"\n", b"#012") + b"\n"
+        assert not one.waits
+
+
+@given(st.lists(texts, max_size=10), sizes)
+def test_long_counted_messages_leave_in_pieces(each: list[bytes], cuts: list[int]) -> None:
+    messages = [b"<34>" + one for one in each]
+    out, one = feed(b"".join(map(counted, messages)), cuts, event_size_max=10)
     assert all(len(line) < 10 for line in out.split(b"\n"))
     # A newline at the end of a piece may be kept, for the message goes on: compare without them.
-    plain = b"".join(message.replace(b"\n", b"") for message in each)
+    plain = b"".join(message.replace(b"\n", b"") for message in messages)
     assert out.replace(b"\n", b"").replace(b"#012", b"") == plain
-    assert framing.split >= sum(len(message.rstrip(b"\n")) > 9 for message in each)
+    assert one.split >= sum(len(message.rstrip(b"\n")) > 9 for message in messages)
 
 
-def test_rfc_examples() -> None:
-    both = RFC_3164 + b"\n" + RFC_5424 + b"\n"
-    assert feed(both, [])[0] == both
-    assert feed(counted(RFC_3164, RFC_5424), [])[0] == both
+def test_a_first_line_waits_for_what_an_lf_is_on_its_connection() -> None:
+    one = reader("auto", EVENT_BYTES_MAX)
+    assert (one.feed(ONE + b"\n"), one.waits) == (b"", True)
+    assert one.quiet() == ONE + b"\n"
+    assert one.feed(TWO + b"\nmore\n") == TWO + b"\nmore\n"
+    assert not one.waits
 
 
-def test_a_line_that_begins_with_a_digit_is_no_count() -> None:
-    for line in (b"2026-11-23 plain text\n", b"20261123102030 too long for a length\n"):
-        assert feed(line, [3, 3])[0] == line
+def test_quiet_tells_too_where_others_ended_with_nul() -> None:
+    one = reader("auto", EVENT_BYTES_MAX)
+    assert one.feed(ONE + b"\0" + TWO + b"\n") == ONE + b"\n"
+    assert one.quiet() == TWO + b"\n"
 
 
-def test_a_line_after_the_first_may_begin_with_digits() -> None:
-    stream = b"<13>Exception\n  at line\n5 more\n"
-    assert feed(stream, [1] * 30)[0] == stream
+def test_quiet_within_a_line_tells_nothing() -> None:
+    one = reader("auto", EVENT_BYTES_MAX)
+    for part in (b"<11>boom\nTrace", b"back\n  File", b"\nValueError"):
+        assert (one.feed(part), one.waits) == (b"", False)
+        assert one.quiet() == b""
+    assert one.feed(b"\0") == b"<11>boom#012Traceback#012  File#012ValueError\n"
 
 
-def test_empty_messages_are_no_events() -> None:
-    assert feed(b"\n\0\n", [1, 1])[0] == b""
-    assert feed(b"1 \n3 <1>", [])[0] == b"<1>\n"
+def test_once_an_lf_ended_a_message_lines_do_not_wait() -> None:
+    one = reader("auto", EVENT_BYTES_MAX)
+    assert one.feed(ONE + b"\n<34>") == ONE + b"\n"
+    assert one.feed(b"x\n") == b"<34>x\n"
+    assert (one.feed(b"half"), one.waits) == (b"", False)
 
 
-def test_an_unfinished_message_is_taken_at_the_end() -> None:
-    assert feed(b"<1>half", [2])[0] == b"<1>half\n"
-    assert feed(b"100 <1>half", [5])[0] == b"<1>half\n"
-    assert feed(b"3 <1>10", [5])[0] == b"<1>\n"
-    assert feed(b"12", [])[0] == b"12\n"
+def test_one_that_is_odd_waits_no_longer_than_quiet() -> None:
+    one = reader("auto", EVENT_BYTES_MAX)
+    out = one.feed(counted(ONE, -3))
+    waited = one.waits
+    out += one.quiet()
+    assert (out, waited, one.waits) == (ONE[:-3] + b"\n", True, False)
+    assert one.feed(counted(TWO)) == ONE[-3:] + b"\n" + TWO + b"\n"
 
 
-@pytest.mark.parametrize(
-    "bad", [b"%d x" % (FRAME_BYTES_MAX + 1), b"9999999999 x", b"x", b"07 x", b"12345678901 x"]
-)
-def test_a_malformed_count_ends_the_connection(bad: bytes) -> None:
-    for sizes in ([], [1] * 50):
-        out, framing = feed(b"3 <1>" + bad + b"3 <2>", sizes)
-        assert out == b"<1>\n"
-        assert framing.malformed
-        assert framing.feed(b"3 <3>") == b""
+def test_what_a_wrong_count_took_is_put_at_most_twice() -> None:
+    stream = counted(b"<1>" + b"3990 <1>" * 500) + b"xyz " * 2000
+    out, _ = feed(stream, [64] * 400)
+    assert len(out) <= 2.1 * len(stream)

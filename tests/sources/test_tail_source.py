@@ -1,6 +1,8 @@
 """The tail source as the agent runs it: its watch, its thread, its way into the intake."""
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ from pydantic import ValidationError
 from tests.sources.intake import RecordingIntake
 from tests.sources.test_tail import append
 from tests.waiting import eventually
-from tiers.sources.tail import Tail, TailOptions
+from tiers.sources.tail.source import Tail, TailOptions
 
 
 def make(*paths: Path | str, **keys: Any) -> Tail:
@@ -59,7 +61,7 @@ async def test_without_a_watch_the_rescan_finds_all(
     def no_watch(*_: object, **__: object) -> None:
         raise OSError(28, "inotify watch limit reached")
 
-    monkeypatch.setattr("tiers.sources.tail.awatch", no_watch)
+    monkeypatch.setattr("tiers.sources.tail.source.awatch", no_watch)
     intake, log = RecordingIntake(), tmp_path / "app.log"
     async with running(make(log, rescan="10ms"), intake):
         append(log, b"1\n")
@@ -140,3 +142,49 @@ def test_wrong_options_are_refused() -> None:
     for keys in [*wrong, {"rescan": 0}, {"start": "middle"}]:
         with pytest.raises(ValidationError):
             TailOptions.model_validate({"type": "tail", "paths": ["/x"], **keys})
+
+
+async def test_a_directory_that_is_replaced_is_watched_anew(tmp_path: Path) -> None:
+    """Its path stays, what the watch has is gone: without the other, the rescan would be it."""
+    intake, logs = RecordingIntake(), tmp_path / "logs"
+    logs.mkdir()
+    append(logs / "app.log", b"1\n")
+    source = make(logs / "*.log", rescan="1h", rotate_wait="50ms")
+    async with running(source, intake):
+        await eventually(taken(intake, b"1\n"))
+        await eventually(lambda: append(logs / "app.log", b"k\n") or intake.events > 1)  # type: ignore[func-returns-value]
+        before = dict(source._watched)
+        logs.rename(tmp_path / "old")
+        logs.mkdir()
+        append(logs / "app.log", b"new\n")
+        await eventually(lambda: intake.data.endswith(b"new\n"), "a new directory")
+        await eventually(lambda: source._watched != before)
+        append(logs / "app.log", b"more\n")
+        await eventually(lambda: intake.data.endswith(b"new\nmore\n"), "it is watched")
+
+
+async def test_status_and_work_say_what_is_unread_and_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake, log = RecordingIntake(), tmp_path / "app.log"
+    append(log, b"1\nunfinished")
+
+    def refuse(descriptor: int, length: int, offset: int) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    source = make(tmp_path / "*.log", rescan="10ms")
+    assert list(source.work()) == [""]
+    before_ms = time.time_ns() // 1_000_000 - 1
+    async with running(source, intake):
+        await eventually(taken(intake, b"1\n"))
+        await eventually(lambda: not source.status()["unread_bytes"], "it is being written")
+        assert source.status()["backlog_bytes"] == len("unfinished")
+        monkeypatch.setattr(os, "pread", refuse)
+        append(log, b" now\n2\n")
+        await eventually(lambda: "Input/output error" in intake.last_trouble)
+        await eventually(lambda: str(log) in source.work(), "it is due")
+        problems: Any = source.status()["problems"]
+        assert before_ms <= problems[0]["since"] <= time.time_ns() // 1_000_000
+        monkeypatch.undo()
+        await eventually(lambda: intake.data == b"1\nunfinished now\n2\n")
+        await eventually(lambda: source.status()["problems"] == [] and not intake.last_trouble)

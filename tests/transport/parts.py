@@ -27,6 +27,7 @@ from tiers.core.messages import (
 )
 from tiers.core.peers import PeerLimits
 from tiers.core.receiver import ReceiverLimits
+from tiers.core.visitors import VisitorLimits
 from tiers.topology import Address
 from tiers.transport.receiving import ReceiverEnd
 from tiers.transport.sending import SenderGroup
@@ -67,10 +68,13 @@ async def a_context() -> AsyncIterator[Context]:
 class ReceiverSide:
     """An agent's receiver and channel; `stop` and another one is a restart."""
 
-    def __init__(self, channel: Channel, end: ReceiverEnd, troubles: list[str]) -> None:
+    def __init__(
+        self, channel: Channel, end: ReceiverEnd, troubles: list[str], renewals: list[str]
+    ) -> None:
         self.channel = channel
         self.end = end
         self.troubles = troubles
+        self.renewals = renewals
         end.bind()
         self._task = asyncio.create_task(end.run())
 
@@ -87,22 +91,26 @@ class ReceiverSide:
         stores: dict[str, str] | None = None,
         topology: str = "web-logs",
         guarantee: Guarantee = "hop",
+        visitors: VisitorLimits | None = None,
     ) -> "ReceiverSide":
         await eventually(lambda: is_free(address), "whoever listened there before has closed")
         channel = await Channel.open(directory, channel_limits, ("out",))
         troubles: list[str] = []
+        renewals: list[str] = []
         end = ReceiverEnd(
             context,
-            Identity(topology, name, channel.channel_id),
+            Identity(topology, name, channel.life),
             address,
             channel,
             limits or ReceiverLimits(),
             ("out",),
             lambda: stores or {},
             guarantee=guarantee,
+            visitors=visitors,
             trouble=troubles.append,
+            renew=renewals.append,
         )
-        return cls(channel, end, troubles)
+        return cls(channel, end, troubles, renewals)
 
     def stored(self) -> list[tuple[int, bool]]:
         """(seq, flagged) of each batch, as they lie there."""
@@ -123,10 +131,13 @@ class ReceiverSide:
 class SenderSide:
     """An agent's sender group and channel, with batches put into it by the test."""
 
-    def __init__(self, channel: Channel, group: SenderGroup, troubles: list[str]) -> None:
+    def __init__(
+        self, channel: Channel, group: SenderGroup, troubles: list[str], renewals: list[str]
+    ) -> None:
         self.channel = channel
         self.group = group
         self.troubles = troubles
+        self.renewals = renewals
         self._task = asyncio.create_task(group.run())
 
     @classmethod
@@ -144,26 +155,28 @@ class SenderSide:
     ) -> "SenderSide":
         channel = await Channel.open(directory, channel_limits, ("aggregator",))
         troubles: list[str] = []
+        renewals: list[str] = []
         group = SenderGroup(
             context,
-            Identity(topology, name, channel.channel_id),
+            Identity(topology, name, channel.life),
             "aggregator",
             channel,
             limits,
             bundle_bytes=100_000,
             guarantee=guarantee,
             trouble=troubles.append,
+            renew=renewals.append,
         )
         group.set_peers(peers)
-        return cls(channel, group, troubles)
+        return cls(channel, group, troubles, renewals)
 
     def put(self, seqs: Iterable[int], *, size: int = 100) -> "asyncio.Future[tuple[int, ...]]":
-        origin = self.channel.channel_id
+        origin = self.channel.origin
         return self.put_records({n: a_record(n, b"x" * size, origin=origin) for n in seqs})
 
     def put_records(self, records: Mapping[int, bytes]) -> "asyncio.Future[tuple[int, ...]]":
         """Records by their seq, as an intake would have given it; some are damaged on purpose."""
-        origin = self.channel.channel_id
+        origin = self.channel.origin
         puts = [
             Put(BatchId(origin, n), record, 3, ("aggregator",)) for n, record in records.items()
         ]

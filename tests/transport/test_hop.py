@@ -45,7 +45,7 @@ async def test_batches_move_from_channel_to_channel(hop: Hop) -> None:
     await sender.empty()
     assert receiver.seqs() == list(range(1, 301))
     entry = receiver.channel.entries("out")[0]
-    assert [stop.agent for stop in entry.hops] == ["agg-1"]
+    assert [stop.agent for stop in entry.hops] == ["edge-1", "agg-1"]
     assert not entry.flagged
     assert (receiver.end.events_in, sender.group.events_out) == (900, 900)
     assert receiver.end.bytes_in == sender.group.bytes_out > 600_000
@@ -67,7 +67,7 @@ async def test_a_receiver_that_comes_late_is_found(hop: Hop) -> None:
 
 async def test_what_is_here_already_is_acked_and_not_stored_again(hop: Hop) -> None:
     receiver, sender = await hop.receiver(), await hop.sender()
-    origin = sender.channel.channel_id
+    origin = sender.channel.origin
     here = a_record(5, b"x" * 100, origin=origin)
     await receiver.channel.submit(
         Change(puts=[Put(BatchId(origin, 5), here, 3, ("out",), arrived=True)])
@@ -114,8 +114,9 @@ async def test_a_receiver_that_restarts_is_asked_and_nothing_doubles(hop: Hop) -
     peer.close()
     receiver = await hop.receiver()
     await sender.empty()
-    assert sorted(receiver.stored()) == [(seq, False) for seq in range(1, 21)]
-    assert (receiver.end.receiver.duplicates, sender.group.sender.flagged) == (0, 0)
+    # What it does not know goes on flagged: its disk may have gone back since it was sent there.
+    assert sorted(receiver.stored()) == [(seq, seq > 10) for seq in range(1, 21)]
+    assert (receiver.end.receiver.duplicates, sender.group.sender.flagged) == (0, 10)
 
 
 async def test_a_receiver_with_another_disk_gets_them_flagged(
@@ -172,7 +173,7 @@ async def test_a_receiver_restarted_in_mid_stream(hop: Hop) -> None:
         receiver = await hop.receiver()
         await done
     await sender.empty()
-    assert sorted(receiver.stored()) == [(seq, False) for seq in range(1, 1201)]
+    assert receiver.seqs() == list(range(1, 1201))
 
 
 async def test_an_address_that_changes_is_followed(hop: Hop) -> None:
@@ -207,7 +208,7 @@ async def test_what_is_too_large_goes_to_the_dead_letters(hop: Hop) -> None:
 
 async def test_a_damaged_record_goes_to_the_dead_letters_and_the_rest_flows(hop: Hop) -> None:
     receiver, sender = await hop.receiver(), await hop.sender()
-    origin = sender.channel.channel_id
+    origin = sender.channel.origin
     records = [bytearray(a_record(seq, b"x" * 100, origin=origin)) for seq in range(1, 11)]
     records[3][-1] ^= 1  # its body: found when it is read to be sent
     records[6][10] ^= 1  # its envelope: found when it is queued
@@ -223,7 +224,7 @@ async def test_a_damaged_record_goes_to_the_dead_letters_and_the_rest_flows(hop:
 
 async def test_nothing_but_damaged_records(hop: Hop) -> None:
     receiver, sender = await hop.receiver(), await hop.sender()
-    damaged = bytearray(a_record(1, origin=sender.channel.channel_id))
+    damaged = bytearray(a_record(1, origin=sender.channel.origin))
     damaged[-1] ^= 1
     await sender.put_records({1: bytes(damaged)})
     await sender.empty()
@@ -234,7 +235,7 @@ async def test_nothing_but_damaged_records(hop: Hop) -> None:
 # -- credit, leaving -----------------------------------------------------------------------------
 
 
-async def test_a_full_channel_stops_the_sender_until_there_is_room(hop: Hop) -> None:
+async def test_a_full_share_of_a_channel_stops_the_sender_until_there_is_room(hop: Hop) -> None:
     receiver = await hop.receiver(
         limits=ReceiverLimits(window_bytes_max=200_000),
         channel_limits=ChannelLimits(size_bytes_max=4 << 20, high=0.5, low=0.3, free_floor_bytes=0),
@@ -242,7 +243,8 @@ async def test_a_full_channel_stops_the_sender_until_there_is_room(hop: Hop) -> 
     sender = await hop.sender()
     for first in range(1, 401, 50):
         await sender.put(range(first, first + 50), size=20_000)  # 8 MB
-    await eventually(lambda: receiver.channel.free_bytes() == 0, "the channel is full")
+    await eventually(lambda: receiver.channel.over() == ["edge-1"], "it has its share")
+    assert receiver.channel.free_bytes() > 0, "others find room"
     await eventually(
         lambda: (
             sender.group.status()["peers"][0]["credit_bytes"] == 0

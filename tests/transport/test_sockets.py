@@ -9,7 +9,7 @@ import zmq
 
 from tests.transport.parts import Context, a_context, a_free_address
 from tests.waiting import eventually
-from tiers.transport.sockets import DRAIN_MAX, Link, Socket, TransportError
+from tiers.transport.sockets import Link, Socket, TransportError
 
 
 @pytest.fixture
@@ -40,11 +40,62 @@ async def test_everything_that_was_sent_comes_in_order(context: Context) -> None
     push = Socket(context, zmq.PUSH, {})
     pull.bind(address)
     push.connect(address)
-    count = 3 * DRAIN_MAX + 7
+    count = 775
     for number in range(count):
         await eventually(lambda number=number: push.send(b"%d" % number), "room")  # type: ignore[misc]
     await eventually(lambda: len(heard) == count, "all have come")
     assert heard == [b"%d" % number for number in range(count)]
+    push.close()
+    pull.close()
+
+
+async def test_a_flood_does_not_take_the_turns_of_others(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tiers.transport.sockets.TURN_S", 0.0)
+    address, order = a_free_address().data, list[str]()
+
+    def receive(parts: list[zmq.Frame]) -> None:
+        order.append("flood")
+        asyncio.get_running_loop().call_soon(order.append, "other")
+
+    pull = Socket(context, zmq.PULL, {}, receive)
+    push = Socket(context, zmq.PUSH, {})
+    pull.bind(address)
+    push.connect(address)
+    pull.pause(True)
+    for _ in range(100):
+        await eventually(lambda: push.send(b"x"), "room")
+    pull.pause(False)
+    await eventually(lambda: order.count("flood") == 100, "all have come")
+    assert "fff" not in "".join(one[0] for one in order), "what else is ready has its turn"
+    push.close()
+    pull.close()
+
+
+async def test_of_a_message_of_many_parts_the_first_are_taken_in_turns(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tiers.transport.sockets.TURN_S", 0.0)
+    address, heard, turns = a_free_address().data, list[list[bytes]](), list[int]()
+    pull = Socket(
+        context, zmq.PULL, {}, lambda parts: heard.append([p.bytes for p in parts]), parts_max=2
+    )
+    plain = pull._readable
+
+    def counted() -> None:
+        turns.append(1)
+        plain()
+
+    monkeypatch.setattr(pull, "_readable", counted)
+    push = Socket(context, zmq.PUSH, {})
+    pull.bind(address)
+    push.connect(address)
+    for parts in ([b"1"], [b"1", b"2"], [b"%d" % n for n in range(1, 501)], [b"1"]):
+        await eventually(lambda parts=parts: push.send(*parts), "room")  # type: ignore[misc]
+    await eventually(lambda: len(heard) == 4, "all have come")
+    assert heard == [[b"1"], [b"1", b"2"], [b"1", b"2", b"3"], [b"1"]]
+    assert len(turns) > 500
     push.close()
     pull.close()
 

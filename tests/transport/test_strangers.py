@@ -3,12 +3,17 @@ costs the agent."""
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import zmq
 
 from tests.core.batches import a_record
+from tests.hostile.speaking import GREETING, frame, ready
+from tests.hostile.speaking import Stranger as RawStranger
 from tests.transport.hop import Hop, a_hop, flows
 from tests.transport.parts import (
     SenderSide,
@@ -17,6 +22,7 @@ from tests.transport.parts import (
 )
 from tests.waiting import eventually
 from tiers.core.messages import (
+    GREETING_BYTES_MAX,
     PROTOCOL,
     Bundle,
     Carried,
@@ -26,10 +32,12 @@ from tiers.core.messages import (
     Pong,
     Refuse,
     Welcome,
+    decode,
     encode,
     encode_bundle,
 )
 from tiers.core.receiver import ReceiverLimits
+from tiers.core.repeats import Repeats
 
 
 @pytest.fixture
@@ -47,7 +55,6 @@ async def hop(tmp_path: Path) -> AsyncIterator[Hop]:
         pytest.param([b""], id="empty"),
         pytest.param([b"\xc1garbage"], id="garbage"),
         pytest.param([b"\x91" * 1000 + b"\xc0"], id="deep"),
-        pytest.param([encode(Ping(b"s" * 8, 1)), b"more"], id="two parts"),
         pytest.param([(b"\xdd\x00\x0f\xff\xff") * 1000 + b"\xc0" * 1000], id="claims"),
     ],
 )
@@ -60,6 +67,27 @@ async def test_a_malformed_word_costs_a_count(hop: Hop, parts: list[bytes]) -> N
     assert f"this agent speaks protocol {PROTOCOL}" in refusal.reason
     assert receiver.end.malformed == 1
     assert "cannot be read" in receiver.troubles[0]
+    await flows(sender, receiver)
+
+
+async def test_a_long_word_from_who_has_no_session_is_not_read(hop: Hop) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    stranger = hop.stranger()
+    hello = Hello(PROTOCOL, "x" * GREETING_BYTES_MAX, "stranger", b"a" * 16, b"s" * 8)
+    stranger.dealer.send(encode(hello))
+    refusal = await eventually(stranger.heard, "it is told why")
+    assert isinstance(refusal, Refuse)
+    assert "from who has no session" in refusal.reason
+    await flows(sender, receiver)
+
+
+async def test_who_floods_is_not_read_any_more(hop: Hop) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    stranger = hop.stranger()
+    for _ in range(300):
+        stranger.dealer.send(b"\xc1" * 1000)
+    await eventually(lambda: receiver.end.purses.unpaid > 100, "most are dropped unread")
+    assert receiver.end.malformed < 100
     await flows(sender, receiver)
 
 
@@ -77,6 +105,29 @@ async def test_a_malformed_bundle_costs_a_count(hop: Hop, parts: list[bytes]) ->
     hop.stranger().push.send_multipart(parts)
     await eventually(lambda: receiver.end.malformed == 1, "it is counted")
     await flows(sender, receiver)
+
+
+@pytest.mark.parametrize("which", ["push", "dealer"])
+@pytest.mark.parametrize("count", [3, 20_000])
+async def test_who_sends_many_parts_is_shown_the_door(hop: Hop, which: str, count: int) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    await flows(sender, receiver)
+    getattr(hop.stranger(), which).send_multipart([encode(Ping(b"s" * 8, 1))] + [b""] * (count - 1))
+    await eventually(lambda: receiver.end.gate.turned_away == 1, "it is turned away")
+    assert receiver.end.malformed == 1
+    await flows(sender, receiver)
+
+
+async def test_of_who_floods_with_garbage_the_first_is_told(hop: Hop) -> None:
+    receiver, sender = await hop.receiver(), await hop.sender()
+    await flows(sender, receiver)
+    one = await asyncio.to_thread(RawStranger, hop.address.port, b"PUSH")
+    with one:
+        await asyncio.to_thread(one.send, frame(b"") * 20_000)
+        await eventually(lambda: receiver.end.malformed > 1, "some came")
+        await eventually(lambda: receiver.end.gate.turned_away == 1, "it is turned away")
+    await flows(sender, receiver)
+    assert receiver.end.gate.turned_away == 1
 
 
 async def test_a_bundle_of_no_session_is_discarded(hop: Hop) -> None:
@@ -133,9 +184,39 @@ async def test_a_receiver_that_talks_nonsense_costs_the_sender_nothing(hop: Hop)
     route: bytes = await eventually(lambda: first_route(peer), "HELLO came")
     peer._router.send_multipart((route, b"\x91" * 1000 + b"\xc0"))
     peer._router.send_multipart((route, b"\xc1"))
-    await eventually(lambda: len(sender.troubles) == 2, "both are told")
-    assert all("agg-1 sent what cannot be read" in text for text in sender.troubles)
+    peer._router.send_multipart((route, *[b""] * 1000))
+    await eventually(lambda: sender.troubles, "it is told")
+    assert "agg-1 sent what cannot be read" in sender.troubles[0]
     peer.close()
+    await flows(sender, await hop.receiver())
+
+
+@pytest.mark.parametrize("which", ["push", "dealer"])
+async def test_a_receiver_that_says_more_than_anybody_reads_is_left(
+    hop: Hop, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    """Parts of a message of which the last never comes: no message tells of them."""
+    monkeypatch.setattr("tiers.transport.sending.Repeats", lambda: Repeats(every_s=0.0))
+    kinds, port = {"push": b"PULL", "dealer": b"ROUTER"}, hop.address.port
+    servers = [socket.create_server(("127.0.0.1", port + n)) for n in range(2)]
+    sender = await hop.sender()
+
+    held = []
+
+    def swamp() -> None:
+        for server, kind in zip(servers, kinds.values(), strict=True):
+            held.append(server.accept()[0])
+            held[-1].sendall(GREETING + ready(kind))
+            held[-1].recv(84, socket.MSG_WAITALL)  # its greeting, and most of its READY
+        with suppress(OSError):
+            held[list(kinds).index(which)].sendall(b"\x01\x00" * 1_200_000)
+
+    await asyncio.to_thread(swamp)
+    await eventually(
+        lambda: any("more than anybody reads" in text for text in sender.troubles), "it is told"
+    )
+    for one in (*held, *servers):
+        one.close()
     await flows(sender, await hop.receiver())
 
 
@@ -143,6 +224,29 @@ def first_route(peer: Swallower) -> bytes:
     try:
         return peer._router.recv_multipart(1)[0]
     except Exception:
+        return b""
+
+
+async def test_a_sender_that_is_back_is_heard_though_its_old_connection_is_not_over(
+    hop: Hop,
+) -> None:
+    await hop.receiver()
+    for session in (b"1" * 8, b"2" * 8):  # its host was gone without a word: TCP does not know yet
+        dealer = hop.context.socket(zmq.DEALER)
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.setsockopt(zmq.ROUTING_ID, b"edge-1/aggregator/x")
+        dealer.connect(hop.address.control)
+        dealer.send(encode(Hello(PROTOCOL, "web-logs", "edge-1", b"a" * 16, session)))
+        welcome = decode(await eventually(lambda d=dealer: heard(d), "it is welcome"))  # type: ignore[misc]
+        assert isinstance(welcome, Welcome)
+        assert welcome.session == session
+    # Both are open until the context ends.
+
+
+def heard(dealer: "zmq.Socket[bytes]") -> bytes:
+    try:
+        return dealer.recv(zmq.NOBLOCK)
+    except zmq.Again:
         return b""
 
 

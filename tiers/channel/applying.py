@@ -5,6 +5,9 @@ record and note are deleted, and if it arrived from a peer its window counts one
 retention of the dedupe window begins with the last that leaves. Its window also remembers when
 no output waits for it any more: with `guarantee = "end"` that is news for who has sent it. What is
 damaged may then come once more: see again.py.
+
+Another content under an id that is known goes to the dead letters, once: its sender may let go of
+it, and nobody takes it for the batch that has the id.
 """
 
 from collections.abc import Sequence
@@ -12,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from tiers.channel import again
+from tiers.channel.accounts import WINDOW_BYTES, Accounts, Move
 from tiers.channel.again import Again
 from tiers.channel.change import Change, Handed, Put
 from tiers.channel.environment import Environment, Transaction
@@ -24,6 +28,7 @@ from tiers.channel.layout import (
     Item,
     Letter,
     State,
+    first_agent,
     guard,
     pack_hops,
     unguard,
@@ -31,7 +36,7 @@ from tiers.channel.layout import (
     unpack_letter,
 )
 from tiers.core import dedupe
-from tiers.core.batch import BatchId
+from tiers.core.batch import BatchId, sum_of
 from tiers.core.dedupe import Window
 from tiers.errors import ChannelDamaged
 
@@ -46,19 +51,23 @@ class Applying:
         environment: Environment,
         txn: Transaction,
         before: State,
-        channel_id: bytes,
         now_ms: int,
+        accounts: Accounts,
         *,
         ask_again: bool = False,
     ) -> None:
         self.state = before.copy()
         self.passed_on: list[BatchId] = []
+        self.apart: list[str] = []  # of what came under a known id: what is said of it
+        self.moves: dict[str, Move] = {}
+        self._accounts = accounts
         self._ask_again = ask_again
+        self._environment = environment
         self._db = environment.db
         self._txn = txn
-        self._channel_id = channel_id
         self._now_ms = now_ms
         self._windows: dict[bytes, Window] = {}
+        self._pieces: dict[bytes, bytes] = {}
         self._again = self._is_any_again()
 
     def apply(self, change: Change, positions: Sequence[int]) -> tuple[int, ...]:
@@ -78,9 +87,7 @@ class Applying:
         for output, position, reason in change.dead:
             self._bury(output, position, reason)
         for output, position, reason in change.damaged:
-            if self._ask_again:
-                self._forget(output, position)
-            self._bury(output, position, reason)
+            self._bury(output, position, reason, again=self._ask_again)
         for output, position in change.releases:
             item = self._take_from_queue(output, position)
             if item is not None:
@@ -88,7 +95,9 @@ class Applying:
         return taken
 
     def finish(self) -> None:
-        """Writes what was gathered: windows and the state."""
+        """Writes what was gathered: windows, pieces and the state."""
+        for key, piece in self._pieces.items():
+            self._txn.put(key, guard(key, piece), db=self._db["sums"])
         for key, window in self._windows.items():
             value = guard(key, dedupe.encode(window))
             self._txn.put(key, value, db=self._db["seen"])
@@ -103,8 +112,11 @@ class Applying:
         if put.arrived:
             key, window = self._window(put.id)
             if put.id.seq in window:
-                return 0
+                return self._keep_apart(put, position)
+            if window == Window():
+                self._move(put.hops[0].agent if put.hops else "", seen=WINDOW_BYTES)
             self._windows[key] = window.stored(put.id.seq)
+            self._note_sum(put)
             known = self._again_of(put.id)
         if known is not None:
             outputs = [output for output in put.outputs if output in known.outputs]
@@ -113,26 +125,10 @@ class Applying:
                 self._windows[key] = self._windows[key].left(self._now_ms)
                 self._end_again(put.id)
                 return 0
-        if put.id.origin == self._channel_id:
+        if put.id.origin == state.origin and not put.arrived:
             state.next_seq = max(state.next_seq, put.id.seq + 1)
-        at = POSITION.pack(position)
-        # Positions only grow, so LMDB may fill page after page instead of splitting them.
-        fresh = self._txn.put(at, put.record, append=True, db=self._db["batches"])
-        assert fresh, "a position was given twice"
-        if put.note:
-            self._txn.put(at, guard(at, put.note), db=self._db["notes"])
         size = len(put.record)
-        item = Item(
-            put.flagged,
-            put.arrived,
-            bool(put.note),
-            self._now_ms,
-            put.count,
-            size,
-            put.id,
-            pack_hops(put.hops),
-            again=known is not None,
-        ).pack()
+        item = self._store(put, position, again=known is not None).pack()
         for output in outputs:
             totals = state.outputs[output]
             key = QUEUE_KEY.pack(totals.id, position)
@@ -140,8 +136,66 @@ class Applying:
             totals.batches += 1
             totals.events += put.count
             totals.size_bytes += size
-        state.batches += 1
+        self._move(put.hops[0].agent if put.hops else "", queued=size)
         return position
+
+    def _store(self, put: Put, position: int, **what: Any) -> Item:
+        """The record and its note; the item for whatever is to hold them."""
+        at = POSITION.pack(position)
+        # Positions only grow, so LMDB may fill page after page instead of splitting them.
+        fresh = self._txn.put(at, put.record, append=True, db=self._db["batches"])
+        assert fresh, "a position was given twice"
+        if put.note:
+            self._txn.put(at, guard(at, put.note), db=self._db["notes"])
+        self.state.batches += 1
+        item = Item(
+            put.flagged,
+            put.arrived,
+            bool(put.note),
+            self._now_ms,
+            put.count,
+            len(put.record),
+            put.id,
+            sum_of(put.record),
+            pack_hops(put.hops),
+        )
+        return replace(item, **what)
+
+    def _keep_apart(self, put: Put, position: int) -> int:
+        """A batch whose id is known: to the dead letters where it has another content."""
+        sums = dedupe.sums_of(self._piece(put.id)[1], put.id.seq)
+        if not sums or sum_of(put.record) in sums:
+            return 0
+        self._note_sum(put)
+        sender, here = (hop.agent for hop in put.hops[-2:]) if len(put.hops) > 1 else ("", "")
+        reason = (
+            f"{sender} sent another batch under the id {put.id} than the one that {here} knows: "
+            "two machines gave out the same numbers"
+        )
+        item = self._store(put, position, arrived=False)
+        # It has come, and is kept; without room for it no more comes from there.
+        agent, size = first_agent(item.hops), len(put.record)
+        full = not self._accounts.may_bury(agent, size, self.moves)
+        self._move(agent, dead=size, kept=int(full))
+        for output in put.outputs:
+            key = DEAD_KEY.pack(position, self.state.outputs[output].id)
+            letter = Letter(output, reason, self._now_ms, item)
+            self._txn.put(key, guard(key, letter.pack()), db=self._db["dead"])
+            self.state.dead += 1
+        self.apart.append(f"kept in the dead letters: {reason}")
+        return position
+
+    def _note_sum(self, put: Put) -> None:
+        key, piece = self._piece(put.id)
+        self._pieces[key] = dedupe.with_sum(piece, put.id.seq, sum_of(put.record))
+
+    def _piece(self, batch: BatchId) -> tuple[bytes, bytes]:
+        key = SEEN_KEY.pack(batch.origin, dedupe.piece_of(batch.seq))
+        piece = self._pieces.get(key)
+        if piece is None:
+            stored = self._txn.get(key, db=self._db["sums"])
+            piece = unguard("sums", key, stored) if stored is not None else b""
+        return key, piece
 
     def _rewrite(self, output: str, position: int, **changes: Any) -> None:
         """Change an item that waits, if it still does."""
@@ -214,10 +268,19 @@ class Applying:
         self._txn.delete(again.key_of(batch), db=self._db["records"])
         self._pass_on(batch)
 
-    def _bury(self, output: str, position: int, reason: str) -> None:
-        item = self._take_from_queue(output, position)
+    def _bury(self, output: str, position: int, reason: str, *, again: bool = False) -> None:
+        """To the dead letters, where they have room; else it stays in the queue."""
+        item = self._item(output, position)
         if item is None:
             return
+        agent = first_agent(item.hops)
+        if not self._accounts.may_bury(agent, item.size, self.moves):
+            self._move(agent, kept=1)
+            return
+        if again:
+            self._forget(output, position)
+        item = self._take_from_queue(output, position)
+        assert item is not None, "it was there"
         key = DEAD_KEY.pack(position, self.state.outputs[output].id)
         letter = Letter(output, reason, self._now_ms, item)
         if self._txn.put(key, guard(key, letter.pack()), db=self._db["dead"]):
@@ -245,8 +308,15 @@ class Applying:
             self._end_again(item.id)
         elif item.arrived:
             self._pass_on(item.id)
-        if not self._is_dead(position):
+        agent = first_agent(item.hops)
+        if self._is_dead(position):
+            self._move(agent, queued=-item.size, dead=item.size)
+        else:
+            self._move(agent, queued=-item.size)
             self._delete(position, item)
+
+    def _move(self, agent: str, **bytes_more: int) -> None:
+        self.moves[agent] = self.moves.get(agent, Move()) + Move(**bytes_more)
 
     def _pass_on(self, batch: BatchId) -> None:
         key, window = self._window(batch)
@@ -289,7 +359,25 @@ class Applying:
             stored = self._txn.get(key, db=self._db["seen"])
             window = read_window(key, stored) if stored is not None else Window()
             self._windows[key] = window
+            if stored is None:
+                self._let_go_of_sums(batch.origin, dedupe.block_of(batch.seq) - 2)
         return key, window
+
+    def _let_go_of_sums(self, origin: bytes, block: int) -> None:
+        """A new block begins: of the last but one nobody asks any more, unless it is still here."""
+        stored = self._txn.get(key := SEEN_KEY.pack(origin, max(block, 0)), db=self._db["seen"])
+        if block >= 0 and stored is not None and not read_window(key, stored).held:
+            delete_pieces(self._environment, self._txn, origin, block)
+
+
+def delete_pieces(environment: Environment, txn: Transaction, origin: bytes, block: int) -> None:
+    """The checksums of a block."""
+    first = block * dedupe.PIECES
+    end = SEEN_KEY.pack(origin, first + dedupe.PIECES)
+    with txn.cursor(environment.db["sums"]) as cursor:
+        more = cursor.set_range(SEEN_KEY.pack(origin, first))
+        while more and cursor.key() < end:
+            more = cursor.delete()
 
 
 def read_window(key: bytes, stored: bytes | memoryview) -> Window:

@@ -47,6 +47,12 @@ class Entry:
     count: int  # events
     size: int  # bytes of the record
     handed_to: HandedTo | None = None
+    crc: int | None = None  # of the record
+
+    @property
+    def agent(self) -> str:
+        """The first agent: who stored the batch before all others."""
+        return self.hops[0].agent if self.hops else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +104,19 @@ class ChannelStats:
     used_bytes: int
     free_bytes: int  # what puts may still take: 0 when full, or when the disk is at its floor
     disk_free_bytes: int
+    free_floor_bytes: int  # free space that puts leave on the disk
     batches: int
     dead: int  # dead letters
+    dead_bytes: int  # of their records
+    dead_bytes_max: int  # the most that they may take
+    undeliverable: Mapping[str, int]  # batches that wait, since dead letters of that agent are full
+    over: Sequence[str]  # first agents whose batches have no more room while others have some
     queues: Mapping[str, QueueStats]
     commits: int
     commit_seconds: float  # total time in commits
     puts: int
     put_bytes: int
+    at_floor: bool  # `trouble` is that the disk is at its floor
     trouble: str  # empty, or why commits or puts do not go on ("disk full: ...")
     set_aside: str  # empty, or what happened to the channel that was here before
+    news: str = ""  # empty, or what happened to its disk lately

@@ -11,14 +11,18 @@ import fcntl
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from heapq import nlargest
 from pathlib import Path
 from typing import Final
 
 from tiers.channel.change import Change, ChannelStats, Put, QueueStats
 from tiers.channel.layout import RECORD_KEY_BYTES_MAX, State, pages
+from tiers.channel.living import ORIGIN, RENEW, ChannelLife, Origin, origins_of
 from tiers.channel.opening import (
     Opened,
+    begin_run,
+    end_run,
     lock_directory,
     mark_damaged,
     open_directory,
@@ -27,11 +31,14 @@ from tiers.channel.reader import Reader
 from tiers.channel.room import Room, Sizes
 from tiers.channel.writer import Report, Submitted, Writer, WriterLimits
 from tiers.core.batch import BatchId
+from tiers.core.messages import OVER_MAX
+from tiers.core.quota import may_take
 from tiers.errors import ChannelDamaged, ChannelUnavailable, UsageError
 from tiers.units import show_size
 
 LOCK_WITHIN_S: Final = 1.0  # how long `open` waits for whoever holds the directory
 CLOSE_WITHIN_S: Final = 10.0  # how long `close` waits for commits that do not succeed
+_FADE_EVERY_S: Final = 60.0
 _ITEM_BYTES: Final = 128  # what an item or a small value costs, roughly
 
 
@@ -52,7 +59,10 @@ class ChannelLimits:
 class Channel(Reader):
     """See the module. Made by `Channel.open`, ended by `close`."""
 
-    channel_id: bytes  # 16 random bytes, made with the channel
+    channel_id: bytes  # 16 random bytes, made with the channel; others after a renewal
+    origin: bytes  # 16 random bytes, drawn at this start: batches that begin here have it
+    life: ChannelLife
+    was_cut_off: bool = False  # the run before this one had no end of its own
 
     @classmethod
     async def open(
@@ -64,18 +74,25 @@ class Channel(Reader):
         lock = await _lock(directory)
         try:
             opened = await asyncio.to_thread(
-                open_directory, directory, limits.size_bytes_max, outputs
+                open_directory,
+                directory,
+                limits.size_bytes_max,
+                outputs,
+                int(limits.dedupe_retention_s * 1000),
             )
         except BaseException:
             os.close(lock)
             raise
-        return cls(opened, limits, outputs, lock)
+        channel = cls(opened, limits, outputs, lock)
+        channel.was_cut_off = begin_run(directory)
+        return channel
 
     def __init__(
         self, opened: Opened, limits: ChannelLimits, outputs: Sequence[str], lock: int
     ) -> None:
         self.channel_id = opened.identity.channel_id
-        self.begun_ms = opened.identity.begun_ms
+        self.origin = opened.state.origin
+        self.life = opened.life
         # What outputs no longer configured still hold can be read, not put to.
         super().__init__(
             opened.environment, {name: one.id for name, one in opened.state.outputs.items()}
@@ -85,6 +102,7 @@ class Channel(Reader):
         self._limits = limits
         self._lock = lock
         self._set_aside = opened.set_aside
+        self._news = opened.news
         self._next_seq = opened.state.next_seq
         self._next_position = opened.state.next_position
         self._room = Room(limits.size_bytes_max, limits.high, limits.low, limits.free_floor_bytes)
@@ -99,18 +117,27 @@ class Channel(Reader):
         self._put_bytes = 0
         self._closing: asyncio.Future[None] | None = None
         self._failed: Exception | None = None
+        self._faded_s = asyncio.get_running_loop().time()
+        self._ended = asyncio.Event()  # by itself
         self._loop = asyncio.get_running_loop()
+        self.accounts = replace(opened.accounts, by_agent=dict(opened.accounts.by_agent))
         self._writer = Writer(
             self._environment,
             opened.state,
-            self.channel_id,
+            self.life,
             WriterLimits(
                 limits.commit_bytes_max, int(limits.dedupe_retention_s * 1000), limits.ask_again
             ),
+            opened.accounts,
             self._report_from_writer,
         )
         self._now = self._writer.measure()
         self._writer.start()
+
+    @property
+    def directory(self) -> Path:
+        """Of its file. What else is put there goes with it, should it be set aside."""
+        return self._path
 
     # --- writing, on the loop ---
 
@@ -125,9 +152,14 @@ class Channel(Reader):
         """The highest position given out so far; 0 in a fresh channel."""
         return self._next_position - 1
 
-    def stored_seq(self) -> int:
-        """The highest sequence number of this channel's own batches that is on disk."""
-        return self._now.state.next_seq - 1
+    def origins(self) -> dict[bytes, Origin]:
+        """All origins of this channel, as far as they gave numbers that are on disk."""
+        state = self._now.state  # before the others: of these none ends while it is open
+        return origins_of(self.records(ORIGIN), state)
+
+    def renew(self, why: str) -> None:
+        """The next start gives this channel a new id, and flags all that waits."""
+        self.submit(Change(records={RENEW: why.encode()}))
 
     def submit(self, change: Change) -> "asyncio.Future[tuple[int, ...]]":
         """Takes the change; the future gives the positions of its puts once all of it is on
@@ -139,6 +171,7 @@ class Channel(Reader):
         future: asyncio.Future[tuple[int, ...]] = self._loop.create_future()
         if self._failed is not None:
             future.set_exception(self._failed)
+            future.exception()  # whoever waits sees it; nobody need wait
             return future
         assert self._closing is None, "submitted to a channel that is closing"
         self._check(change)
@@ -173,7 +206,11 @@ class Channel(Reader):
 
     def _take_report(self, report: Report) -> None:
         self._now = report
-        for item, positions, passed_on in report.done:
+        if (passed_s := self._loop.time() - self._faded_s) >= _FADE_EVERY_S:
+            self._faded_s += passed_s
+            self.accounts.fade(passed_s / self._limits.dedupe_retention_s)
+        for item, positions, passed_on, moves in report.done:
+            self.accounts.take(moves)
             for told in self._told_of_passed_on if passed_on else ():
                 told(passed_on)
             del self._pending[item]
@@ -199,6 +236,7 @@ class Channel(Reader):
         if isinstance(error, ChannelDamaged):
             self._found_damage(error)
         self._failed = error
+        self._ended.set()
         for item in self._pending:
             if not item.future.done():
                 item.future.set_exception(error)
@@ -211,6 +249,8 @@ class Channel(Reader):
         with suppress(ChannelUnavailable):
             mark_damaged(self._path, str(error))
         self._failed = self._failed or error
+        with suppress(RuntimeError):  # the loop is closed; readers may be in other threads
+            self._loop.call_soon_threadsafe(self._ended.set)
 
     def free_bytes(self) -> int:
         """What puts may still take, those that were submitted counted as taken. 0 from the high
@@ -218,6 +258,26 @@ class Channel(Reader):
         if self._now.trouble or self._failed is not None:
             return 0
         return self._room.free_bytes(self._sizes())
+
+    def room_of(self, agent: str) -> int:
+        """What a first agent's batches may still take of `free_bytes`: others find room, too, and
+        one whose undeliverable batches find no room as dead letters brings no more of them."""
+        held = self.accounts.by_agent.get(agent)
+        if held is None:
+            return may_take(self.free_bytes(), 0)
+        return 0 if held.kept else may_take(self.free_bytes(), held.room)
+
+    def over(self) -> list[str]:
+        """First agents without room while others have some, those that hold most first."""
+        free = self.free_bytes()
+        if not free:
+            return []
+        found = [
+            (move.room, agent)
+            for agent, move in self.accounts.by_agent.items()
+            if move.kept or not may_take(free, move.room)
+        ]
+        return [agent for _, agent in nlargest(OVER_MAX, found)]
 
     def overfull(self) -> bool:
         """Whether not even what was promised earlier can be taken now: commits fail, the size
@@ -235,10 +295,22 @@ class Channel(Reader):
         full, which is back-pressure and no trouble."""
         if self._failed is not None:
             return str(self._failed)
-        if not self._now.trouble and self._room.at_floor(self._sizes()):
+        if self._at_floor():
             free, floor = self._now.disk_free_bytes, self._limits.free_floor_bytes
             return f"disk at its floor: {show_size(free)} free, {show_size(floor)} are kept free"
         return self._now.trouble
+
+    def _at_floor(self) -> bool:
+        if self._now.trouble:
+            return False
+        low = self._now.disk_free_bytes <= self._limits.free_floor_bytes
+        return self._room.at_floor(self._sizes()) or (low and bool(self.over()))
+
+    async def wait_end(self) -> None:
+        """Returns never; raises as `submit` does once the channel has come to its end by itself."""
+        await self._ended.wait()
+        assert self._failed is not None, "ended without a reason"
+        raise self._failed
 
     async def wait_room(self) -> None:
         """Returns once there is room. Raises as `submit` does when the channel has ended."""
@@ -289,6 +361,7 @@ class Channel(Reader):
             self._failed = self._failed or ChannelUnavailable("the channel is closed")
         finally:
             if not self._writer.is_alive():
+                end_run(self._path.parent)
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
                 os.close(self._lock)
 
@@ -303,15 +376,22 @@ class Channel(Reader):
             used_bytes=now.used_bytes,
             free_bytes=self.free_bytes(),
             disk_free_bytes=now.disk_free_bytes,
+            free_floor_bytes=self._limits.free_floor_bytes,
             batches=state.batches,
             dead=state.dead,
+            dead_bytes=self.accounts.dead_bytes,
+            dead_bytes_max=self.accounts.dead_bytes_max,
+            undeliverable=self.accounts.kept(),
+            over=self.over(),
             queues=self._queue_stats(state),
             commits=self._commits,
             commit_seconds=self._commit_seconds,
             puts=self._puts,
             put_bytes=self._put_bytes,
+            at_floor=self._at_floor(),
             trouble=self._trouble(),
             set_aside=self._set_aside,
+            news=self._news,
         )
 
     def _queue_stats(self, state: State) -> dict[str, QueueStats]:

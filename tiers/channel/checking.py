@@ -148,7 +148,7 @@ def value_problems(environment: Environment, *, bodies: bool) -> Iterator[str]:
         except ChannelDamaged as error:
             yield str(error)
             head = None
-        for name in ("notes", "queue", "records", "seen", "dead"):
+        for name in ("notes", "queue", "records", "seen", "sums", "dead"):
             for key, stored in txn.cursor(environment.db[name]):
                 try:
                     _decode(name, bytes(key), unguard(name, key, stored))
@@ -162,6 +162,7 @@ def value_problems(environment: Environment, *, bodies: bool) -> Iterator[str]:
 
 def _decode(database: str, key: bytes, value: bytes) -> None:
     lengths = {"notes": POSITION, "queue": QUEUE_KEY, "seen": SEEN_KEY, "dead": DEAD_KEY}
+    lengths["sums"] = SEEN_KEY
     if database in lengths and len(key) != lengths[database].size:
         raise ChannelDamaged(f"key {key!r} has a wrong length")
     if database == "queue":
@@ -170,6 +171,8 @@ def _decode(database: str, key: bytes, value: bytes) -> None:
         dedupe.decode(value)
     elif database == "dead":
         unpack_letter(value)
+    elif database == "sums":
+        dedupe.check_piece(value)
 
 
 def _total_problems(environment: Environment, txn: Views, state: State) -> Iterator[str]:

@@ -22,6 +22,7 @@ from tiers.units import show_size
 Transaction: TypeAlias = "lmdb.Transaction[bytes]"
 Views: TypeAlias = "lmdb.Transaction[memoryview]"
 AnyTransaction: TypeAlias = "Transaction | Views"
+GROW_BYTES: Final = 64 << 20  # by so much a full map grows
 _DAMAGE: Final = (
     lmdb.CorruptedError,
     lmdb.PageNotFoundError,
@@ -81,7 +82,7 @@ class Environment:
             if not self.readonly:
                 self._fill_lock_file()
             env = lmdb.Environment(
-                str(self.path),
+                os.fsencode(self.path),
                 map_size=self._map_bytes,
                 max_dbs=len(DATABASES),
                 max_readers=_READERS_MAX,
@@ -199,6 +200,10 @@ class Environment:
         """Pages ever used, free ones among them: what the file takes on disk."""
         env = self._opened()
         return (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+
+    def last_commit(self) -> int:
+        """The number of the last commit that the file has, on disk or not."""
+        return int(self._opened().info()["last_txnid"])
 
     def disk_free_bytes(self) -> int:
         """What the disk still has for us."""

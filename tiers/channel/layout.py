@@ -7,12 +7,14 @@
     dead       position u64 | output id u16          C | msgpack [output, reason, at_ms, item]
     records    key as given                          C | value as given
     seen       origin 16 | block u64                 C | window, see core/dedupe.py
+    sums       origin 16 | piece u64                 C | piece, see core/dedupe.py
     meta       "identity", "state"                   C | msgpack, see Identity and State
+               "starts", "home"                      C | msgpack, see living.py
 
 All integers are big-endian. C is a u32: the CRC-32 of key and value. A record carries its own
 checksum, so every byte in the file that we wrote is covered by one.
 
-    item: | bits u8 | stored_ms u64 | count u32 | size u32 | origin 16 | seq u64 |
+    item: | bits u8 | stored_ms u64 | count u32 | size u32 | origin 16 | seq u64 | crc u32 |
           | channel id 16 | length u8 | agent |  only with bit 3
           | hops, msgpack |
            bit 0: flagged, bit 1: arrived from a peer (its window counts it), bit 2: has a note,
@@ -21,7 +23,7 @@ checksum, so every byte in the file that we wrote is covered by one.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import msgpack
@@ -32,8 +34,8 @@ from tiers.core.batch import BatchId, Buffer, Hop
 from tiers.core.peers import HandedTo
 from tiers.errors import ChannelDamaged
 
-FORMAT: Final = 2
-DATABASES: Final = ("batches", "notes", "queue", "records", "seen", "dead", "meta")
+FORMAT: Final = 3
+DATABASES: Final = ("batches", "notes", "queue", "records", "seen", "sums", "dead", "meta")
 RECORD_KEY_BYTES_MAX: Final = 511  # LMDB's own limit of a key
 IDENTITY: Final = b"identity"
 STATE: Final = b"state"
@@ -44,7 +46,7 @@ QUEUE_KEY: Final = struct.Struct(">HQ")
 DEAD_KEY: Final = struct.Struct(">QH")
 SEEN_KEY: Final = struct.Struct(">16sQ")
 _CRC: Final = struct.Struct(">I")
-_ITEM: Final = struct.Struct(">BQII16sQ")
+_ITEM: Final = struct.Struct(">BQII16sQI")
 _TO: Final = struct.Struct(">16sB")
 _FLAGGED, _ARRIVED, _NOTED, _HANDED, _AGAIN = 1, 2, 4, 8, 16
 
@@ -73,6 +75,7 @@ class Item:
     count: int
     size: int
     id: BatchId
+    crc: int  # of the record
     hops: bytes  # msgpack, see `pack_hops`
     handed_to: HandedTo | None = None
     again: bool = False
@@ -80,7 +83,7 @@ class Item:
     def pack(self) -> bytes:
         bits = self.flagged * _FLAGGED | self.arrived * _ARRIVED | self.noted * _NOTED
         bits |= self.again * _AGAIN
-        numbers = (self.stored_ms, self.count, self.size, self.id.origin, self.id.seq)
+        numbers = (self.stored_ms, self.count, self.size, *self.id, self.crc)
         if self.handed_to is None:
             return _ITEM.pack(bits, *numbers) + self.hops
         agent = self.handed_to.agent.encode()
@@ -97,6 +100,7 @@ class Item:
             self.count,
             self.size,
             self.handed_to,
+            self.crc,
         )
 
 
@@ -104,13 +108,13 @@ def unpack_item(value: bytes) -> Item:
     """The item of these bytes, whose checksum was right. Raises ChannelDamaged."""
     if len(value) <= _ITEM.size:
         raise ChannelDamaged(f"queue item of {len(value)} bytes is too short")
-    bits, stored_ms, count, size, origin, seq = _ITEM.unpack_from(value)
+    bits, stored_ms, count, size, origin, seq, crc = _ITEM.unpack_from(value)
     flags = (bool(bits & _FLAGGED), bool(bits & _ARRIVED), bool(bits & _NOTED))
     rest, handed_to = value[_ITEM.size :], None
     if bits & _HANDED:
         handed_to, rest = _unpack_to(rest)
     again = bool(bits & _AGAIN)
-    return Item(*flags, stored_ms, count, size, BatchId(origin, seq), rest, handed_to, again)
+    return Item(*flags, stored_ms, count, size, BatchId(origin, seq), crc, rest, handed_to, again)
 
 
 def _unpack_to(data: bytes) -> tuple[HandedTo, bytes]:
@@ -132,6 +136,13 @@ def unpack_hops(data: bytes) -> tuple[Hop, ...]:
         return tuple(Hop(str(agent), int(at_ms)) for agent, at_ms in msgpack.unpackb(data))
 
 
+def first_agent(hops: bytes) -> str:
+    """The agent that stored a batch first; empty where nobody said so."""
+    with decoding("hops"):
+        told = msgpack.unpackb(hops)
+        return str(told[0][0]) if told else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What a channel is, written once."""
@@ -142,6 +153,12 @@ class Identity:
 
     def pack(self) -> bytes:
         return bytes(msgpack.packb([self.format, self.channel_id, self.begun_ms]))
+
+
+def format_of(value: bytes) -> int:
+    """The format that an identity tells, which all of them do first. Raises ChannelDamaged."""
+    with decoding("identity"):
+        return int(msgpack.unpackb(value)[0])
 
 
 def unpack_identity(value: bytes) -> Identity:
@@ -168,6 +185,8 @@ class Totals:
 class State:
     """What changes with every group, written in its transaction."""
 
+    origin: bytes = bytes(16)  # drawn by the last start; whose numbers are counted here
+    origin_ms: int = 0  # when that was
     next_seq: int = 1
     next_position: int = 1
     groups: int = 0  # how many were committed: tells whether a doubtful commit took place
@@ -180,9 +199,7 @@ class State:
             name: Totals(one.id, one.batches, one.events, one.size_bytes)
             for name, one in self.outputs.items()
         }
-        return State(
-            self.next_seq, self.next_position, self.groups, self.batches, self.dead, outputs
-        )
+        return replace(self, outputs=outputs)
 
     def add_outputs(self, names: Sequence[str]) -> bool:
         """Gives a new id to each output that is not known yet; whether there was one."""
@@ -200,14 +217,18 @@ class State:
             for name, one in self.outputs.items()
         ]
         numbers = [self.next_seq, self.next_position, self.groups, self.batches, self.dead]
-        return bytes(msgpack.packb([*numbers, outputs]))
+        return bytes(msgpack.packb([self.origin, self.origin_ms, *numbers, outputs]))
 
 
 def unpack_state(value: bytes) -> State:
     with decoding("state"):
-        next_seq, next_position, groups, batches, dead, outputs = msgpack.unpackb(value)
-        numbers = (int(next_seq), int(next_position), int(groups), int(batches), int(dead))
-        return State(*numbers, {name: Totals(*totals) for name, *totals in outputs})
+        origin, *numbers, outputs = msgpack.unpackb(value)
+        if not isinstance(origin, bytes) or len(origin) != 16 or len(numbers) != 6:
+            raise ChannelDamaged("state without an origin, or of too few numbers")
+        origin_ms, next_seq, next_position, groups, batches, dead = map(int, numbers)
+        state = State(origin, origin_ms, next_seq, next_position, groups, batches, dead)
+        state.outputs = {name: Totals(*each) for name, *each in outputs}
+        return state
 
 
 class Letter(NamedTuple):

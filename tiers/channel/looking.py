@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tiers.channel.checking import Head, read_head, structure_problems, value_problems
 from tiers.channel.environment import Environment, translated
+from tiers.channel.foreign import refuse_foreign
 from tiers.channel.layout import SET_ASIDE, unguard
 from tiers.channel.opening import why_locked
 from tiers.channel.reader import Reader
@@ -56,6 +57,7 @@ def stopped(directory: Path) -> Iterator[Path]:
 def problems(path: Path) -> list[str]:
     """Everything that is wrong with the channel at `path`: its structure first, and only when
     that is sound every checksum, those of bodies too."""
+    refuse_foreign(path / "data.mdb")
     found = structure_problems(path)
     if found:
         return found
@@ -75,6 +77,7 @@ def problems(path: Path) -> list[str]:
 def reading(path: Path) -> Iterator[tuple[Environment, Head, Reader]]:
     """The channel at `path`, its structure checked. ChannelDamaged when it cannot be read,
     UsageError when nothing is there yet."""
+    refuse_foreign(path / "data.mdb")
     found = structure_problems(path)
     if found:
         raise ChannelDamaged(f"{path} is damaged: {found[0]} (see `tiers channel check`)")

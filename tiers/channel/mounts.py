@@ -1,5 +1,6 @@
 """Which file system a directory lies on, from Linux's mount table (proc(5), mountinfo)."""
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -16,6 +17,11 @@ NETWORK: Final = frozenset(_NETWORK_TEXT.split())
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 
+def mount_table() -> str:
+    """Names of mount points are bytes, and need not be UTF-8."""
+    return os.fsdecode(MOUNT_TABLE.read_bytes())
+
+
 def file_system(path: Path, table: str) -> tuple[str, str]:
     """(mount point, type) of the mount that holds `path`, an absolute path without links.
     The longest mount point wins, of equal ones the later. ("", "") when none does.
@@ -25,7 +31,7 @@ def file_system(path: Path, table: str) -> tuple[str, str]:
     """
     found = ("", "")
     length = -1
-    for line in table.splitlines():
+    for line in table.split("\n"):  # a name may hold what else ends a line
         head, _, tail = line.partition(" - ")
         fields = head.split(" ")
         if len(fields) < 6 or not tail:

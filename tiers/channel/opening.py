@@ -1,6 +1,7 @@
 """Opening a channel: who may, whether the file can be trusted, and what happens when not.
 
 DIR/lock                      held by flock while an agent lives; holds its pid
+DIR/running                   there while an agent lives: found at a start, the last run was cut off
 DIR/channel/data.mdb          the LMDB file (and lock.mdb)
 DIR/channel/begun             the channel's id: from then on data.mdb is neither gone nor empty
 DIR/channel/damaged           why a running agent found that the channel is damaged
@@ -19,10 +20,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tiers.channel.checking import read_head, structure_problems, value_problems
-from tiers.channel.environment import Environment, translated
-from tiers.channel.layout import IDENTITY, SET_ASIDE, STATE, Identity, State, guard, unguard
-from tiers.channel.mounts import MOUNT_TABLE, refuse_network
+from tiers.channel.accounts import Accounts, counted
+from tiers.channel.checking import Head, read_head, structure_problems, value_problems
+from tiers.channel.environment import GROW_BYTES, Environment, MapFull, translated
+from tiers.channel.foreign import refuse_foreign
+from tiers.channel.home import home_of
+from tiers.channel.layout import SET_ASIDE, Identity, State, guard, unguard
+from tiers.channel.living import Begun, ChannelLife, Starting
+from tiers.channel.mounts import mount_table, refuse_network
+from tiers.durable import sync_directory, write_durably
 from tiers.errors import ChannelDamaged, ChannelUnavailable, UsageError
 
 HEADROOM_BYTES_MIN: Final = 64 << 20
@@ -36,13 +42,22 @@ class Opened(NamedTuple):
     identity: Identity
     state: State
     set_aside: str  # empty, or what happened to the channel that was here before
+    life: ChannelLife
+    news: str  # empty, or what happened to its disk
+    accounts: Accounts
 
 
 def lock_directory(directory: Path) -> int:
     """The descriptor that holds DIR/lock. UsageError when another process holds it."""
     with translated("lock"):
         directory.mkdir(parents=True, exist_ok=True)
-        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except PermissionError as denied:
+            raise UsageError(
+                f"{directory} has files of another user: run the agent as that one, or give all of "
+                "them to this one (chown -R)"
+            ) from denied
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -62,16 +77,20 @@ def why_locked(lock: int, directory: Path) -> str:
     return f"another agent runs on {directory}{who}"
 
 
-def open_directory(directory: Path, size_bytes_max: int, outputs: Sequence[str]) -> Opened:
-    """The channel of DIR/channel, checked; a fresh one where there is none, or none that can be
-    trusted. The caller holds the lock. Raises UsageError, ChannelUnavailable."""
-    refuse_network(directory.resolve(), MOUNT_TABLE.read_text())
+def open_directory(
+    directory: Path, size_bytes_max: int, outputs: Sequence[str], retention_ms: int
+) -> Opened:
+    """The channel of DIR/channel, checked, with a new start (living.py); a fresh one where there is
+    none, or none that can be trusted. The caller holds the lock. Raises UsageError (nothing was
+    changed then), and ChannelUnavailable."""
+    refuse_network(directory.resolve(), mount_table())
     path = directory / "channel"
-    map_bytes = size_bytes_max + max(size_bytes_max // 8, HEADROOM_BYTES_MIN)
+    with translated("look at the channel"):
+        refuse_foreign(path / "data.mdb")
     reason = _damage_before_open(path)
     if not reason:
         try:
-            return _open(path, map_bytes, outputs, "", check=True)
+            return _open(path, size_bytes_max, outputs, retention_ms, "", check=True)
         except ChannelDamaged as error:
             reason = str(error)
     kept = _set_aside(directory, path)
@@ -79,7 +98,24 @@ def open_directory(directory: Path, size_bytes_max: int, outputs: Sequence[str])
         f"the channel was damaged ({reason}); it was set aside as {kept} on {_utc_now()} "
         "and a fresh one begun"
     )
-    return _open(path, map_bytes, outputs, text, check=False)
+    return _open(path, size_bytes_max, outputs, retention_ms, text, check=False)
+
+
+def begin_run(directory: Path) -> bool:
+    """Notes that an agent lives; whether the last run had no end of its own (a kill, a power cut).
+    Not fsynced, since it is only told to people."""
+    mark = directory / "running"
+    with translated("note that an agent runs"):
+        unclean = mark.exists()
+        with suppress(OSError):  # on a full disk it is not said the next time
+            mark.touch()
+    return unclean
+
+
+def end_run(directory: Path) -> None:
+    """This run has come to its end."""
+    with suppress(OSError):
+        (directory / "running").unlink(missing_ok=True)
 
 
 def mark_damaged(path: Path, reason: str) -> None:
@@ -103,10 +139,17 @@ def _damage_before_open(path: Path) -> str:
 
 
 def _open(
-    path: Path, map_bytes: int, outputs: Sequence[str], set_aside: str, *, check: bool
+    path: Path,
+    size_bytes_max: int,
+    outputs: Sequence[str],
+    retention_ms: int,
+    set_aside: str,
+    *,
+    check: bool,
 ) -> Opened:
     with translated("make the channel's directory"):
         path.mkdir(mode=0o700, exist_ok=True)
+    map_bytes = size_bytes_max + max(size_bytes_max // 8, HEADROOM_BYTES_MIN)
     environment = Environment(path, map_bytes)
     try:
         if check:
@@ -119,29 +162,48 @@ def _open(
                 # Once nothing that was set aside is left, somebody has looked.
                 if stored is not None and any(path.parent.glob(f"{SET_ASIDE_STEM}*")):
                     set_aside = unguard("records", SET_ASIDE, stored).decode()
-        identity = head.identity if head else Identity(os.urandom(16), _now_ms())
-        state = head.state if head else State()
-        if state.add_outputs(outputs) or head is None:
-            _write_head(environment, identity, state, set_aside if head is None else "")
+        new = set_aside if head is None else ""
+        begun = _begin(environment, head, outputs, retention_ms, new)
+        identity = begun.identity
+        with environment.reading() as txn:
+            accounts = counted(environment, txn, size_bytes_max)
         if not (path / "begun").exists():
             with suppress(OSError):  # on a full disk: at the next open then
                 write_durably(path / "begun", identity.channel_id.hex().encode())
-        _sync_directory(path)
+        sync_directory(path)
         _sync_upwards(path.parent)
     except BaseException:
         environment.close()
         raise
-    return Opened(environment, identity, state, set_aside)
+    return Opened(environment, identity, begun.state, set_aside, begun.life, begun.news, accounts)
 
 
-def _write_head(environment: Environment, identity: Identity, state: State, set_aside: str) -> None:
-    with environment.writing() as txn:
-        meta = environment.db["meta"]
-        txn.put(IDENTITY, guard(IDENTITY, identity.pack()), db=meta)
-        txn.put(STATE, guard(STATE, state.pack()), db=meta)
-        if set_aside:
-            value = guard(SET_ASIDE, set_aside.encode())
-            txn.put(SET_ASIDE, value, db=environment.db["records"])
+def _begin(
+    environment: Environment,
+    head: Head | None,
+    outputs: Sequence[str],
+    retention_ms: int,
+    set_aside: str,
+) -> Begun:
+    """The new start, on disk when this returns."""
+    with translated("look at its file"):
+        home = home_of(environment.path / "data.mdb")
+    opened = environment.last_commit()
+    while True:
+        identity = head.identity if head else Identity(os.urandom(16), _now_ms())
+        state = head.state.copy() if head else State()
+        state.add_outputs(outputs)
+        try:
+            with environment.writing() as txn:
+                starting = Starting(environment, txn, home, opened, retention_ms, _now_ms())
+                begun = starting.begin(identity, state)
+                if set_aside:
+                    value = guard(SET_ASIDE, set_aside.encode())
+                    txn.put(SET_ASIDE, value, db=environment.db["records"])
+        except MapFull:  # all that waits may have to be flagged
+            environment.grow(GROW_BYTES)
+        else:
+            return begun
 
 
 def _set_aside(directory: Path, path: Path) -> str:
@@ -152,37 +214,18 @@ def _set_aside(directory: Path, path: Path) -> str:
             name = stem if number == 1 else f"{stem}-{number}"
             if not (directory / name).exists():
                 path.rename(directory / name)
-                _sync_directory(directory)
+                sync_directory(directory)
                 return name
     raise ChannelUnavailable(f"no free name beside {path}")
-
-
-def write_durably(file: Path, data: bytes) -> None:
-    """The file with this content, or as it was before. Raises OSError."""
-    temporary = file.with_suffix(".new")
-    with temporary.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)
-    _sync_directory(file.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sync_upwards(directory: Path) -> None:
     """The agent's directory, and the names of those above it: we or our like may just have made
     them, and without them a power cut takes all that is in them."""
-    _sync_directory(directory)
+    sync_directory(directory)
     for above in directory.resolve().parents:
         with suppress(OSError):  # one that is not ours to read was made by others, long ago
-            _sync_directory(above)
+            sync_directory(above)
 
 
 def _utc_now() -> str:

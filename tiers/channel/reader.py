@@ -20,6 +20,7 @@ from tiers.channel.layout import (
 )
 from tiers.core import batch, dedupe
 from tiers.core.batch import BatchId, Envelope
+from tiers.core.dedupe import Known
 from tiers.errors import BatchError, ChannelDamaged, ChannelUnavailable
 
 _HEAD_BYTES_MAX: Final = 4 + batch.ENVELOPE_BYTES_MAX
@@ -115,11 +116,12 @@ class Reader:
                 more = cursor.next()
         return found
 
-    def seen(self, ids: Iterable[BatchId]) -> dict[BatchId, bool]:
-        """Which of these arrived and were stored here once, and whether every output has let go
-        of them since. Committed ones only."""
-        found: dict[BatchId, bool] = {}
+    def seen(self, ids: Iterable[BatchId]) -> dict[BatchId, Known]:
+        """Which of these arrived and were stored here once, and what is known of them. Committed
+        ones only."""
+        found: dict[BatchId, Known] = {}
         windows: dict[bytes, dedupe.Window] = {}
+        pieces: dict[bytes, bytes] = {}
         with self._reading() as txn:
             for one in ids:
                 key = SEEN_KEY.pack(one.origin, dedupe.block_of(one.seq))
@@ -129,7 +131,12 @@ class Reader:
                     window = dedupe.Window() if stored is None else read_window(key, stored)
                     windows[key] = window
                 if one.seq in window:
-                    found[one] = window.was_passed_on(one.seq)
+                    key = SEEN_KEY.pack(one.origin, dedupe.piece_of(one.seq))
+                    if key not in pieces:
+                        stored = txn.get(key, db=self._environment.db["sums"])
+                        pieces[key] = b"" if stored is None else unguard("sums", key, stored)
+                    sums = dedupe.sums_of(pieces[key], one.seq)
+                    found[one] = Known(window.was_passed_on(one.seq), sums)
         return found
 
     def dead_ids(self) -> list[tuple[str, BatchId]]:

@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgpack
 
-from tiers.channel.layout import Item, Letter, pack_hops, unguard
+from tiers.channel.layout import Item, Letter, State, pack_hops, unguard
+from tiers.channel.living import Origin, origins_of
 from tiers.channel.salvage_index import (
     Index,
     Place,
@@ -40,7 +41,7 @@ class Head(NamedTuple):
     """What comes first. `positions_whole`: none of the sources' positions can be missing."""
 
     channel_id: bytes  # empty where it could not be read
-    next_seq: int  # 0 where it could not be read
+    origins: dict[bytes, Sequence[int]]  # all that could be read: see living.Origin
     batches: int  # that the channel held, -1 where that cannot be told
     positions: dict[bytes, bytes]
     positions_whole: bool
@@ -105,11 +106,16 @@ def _head(index: Index) -> Head:
     state = index.state
     return Head(
         channel_id=index.identity.channel_id if index.identity else b"",
-        next_seq=state.next_seq if state else 0,
+        origins={origin: tuple(one) for origin, one in _origins(index).items()},
         batches=state.batches if state and index.walked else -1,
         positions=index.positions,
         positions_whole="records" in index.whole,
     )
+
+
+def _origins(index: Index) -> dict[bytes, Origin]:
+    found = origins_of(index.origins, index.state or State())
+    return {origin: one for origin, one in found.items() if one.last}
 
 
 class _Known(NamedTuple):
@@ -167,10 +173,10 @@ class _Reading:
                 known[item.id] = (position, items)
         for position, letters in index.letters.items():
             known[letters[0].item.id] = (position, index.items.get(position, {}))
-        own = index.identity.channel_id if index.identity else b""
+        own = index.state.origin if index.state else b""
         next_seq = index.state.next_seq if index.state and index.walked else 0
         for one in index.strays:
-            # Written by a commit that never was: its number was given again to another batch.
+            # Else it was written by a commit that never was.
             if one.origin != own or not next_seq or one.seq < next_seq:
                 known.setdefault(one, (0, {}))
         order = sorted(known.items(), key=lambda entry: (entry[1][0], entry[0]))
@@ -273,9 +279,14 @@ def main(arguments: Sequence[str], out: BinaryIO) -> None:
     directory, retention_s, *options = arguments
     after = int(options[options.index("--after") + 1]) if "--after" in options else 0
     oldest_ms = int((time.time() - float(retention_s)) * 1000)
-    for told in salvage(Path(directory), oldest_ms, after=after, trees="--scan" not in options):
-        out.write(pack(told))
-    out.flush()
+    try:
+        for told in salvage(Path(directory), oldest_ms, after=after, trees="--scan" not in options):
+            out.write(pack(told))
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.exit(f"cannot read {error.filename or directory}: {error.strerror}")
 
 
 def read_mark(directory: Path) -> dict[str, Any] | None:

@@ -32,7 +32,8 @@ from tiers.channel.layout import (
     unpack_letter,
     unpack_state,
 )
-from tiers.channel.salvage_pages import HEADER_BYTES, Meta, Node, PageFile, Tree
+from tiers.channel.living import ORIGIN
+from tiers.channel.salvage_pages import HEADER_BYTES, Meta, Node, PageFile, Tree, databases
 from tiers.core import batch
 from tiers.core.batch import BatchId
 from tiers.errors import BatchError, ChannelDamaged
@@ -64,6 +65,7 @@ class Index:
     notes: dict[int, Node] = field(default_factory=dict)
     places: dict[int, Place] = field(default_factory=dict)
     positions: dict[bytes, bytes] = field(default_factory=dict)  # of sources
+    origins: dict[bytes, bytes] = field(default_factory=dict)  # that have ended: records
     whole: set[str] = field(default_factory=set)  # trees that had all their entries
     scanned: bool = False
     strays: dict[BatchId, list[Place]] = field(default_factory=dict)
@@ -125,7 +127,7 @@ def tree_entries(file: Path) -> dict[str, int]:
     pages = PageFile(file)
     try:
         metas = pages.metas()
-        trees = _trees(pages, metas[0]) if metas else {}
+        trees = databases(pages, metas[0]) if metas else {}
         return {name: tree.entries for name, tree in trees.items()}
     finally:
         pages.close()
@@ -135,7 +137,7 @@ def misplaced(file: Path) -> list[tuple[str, int]]:
     """Database and page of each leaf with keys that a search would miss."""
     pages = PageFile(file)
     try:
-        trees = _trees(pages, metas[0]) if (metas := pages.metas()) else {}
+        trees = databases(pages, metas[0]) if (metas := pages.metas()) else {}
         return [(name, page) for name, tree in trees.items() for page in pages.misplaced(tree)]
     finally:
         pages.close()
@@ -145,7 +147,7 @@ def taken_for_trees(file: Path) -> list[str]:
     """Databases with values that are marked as trees."""
     pages = PageFile(file)
     try:
-        trees = _trees(pages, metas[0]) if (metas := pages.metas()) else {}
+        trees = databases(pages, metas[0]) if (metas := pages.metas()) else {}
         return [name for name, tree in trees.items() if any(n.is_tree for n in pages.walk(tree))]
     finally:
         pages.close()
@@ -166,7 +168,7 @@ def file_end(file: Path) -> End:
         metas = pages.metas()
         if not metas or metas[0].end <= pages.size:
             return End(pages.size, is_short=False)
-        trees = _trees(pages, metas[0]).values()
+        trees = databases(pages, metas[0]).values()
         ends = (node.offset + node.size for tree in trees for node in pages.walk(tree))
         return End(pages.size, is_short=True, needed=max(ends, default=0))
     finally:
@@ -180,21 +182,13 @@ def _commits(file: PageFile, *, trees: bool) -> tuple[dict[str, Tree], dict[str,
     groups = [_groups(file, meta) for meta in metas]
     if len(metas) == 2 and None not in groups and (groups[0] or 0) < (groups[1] or 0):
         metas.reverse()
-    found: list[dict[str, Tree]] = [*(_trees(file, meta) for meta in metas), {}, {}]
+    found: list[dict[str, Tree]] = [*(databases(file, meta) for meta in metas), {}, {}]
     return found[0], found[1]
-
-
-def _trees(file: PageFile, meta: Meta) -> dict[str, Tree]:
-    found = {}
-    for node in file.walk(meta.main):
-        if (tree := file.tree(node)) is not None:
-            found[node.key.decode(errors="replace")] = tree
-    return found
 
 
 def _groups(file: PageFile, meta: Meta) -> int | None:
     index = Index()
-    tree = _trees(file, meta).get("meta")
+    tree = databases(file, meta).get("meta")
     if tree is not None:
         _walk(file, index, "meta", tree)
     return index.state.groups if index.state else None
@@ -219,8 +213,10 @@ def _take(file: PageFile, index: Index, name: str, node: Node) -> bool:
             return False
         index.places[POSITION.unpack(key)[0]] = Place(node.offset, node.size)
         return True
-    if name == "seen":
+    if name in ("seen", "sums"):
         return True  # who sent them may send again, flagged
+    if name == "records" and node.stale:
+        return False  # where a position is missing, all pages are looked through for it
     stored = file.read(node.offset, min(node.size, _VALUE_BYTES_MAX))
     if name == "records" and key.startswith(SOURCE_POSITIONS[:3]):
         key, stored = _mended(key, stored)
@@ -235,6 +231,8 @@ def _take(file: PageFile, index: Index, name: str, node: Node) -> bool:
         index.notes[POSITION.unpack(_sized(key, POSITION.size))[0]] = node
     elif name == "records" and key.startswith(SOURCE_POSITIONS):
         index.positions[key] = value
+    elif name == "records" and key.startswith(ORIGIN):
+        index.origins[key] = value
     elif key == IDENTITY:
         index.identity = unpack_identity(value)
     elif key == STATE:
@@ -295,7 +293,7 @@ def _take_stray(file: PageFile, index: Index, found: dict[bytes, bytes], node: N
     """A node of a page that may be a leaf, of whatever database it fits."""
     key = node.key
     if len(key) not in (POSITION.size, QUEUE_KEY.size) and not key.startswith(
-        (SOURCE_POSITIONS, IDENTITY, STATE)
+        (SOURCE_POSITIONS, IDENTITY, STATE, ORIGIN)
     ):
         return
     data = file.read(node.offset, min(node.size, _VALUE_BYTES_MAX))
@@ -311,6 +309,8 @@ def _take_stray(file: PageFile, index: Index, found: dict[bytes, bytes], node: N
             index.identity = index.identity or unpack_identity(value)
         elif key == STATE:
             _take_stray_state(index, unpack_state(value))
+        elif key.startswith(ORIGIN):
+            index.origins.setdefault(key, value)
         else:
             for name, position in _positions(key, value):
                 # msgpack's whole numbers sort as their bytes do: the furthest wins.

@@ -25,6 +25,7 @@ _HEADER: Final = struct.Struct("=QHHHH")
 _NODE: Final = struct.Struct("=HHHH")
 _TREE: Final = struct.Struct("=4xHH24xQQ")
 _META: Final = struct.Struct("=Q2xH4xI4x16xI44x48sQQ")
+_VERSION: Final = struct.Struct("=16xII")
 _PAGE: Final = struct.Struct("=Q")
 _BRANCH, _LEAF, _META_PAGE = 1, 2, 8
 _BIG, _SUB = 1, 2
@@ -55,6 +56,7 @@ class Node(NamedTuple):
     offset: int
     size: int
     is_tree: bool
+    stale: bool = False  # where its page has no nodes any more: what it was before
 
 
 class PageFile:
@@ -96,6 +98,12 @@ class PageFile:
                     found.append(Meta(txn, _tree(tree), (last + 1) * self.page_bytes))
         return sorted(found, key=lambda meta: -meta.txn)
 
+    def lmdb_versions(self) -> list[int]:
+        """What the meta pages that are LMDB's say of its own format."""
+        heads = [self.read(number * self.page_bytes, _VERSION.size) for number in (0, 1)]
+        told = [_VERSION.unpack(head) for head in heads if len(head) == _VERSION.size]
+        return [version for magic, version in told if magic == _MAGIC]
+
     def walk(self, tree: Tree) -> Iterator[Node]:
         """The nodes of a tree's leaves, in order. What does not look like a page of it is left
         out: `tree.entries` tells whether all were there."""
@@ -107,12 +115,12 @@ class PageFile:
             if page is None:
                 continue
             seen.add(number)
-            own, _, flags, lower, _ = _HEADER.unpack_from(page)
+            own, _, flags, lower, upper = _HEADER.unpack_from(page)
             kind = _LEAF if depth == tree.depth else _BRANCH
             if own != number and flags != kind:  # one of them may be damaged
                 continue
             if kind == _LEAF:
-                yield from self.leaf(number, page, lower)
+                yield from self.leaf(number, page, lower, upper)
             else:
                 children = [(child, depth + 1) for _, child in _branches(page, lower)]
                 todo.extend(reversed(children))
@@ -145,9 +153,9 @@ class PageFile:
         if own == number or flags == _LEAF:
             yield from self.leaf(number, page)
 
-    def leaf(self, number: int, page: bytes, lower: int = 0) -> Iterator[Node]:
+    def leaf(self, number: int, page: bytes, lower: int = 0, upper: int = 0) -> Iterator[Node]:
         """The nodes of a page taken for a leaf, each within the page: those whose offsets stand
-        before `lower`, or all that could be nodes."""
+        before `lower`, or all that could be nodes. One that begins before `upper` is `stale`."""
         base = number * self.page_bytes
         for at in _offsets(page, lower):
             low, high, flags, key_size = _NODE.unpack_from(page, at)
@@ -159,9 +167,10 @@ class PageFile:
             if flags & _BIG:
                 if begin + _PAGE.size <= len(page):
                     first = _PAGE.unpack_from(page, begin)[0]
-                    yield Node(key, first * self.page_bytes + HEADER_BYTES, size, is_tree)
+                    place = first * self.page_bytes + HEADER_BYTES
+                    yield Node(key, place, size, is_tree, at < upper)
             elif begin + size <= len(page):
-                yield Node(key, base + begin, size, is_tree)
+                yield Node(key, base + begin, size, is_tree, at < upper)
 
     def tree(self, node: Node) -> Tree | None:
         """The tree that a node of the main tree describes."""
@@ -199,3 +208,12 @@ def _branches(page: bytes, lower: int) -> Iterator[tuple[bytes, int]]:
         low, high, flags, key_size = _NODE.unpack_from(page, at)
         begin = at + _NODE.size
         yield page[begin : begin + key_size], low | high << 16 | flags << 32
+
+
+def databases(file: PageFile, meta: Meta) -> dict[str, Tree]:
+    """Those of one commit, by name."""
+    found = {}
+    for node in file.walk(meta.main):
+        if (tree := file.tree(node)) is not None:
+            found[node.key.decode(errors="replace")] = tree
+    return found

@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple
 
-from tiers.channel.applying import Applying, read_window
+from tiers.channel.accounts import Accounts, Moves
+from tiers.channel.applying import Applying, delete_pieces, read_window
 from tiers.channel.change import Change
 from tiers.channel.checking import read_head
-from tiers.channel.environment import Environment, MapFull, Panicked
-from tiers.channel.layout import State
+from tiers.channel.environment import GROW_BYTES, Environment, MapFull, Panicked
+from tiers.channel.layout import SEEN_KEY, State
+from tiers.channel.living import ChannelLife, write_met
 from tiers.core.batch import BatchId
 from tiers.errors import ChannelDamaged, ChannelUnavailable
 
@@ -31,7 +33,6 @@ RETRY_AFTER_S_MAX: Final = 5.0
 IDLE_S: Final = 1.0  # how often an idle writer looks at the disk
 TEND_EVERY_S: Final = 60.0  # stale readers, windows to forget
 TEND_BLOCKS_MAX: Final = 1000  # windows looked at in one turn
-GROW_BYTES: Final = 64 << 20
 DISK_FULL_BYTES: Final = 64 << 10  # with less than that free, the disk is why a commit failed
 
 Positions = tuple[int, ...]
@@ -54,6 +55,7 @@ class Committed(NamedTuple):
     item: Submitted
     positions: Positions
     passed_on: tuple[BatchId, ...]  # see Applying
+    moves: Moves  # of its whole group, with the group's last change; see Applying
 
 
 Done = tuple[Committed, ...]
@@ -94,15 +96,17 @@ class Writer(threading.Thread):
         self,
         environment: Environment,
         state: State,
-        channel_id: bytes,
+        life: ChannelLife,
         limits: WriterLimits,
+        accounts: Accounts,
         report: Callable[[Report], None],
     ) -> None:
         super().__init__(name="channel-writer", daemon=True)
         self._environment = environment
         self._state = state
-        self._channel_id = channel_id
+        self._life = life
         self._limits = limits
+        self._accounts = accounts
         self._report = report
         self._inbox: SimpleQueue[Submitted | None] = SimpleQueue()
         self._waiting: deque[Submitted] = deque()  # taken from the inbox, in order
@@ -205,16 +209,31 @@ class Writer(threading.Thread):
         if self._must_reopen:
             self._reopen()
             group[:] = [item for item in group if item not in {one.item for one in self._adopted}]
-        with environment.writing() as txn:
-            ask_again = self._limits.ask_again
-            applying = Applying(
-                environment, txn, self._state, self._channel_id, _now_ms(), ask_again=ask_again
-            )
-            done = tuple(_apply(applying, item) for item in group)
-            applying.finish()
-            used_bytes = environment.used_bytes(txn)
-            self._doubtful = (applying.state.groups, done)
+        met = self._life.take_unsaved()
+        try:
+            with environment.writing() as txn:
+                applying = Applying(
+                    environment,
+                    txn,
+                    self._state,
+                    _now_ms(),
+                    self._accounts,
+                    ask_again=self._limits.ask_again,
+                )
+                done = tuple(_apply(applying, item) for item in group)
+                if done:
+                    done = (*done[:-1], done[-1]._replace(moves=applying.moves))
+                applying.finish()
+                write_met(environment, txn, met, _now_ms())
+                used_bytes = environment.used_bytes(txn)
+                self._doubtful = (applying.state.groups, done)
+        except BaseException:
+            self._life.put_back(met)
+            raise
+        for text in applying.apart:
+            log.error(text)
         self._state = applying.state
+        self._accounts.take(applying.moves)
         self._sizes.used_bytes = used_bytes
         self._look_at_disk()
         done = self._adopted + done
@@ -269,6 +288,8 @@ class Writer(threading.Thread):
             gone = {one.item for one in done}
             self._waiting = deque(item for item in self._waiting if item not in gone)
             self._adopted += done
+            for one in done:
+                self._accounts.take(one.moves)
             self._state = head.state
         self._must_reopen = False
 
@@ -320,6 +341,7 @@ class Writer(threading.Thread):
             with environment.writing() as txn:
                 for key in old:
                     txn.delete(key, db=seen)
+                    delete_pieces(environment, txn, *SEEN_KEY.unpack(key))
 
     def _sizes_report(self) -> Report:
         sizes = self._sizes
@@ -346,7 +368,7 @@ class Writer(threading.Thread):
 def _apply(applying: Applying, item: Submitted) -> Committed:
     before = len(applying.passed_on)
     positions = applying.apply(item.change, item.positions)
-    return Committed(item, positions, tuple(applying.passed_on[before:]))
+    return Committed(item, positions, tuple(applying.passed_on[before:]), {})
 
 
 def overtaking(waiting: Iterable[Submitted]) -> list[Submitted]:

@@ -1,12 +1,14 @@
 """The `tiers` command. Each command is a file beside this one, imported only when it is used, so
 that `tiers --help` answers at once."""
 
+import errno
 import importlib
 from typing import Any, Final
 
 import click
 
 from tiers import __version__
+from tiers.core.printable import printable_lines, printable_text
 from tiers.errors import TiersError
 
 COMMANDS: Final = {
@@ -59,7 +61,13 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except TiersError as error:
-            raise _Failure(str(error)) from error
+            raise _Failure("\n".join(printable_lines(str(error)))) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # who reads has heard enough: click ends quietly
+                raise
+            where = f"{error.filename}: " if error.filename is not None else ""
+            text = printable_text(f"{where}{error.strerror or error}")
+            raise _Failure(text) from error
 
 
 @click.group(

@@ -8,12 +8,15 @@ from pathlib import Path
 import click
 
 from tiers.audit import OriginAccount, Orphan, OutputAccount, Report, audit
+from tiers.cli.kinds import DIRECTORY
 from tiers.cli.status import reach
 from tiers.core import runs
+from tiers.core.printable import printable_text
 from tiers.shelf import Double
 from tiers.topology import load
 from tiers.units import show_size
 
+_EXIT_UNKNOWN = 3
 _SHOWN_MAX = 10  # doubles and problems listed one by one
 
 
@@ -21,7 +24,7 @@ _SHOWN_MAX = 10  # doubles and problems listed one by one
     epilog="Example: tiers audit topologies/quickstart.toml --data /var/lib/tiers",
 )
 @click.argument("topology", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), help="Agents' files are in DATA/NAME.")
+@click.option("--data", type=DIRECTORY, help="Agents' files are in DATA/NAME.")
 @click.option("--files", is_flag=True, help="Open published files, too, and count their events.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(topology: Path, data: Path | None, files: bool, as_json: bool) -> None:
@@ -32,36 +35,47 @@ def command(topology: Path, data: Path | None, files: bool, as_json: bool) -> No
     what was published, what is under way and where, what is in dead letters, what is missing, and
     what is in two published files. With --files published files are opened as well, and their
     events counted. Exit status 1 on a gap that nothing explains, on a double, where a manifest
-    cannot be read, or where a file is not what its manifest says. Batches that wait for an output
-    which the topology no longer has are listed, and count nowhere; so are batches of days that
-    the store has forgotten, and files that somebody has removed since.
+    cannot be read, or where a file is not what its manifest says; 3 where nothing is wrong and not
+    every agent could be asked: what is missing then is unknown, and no gap. Batches that wait for
+    an output which the topology no longer has are listed, and count nowhere; so are batches of days
+    that the store has forgotten, and files that somebody has removed since.
     """
     loaded = load(topology)
     report = asyncio.run(audit(loaded, reach(loaded, data), files=files))
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
     else:
-        # Names in a store may be of bytes that are no text.
-        click.echo("\n".join(lines(report)).encode(errors="backslashreplace").decode())
-    sys.exit(0 if report.ok else 1)
+        click.echo("\n".join(map(printable_text, lines(report))))
+    sys.exit(_EXIT_UNKNOWN if report.ok and not report.proven else 0 if report.ok else 1)
 
 
 def lines(report: Report) -> list[str]:
     """The report for a person."""
     shown = []
     for output in report.outputs:
-        shown += _output_lines(output, report.unasked)
+        shown += _output_lines(output)
     for orphan in report.orphans:
         shown += _orphan_lines(orphan)
+    shown += [f"{agent}: {news}" for agent, news in report.news.items()]
     for agent, reason in report.unasked.items():
         shown.append(f"{agent} could not be asked: {reason}")
-    shown.append("nothing missing, nothing doubled" if report.ok else "NOT ALL IS WELL, see above")
-    if report.ok and report.unasked:
-        shown[-1] += " as far as could be asked"
-    return shown
+    return [*shown, _verdict(report)]
 
 
-def _output_lines(output: OutputAccount, unasked: dict[str, str]) -> list[str]:
+def _verdict(report: Report) -> str:
+    if report.proven:
+        return "nothing missing, nothing doubled"
+    said = ["NOT ALL IS WELL, see above"]
+    if report.ok:
+        said = ["NOT PROVEN: nothing missing, nothing doubled as far as could be asked"]
+    if report.unasked:
+        said.append(f"{len(report.unasked)} of {report.agents} agents could not be asked")
+    if report.unknown:
+        said.append(f"of {report.unknown} batches nothing is known")
+    return "; ".join(said)
+
+
+def _output_lines(output: OutputAccount) -> list[str]:
     shelf = output.shelf
     events = sum(origin.events for origin in output.origins)
     size = show_size(sum(one.size_bytes for one in shelf.published))
@@ -78,7 +92,7 @@ def _output_lines(output: OutputAccount, unasked: dict[str, str]) -> list[str]:
     if len(shelf.problems) > _SHOWN_MAX:
         shown.append(f"  PROBLEM and {len(shelf.problems) - _SHOWN_MAX} more")
     for origin in output.origins:
-        shown += _origin_lines(origin, unasked)
+        shown += _origin_lines(origin)
     return shown
 
 
@@ -92,7 +106,7 @@ def _orphan_lines(orphan: Orphan) -> list[str]:
     ]
 
 
-def _origin_lines(origin: OriginAccount, unasked: dict[str, str]) -> list[str]:
+def _origin_lines(origin: OriginAccount) -> list[str]:
     accepted = "" if origin.accepted is None else f"{origin.accepted} batches accepted, "
     shown = [
         f"  {origin.agent or 'an agent not asked'} ({origin.origin[:16]}): {accepted}"
@@ -105,9 +119,10 @@ def _origin_lines(origin: OriginAccount, unasked: dict[str, str]) -> list[str]:
     for agent, dead in origin.dead.items():
         shown.append(f"    dead letters of {agent}: {runs.show(dead)}")
     if origin.gaps:
-        excuse = f" (agents {', '.join(unasked)} could not be asked)" if unasked else ""
-        count = runs.total(origin.gaps)
-        shown.append(f"    GAP of {count} batches{excuse}: {runs.show(origin.gaps)}")
+        shown.append(f"    GAP of {runs.total(origin.gaps)} batches: {runs.show(origin.gaps)}")
+    if origin.unknown:
+        count = runs.total(origin.unknown)
+        shown.append(f"    unknown: {count} batches: {runs.show(origin.unknown)}")
     shown += _double_lines("DOUBLE", origin.doubles)
     if origin.forgotten:
         forgotten = runs.show(origin.forgotten)

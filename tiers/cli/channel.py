@@ -10,6 +10,7 @@ import click
 
 from tiers.channel import looking
 from tiers.channel.looking import Look
+from tiers.core.printable import printable_text
 from tiers.units import show_duration, show_size
 
 _DIRECTORY = click.argument(
@@ -48,10 +49,10 @@ def check(directory: Path, as_json: bool) -> None:
         click.echo(json.dumps({"channel": str(path), "ok": not problems, "problems": problems}))
     elif problems:
         for problem in problems:
-            click.echo(problem)
-        click.echo(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", err=True)
+            _say(problem)
+        _say(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", err=True)
     else:
-        click.echo(f"{path}: nothing is wrong")
+        _say(f"{path}: nothing is wrong")
     if problems:
         raise click.exceptions.Exit(1)
 
@@ -68,13 +69,13 @@ def salvage(directory: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"channel": str(path), **asdict(found)}))
     else:
-        click.echo(f"batches      {found.batches} ({found.events} events)")
-        click.echo(f"dead letters {found.dead} of them")
-        click.echo(f"lost         {found.lost} ({found.lost_events} events)")
-        click.echo(f"positions    {found.positions} of sources")
+        _say(f"batches      {found.batches} ({found.events} events)")
+        _say(f"dead letters {found.dead} of them")
+        _say(f"lost         {found.lost} ({found.lost_events} events)")
+        _say(f"positions    {found.positions} of sources")
         if not found.exact:
-            click.echo("what else it held cannot be told: pages that say so are damaged")
-        click.echo(f"salvaged     {'yes' if found.salvaged else 'not yet'}")
+            _say("what else it held cannot be told: pages that say so are damaged")
+        _say(f"salvaged     {'yes' if found.salvaged else 'not yet'}")
     if found.lost or not found.exact:
         raise click.exceptions.Exit(1)
 
@@ -110,27 +111,31 @@ def _as_json(found: Look) -> dict[str, object]:
 def _show(found: Look) -> None:
     state = found.head.state
     begun = datetime.fromtimestamp(found.head.identity.begun_ms / 1000, UTC)
-    click.echo(f"channel      {found.path}")
-    click.echo(f"id           {found.head.identity.channel_id.hex()}")
-    click.echo(f"begun        {begun:%Y-%m-%d %H:%M:%S} UTC")
-    click.echo(f"next seq     {state.next_seq}")
+    _say(f"channel      {found.path}")
+    _say(f"id           {found.head.identity.channel_id.hex()}")
+    _say(f"begun        {begun:%Y-%m-%d %H:%M:%S} UTC")
+    _say(f"next seq     {state.next_seq}")
     used, file = show_size(found.used_bytes), show_size(found.file_bytes)
-    click.echo(f"size         {used} used of a file of {file}")
-    click.echo(f"batches      {state.batches}")
-    click.echo(f"dead letters {state.dead}")
-    click.echo(f"windows      {found.windows}")
+    _say(f"size         {used} used of a file of {file}")
+    _say(f"batches      {state.batches}")
+    _say(f"dead letters {state.dead}")
+    _say(f"windows      {found.windows}")
     for name, totals in state.outputs.items():
         oldest_ms = found.oldest_ms[name]
         age = show_duration(max(0.0, time.time() - oldest_ms / 1000)) if oldest_ms else ""
         oldest = f", oldest {age} ago" if age else ""
-        click.echo(
+        _say(
             f"output       {name}: {totals.batches} batches, {totals.events} events, "
             f"{show_size(totals.size_bytes)}{oldest}"
         )
     for key in found.records:
-        click.echo(f"record       {_text(key)} ({show_size(len(found.records[key]))})")
+        _say(f"record       {_text(key)} ({show_size(len(found.records[key]))})")
     if found.set_aside:
-        click.echo(f"before       {found.set_aside}")
+        _say(f"before       {found.set_aside}")
+
+
+def _say(line: str, *, err: bool = False) -> None:
+    click.echo(printable_text(line), err=err)
 
 
 def _text(data: bytes) -> str:

@@ -1,12 +1,15 @@
 """`tiers check`: is this file right, and what does it mean?"""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tiers.cli.kinds import DIRECTORY
+from tiers.core.printable import map_texts, printable_text
 from tiers.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,15 +20,18 @@ if TYPE_CHECKING:
     epilog="Example: tiers check topologies/quickstart.toml",
 )
 @click.argument("topology", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), help="Directory of the agents' files.")
+@click.option("--data", type=DIRECTORY, help="Directory of the agents' files.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(topology: Path, data: Path | None, as_json: bool) -> None:
     """Check the file TOPOLOGY and show what it means.
 
     Says everything that is wrong with it at once, with exit status 2; else prints tiers, agents
-    and their addresses, sources, outputs and peers, and the limits that are not the default.
+    and their addresses, sources, outputs and peers, and the limits that are not the default. Exit
+    status 1 where it can be run, and will surprise: lines that are read twice, a sink's files or
+    an agent's own that a source would read, compressed files, directories.
     """
     from tiers.topology import load
+    from tiers.topology.veil import Veil
 
     try:
         read = load(topology)
@@ -37,13 +43,16 @@ def command(topology: Path, data: Path | None, as_json: bool) -> None:
             ]
             click.echo(json.dumps({"ok": False, "file": str(topology), "problems": problems}))
         raise
-    if as_json:
-        click.echo(json.dumps(_facts(read, data), indent=2))
-    else:
-        click.echo("\n".join(_lines(read, data)))
+    facts = map_texts(_facts(read, data), Veil(read.variables).hide) | {"file": read.file}
+    shown = _lines(map_texts(facts, printable_text))
+    click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(shown))
+    if facts["warnings"]:
+        raise click.exceptions.Exit(1)
 
 
 def _facts(topology: "Topology", data: Path | None) -> dict[str, Any]:
+    from tiers.topology.findings import findings
+
     return {
         "ok": True,
         "file": topology.file,
@@ -52,6 +61,7 @@ def _facts(topology: "Topology", data: Path | None) -> dict[str, Any]:
         "tiers": [_tier(topology, topology.tiers[name], data) for name in topology.order()],
         "limits": _limits(topology),
         "notes": _notes(topology),
+        "warnings": [*findings(topology, data), *_here(topology)],
     }
 
 
@@ -130,15 +140,22 @@ def _notes(topology: "Topology") -> list[str]:
     return notes
 
 
+def _here(topology: "Topology") -> Iterator[str]:
+    """What is seen on this machine alone."""
+    found = {p: s for a in topology.agent_names() for s in topology.sources(a) for p in s.reads()}
+    for path, source in found.items():
+        if os.path.isdir(path):  # noqa: PTH112 one that may not be seen is none, and no error
+            yield f"{source.name} reads {path}, which is a directory here: name its files"
+
+
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _lines(topology: "Topology", data: Path | None) -> Iterator[str]:
-    facts = _facts(topology, data)
+def _lines(facts: dict[str, Any]) -> Iterator[str]:
     agents = sum(len(tier["agents"]) for tier in facts["tiers"])
     counts = f"{_counted(len(facts['tiers']), 'tier')}, {_counted(agents, 'agent')}"
-    yield f"{topology.file}: {topology.name} is right: {counts}"
+    yield f"{facts['file']}: {facts['name']} is right: {counts}"
     for tier in facts["tiers"]:
         origin = f", from {', '.join(tier['from'])}" if tier["from"] else ""
         yield f"\ntier {tier['name']}{origin}"
@@ -157,6 +174,8 @@ def _lines(topology: "Topology", data: Path | None) -> Iterator[str]:
             yield f"  {key} = {each['value']} (default {each['default']})"
     for note in facts["notes"]:
         yield f"\nnote: {note}"
+    for warning in facts["warnings"]:
+        yield f"\nwarning: {warning}"
 
 
 def _agent_lines(agent: dict[str, Any]) -> Iterator[str]:

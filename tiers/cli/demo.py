@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tiers.child import Phase
+from tiers.cli.kinds import DIRECTORY
 from tiers.cli.up import rows_of
 from tiers.demo import Demo, Outcome
 
@@ -30,7 +31,7 @@ _REFRESH_S = 0.2
     help="Deliver the lines of this file in place of generated ones.",
 )
 @click.option("--events", type=click.IntRange(min=1), default=1_000_000, show_default=True)
-@click.option("--data", type=click.Path(path_type=Path), help="An empty directory to work in.")
+@click.option("--data", type=DIRECTORY, help="An empty directory to work in.")
 @click.option("--kill/--no-kill", default=True, help="SIGKILL an aggregator in mid-stream.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.option("--keep", is_flag=True, help="Keep logs and agents' files, not only what came out.")

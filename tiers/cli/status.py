@@ -4,16 +4,20 @@ import asyncio
 import json
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tiers.cli.kinds import DIRECTORY
 from tiers.cli.tables import agents_lines, agents_table, row_object
-from tiers.errors import UsageError
+from tiers.errors import TiersError, UsageError
 from tiers.observe.client import Answer, ask_all
 from tiers.observe.rows import Row, all_healthy, row
+from tiers.reloading import KEPT
 from tiers.topology import Topology, load
+from tiers.topology.load import data_directory, look
 
 _WATCH_S = 1.0
 
@@ -22,7 +26,7 @@ _WATCH_S = 1.0
     epilog="Example: tiers status topologies/quickstart.toml --data /var/lib/tiers",
 )
 @click.argument("topology", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), help="Agents' files are in DATA/NAME.")
+@click.option("--data", type=DIRECTORY, help="Agents' files are in DATA/NAME.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--watch", is_flag=True, help="Ask again every second until Control-C.")
 def command(topology: Path, data: Path | None, as_json: bool, watch: bool) -> None:
@@ -30,15 +34,38 @@ def command(topology: Path, data: Path | None, as_json: bool, watch: bool) -> No
 
     Each agent is asked over HTTP: through the Unix socket in its data directory, and over TCP
     where its `[agents.NAME] status` is set. One that cannot be reached is a row with the reason.
+    Where TOPOLOGY is wrong or gone, they are those of the copy that was last accepted, in DATA.
     Exit status 0 when all are healthy, 1 when not.
     """
-    loaded = load(topology)
+    loaded = _load(topology, data)
     if not watch:
         sys.exit(_show(loaded, data, as_json))
     try:
         _watch(loaded, data, as_json)
     except KeyboardInterrupt:
         sys.exit(0)
+
+
+def _load(file: Path, data: Path | None) -> Topology:
+    """A wrong file is the moment to look at agents: then by what they or `tiers up` keep."""
+    try:
+        return load(file)
+    except TiersError as wrong:
+        directory = data_directory(look(file), "", data)
+        for kept in _kept(directory) if directory is not None else ():
+            with suppress(TiersError):
+                topology = load(kept)
+                click.echo(f"Warning: {wrong}\nThese are the agents of {kept}:", err=True)
+                return topology
+        raise
+
+
+def _kept(directory: Path) -> list[Path]:
+    """What was accepted there, that of `tiers up` first, then the newest."""
+    with suppress(OSError):
+        copies = [(copy.stat().st_mtime, copy) for copy in directory.glob(f"*/{KEPT}")]
+        return [directory / KEPT, *(copy for _, copy in sorted(copies, reverse=True))]
+    return []
 
 
 def reach(topology: Topology, data: Path | None) -> dict[str, tuple[Path | None, str | None]]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tiers.observe.rows import HEADINGS, Row, cells, show_peer
+from tiers.observe.rows import HEADINGS, Row, cells, show_condition, show_peer
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,8 +36,7 @@ def _notes(row: Row) -> "list[Text]":
     notes = [Text(show_peer(peer)) for peer in row.peers]
     notes += [Text(line) for line in row.flagged]
     notes += [Text(f"{name} {count:,}", "yellow") for name, count in row.dropped]
-    if row.error:
-        notes.append(Text(row.error, "yellow" if row.healthy else "red"))
+    notes += [Text(line, "yellow" if row.healthy else "red") for line in _matters(row)]
     return notes
 
 
@@ -52,8 +51,14 @@ def agents_lines(rows: Iterable[Row]) -> list[str]:
         lines += [f"    {show_peer(peer)}" for peer in row.peers]
         lines += [f"    {line}" for line in row.flagged]
         lines += [f"    {name} {count:,}" for name, count in row.dropped]
-        lines += [f"    ! {part}" for part in row.error.splitlines()]
+        lines += [f"    ! {line}" for line in _matters(row)]
     return lines
+
+
+def _matters(row: Row) -> list[str]:
+    """What is the matter, a line each; where nothing is, the last thing that was."""
+    told = [show_condition(one) for one in row.conditions] or [row.error]
+    return [line for text in told for line in text.splitlines()]
 
 
 def row_line(row: Row) -> str:

@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, cast
 
 import click
 
 from tiers.child import Phase
+from tiers.cli.kinds import DIRECTORY
 from tiers.cli.tables import agents_table, row_line, row_object
+from tiers.core.printable import printable_lines, printable_text
 from tiers.observe.rows import Row, row
+from tiers.outlet import Outlet, standard_output
 from tiers.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -29,23 +32,33 @@ _LINES_S: Final = 10.0  # between reports where there is no terminal
     epilog="Example: tiers up topologies/quickstart.toml --data /var/lib/tiers",
 )
 @click.argument("topology", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), help="Agents keep files in DATA/NAME.")
+@click.option("--data", type=DIRECTORY, help="Agents keep files in DATA/NAME.")
 @click.option("--drain", is_flag=True, help="End once all that is there is published.")
+@click.option("--strict", is_flag=True, help="Do not start by the last accepted file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def command(topology: Path, data: Path | None, drain: bool, as_json: bool) -> None:
+def command(topology: Path, data: Path | None, drain: bool, strict: bool, as_json: bool) -> None:
     """Run every agent of TOPOLOGY on this machine, one process each.
 
     Agents that die are started again, after growing waits. Agents added to the file are started,
     those taken out drain and end. Control-C or SIGTERM stops all; a second one kills. What an
-    agent prints is in DATA/NAME/agent.log.
+    agent prints is in DATA/NAME/agent.log. Where TOPOLOGY is wrong at the start, it and its agents
+    begin by what they last accepted; with --strict they refuse.
 
     With --drain: sources that have an end are read to it, others close, and each tier ends once
     its channels are empty. Exit status 0 when all is published, 1 when dead letters are left,
     or batches of an output that is no longer in TOPOLOGY.
     """
-    screen = _Json() if as_json else _Terminal() if sys.stdout.isatty() else _Lines()
-    supervisor = Supervisor(topology, data, drain=drain, report=screen.report)
-    sys.exit(asyncio.run(_run(supervisor, screen)))
+    from tiers.topology.findings import findings
+
+    outlet = standard_output()
+    screen = (_Json if as_json else _Terminal if outlet.isatty() else _Lines)(outlet)
+    try:
+        supervisor = Supervisor(topology, data, drain=drain, strict=strict, report=screen.report)
+        for warning in findings(supervisor.topology, data, together=True):
+            screen.report(f"warning: {warning}")
+        sys.exit(asyncio.run(_run(supervisor, screen)))
+    finally:
+        outlet.close()
 
 
 def rows_of(supervisor: Supervisor) -> list[Row]:
@@ -59,7 +72,7 @@ def rows_of(supervisor: Supervisor) -> list[Row]:
             continue
         fine = child.phase in (Phase.DRAINED, Phase.STOPPED)
         last = row(name, tier, child.status) if child.status else Row(name, tier, "", healthy=fine)
-        error = "" if fine else child.answer
+        error = "" if fine else printable_text(child.answer)
         said = replace(last, state=str(child.phase), healthy=fine, peers=(), error=error)
         if child.phase is Phase.DRAINED:  # it said so in ending, after it was last asked
             said = replace(said, queued_events=0, oldest_s=0.0)
@@ -95,9 +108,12 @@ async def _refresh(supervisor: Supervisor, screen: "_Screen") -> None:
 
 
 class _Screen:
-    """Where `up` shows what it does."""
+    """Where `up` shows what it does. It goes on doing it where nobody can see."""
 
     every_s = _REFRESH_S
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -114,7 +130,7 @@ class _Lines(_Screen):
     every_s = _LINES_S
 
     def report(self, line: str) -> None:
-        click.echo(f"{time.strftime('%H:%M:%S')} {line}")
+        self._outlet.write("".join(f"{each}\n" for each in _at_this_time(line)))
 
     def show(self, rows: list[Row], supervisor: Supervisor) -> None:
         for each in rows:
@@ -123,7 +139,7 @@ class _Lines(_Screen):
 
 class _Json(_Screen):
     def report(self, line: str) -> None:
-        click.echo(json.dumps({"at_ms": _now_ms(), "event": line}))
+        self._outlet.write(f"{json.dumps({'at_ms': _now_ms(), 'event': line})}\n")
 
     def show(self, rows: list[Row], supervisor: Supervisor) -> None:
         agents = [
@@ -133,7 +149,7 @@ class _Json(_Screen):
             for child in (supervisor.children[each.agent],)
         ]
         told = {"at_ms": _now_ms(), "topology": supervisor.topology.name, "agents": agents}
-        click.echo(json.dumps(told))
+        self._outlet.write(f"{json.dumps(told)}\n")
 
 
 class _Terminal(_Screen):
@@ -143,18 +159,20 @@ class _Terminal(_Screen):
 
     @contextmanager
     def open(self) -> Iterator[None]:
+        from rich.console import Console
         from rich.live import Live
 
-        with Live(auto_refresh=False) as self._live:
+        console = Console(file=cast("IO[str]", self._outlet))
+        with Live(console=console, auto_refresh=False, redirect_stdout=False) as self._live:
             yield
         self._live = None
 
     def report(self, line: str) -> None:
-        text = f"{time.strftime('%H:%M:%S')} {line}"
-        if self._live is None:
-            click.echo(text)
-        else:
-            self._live.console.print(text, markup=False, highlight=False)
+        for each in _at_this_time(line):
+            if self._live is None:
+                self._outlet.write(f"{each}\n")
+            else:
+                self._live.console.print(each, markup=False, highlight=False)
 
     def show(self, rows: list[Row], supervisor: Supervisor) -> None:
         if self._live is not None:
@@ -165,6 +183,10 @@ class _Terminal(_Screen):
             if supervisor.topology_error:
                 title += " (changed file refused)"
             self._live.update(agents_table(rows, title), refresh=True)
+
+
+def _at_this_time(text: str) -> list[str]:
+    return [f"{time.strftime('%H:%M:%S')} {line}" for line in printable_lines(text)]
 
 
 def _now_ms() -> int:

@@ -38,7 +38,8 @@ HEADERS_MAX: Final = 64  # entries
 HEADER_BYTES_MAX: Final = 4096  # of a name or a value, in UTF-8
 HEADERS_BYTES_MAX: Final = 48 * 1024  # of all names and values
 _ENTRIES_MAX: Final = 1024  # of any array or map in an envelope
-BODY_SIZE_MAX: Final = 1 << 30  # raw bytes a body may claim
+BODY_SIZE_MAX: Final = 16 << 20  # raw bytes of a body: whoever publishes it has to open it
+TIME_MS_MAX: Final = 253_402_300_799_999  # the last that a calendar of four digits has: year 9999
 _LENGTH: Final = struct.Struct(">I")
 _CRC_MARK: Final = b"\xa3crc\xce"
 _CRC_ENTRY: Final = len(_CRC_MARK) + 4
@@ -47,8 +48,8 @@ _CRC_ENTRY: Final = len(_CRC_MARK) + 4
 class BatchId(NamedTuple):
     """Given once, by the channel that stored the batch first, and kept through every tier."""
 
-    origin: bytes  # 16 bytes: the channel id of that channel
-    seq: int  # a counter there, from 1, without gaps
+    origin: bytes  # 16 bytes, drawn anew each time that a channel is opened for work
+    seq: int  # a counter from there on, from 1, without gaps
 
     def __str__(self) -> str:
         return f"{self.origin.hex()}-{self.seq}"
@@ -63,12 +64,14 @@ class Hop(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What is sealed with a body. Times are ms since the epoch; sizes are bytes."""
+    """What is sealed with a body. Times are ms since the epoch; sizes are bytes. What no sink could
+    ever publish is no envelope: a body beyond the format's limit, an empty one, a time that no
+    calendar has. However old a time is, it is one."""
 
     origin: bytes
     seq: int
-    count: int  # events
-    size: int  # raw bytes of the body
+    count: int  # events, at least one
+    size: int  # raw bytes of the body, at least one
     headers: Mapping[str, str]  # common to all events
     sealed: int  # by the edge's clock
     time: int  # the bucket time of the events
@@ -155,6 +158,18 @@ def verify(record: Buffer) -> Envelope:
     return envelope
 
 
+def sum_of(record: Buffer) -> int:
+    """The checksum that a record claims to have; 0 where it claims none."""
+    try:
+        data, _ = split(record)
+    except BatchError:
+        return 0
+    if bytes(data[-_CRC_ENTRY : -_LENGTH.size]) != _CRC_MARK:
+        return 0
+    (crc,) = _LENGTH.unpack(data[-_LENGTH.size :])
+    return int(crc)
+
+
 def check_headers(headers: Mapping[str, str]) -> None:
     """Raises BatchError for headers that no receiver would take."""
     if len(headers) > HEADERS_MAX:
@@ -175,10 +190,18 @@ def _is_short(text: object) -> bool:
 
 
 def _envelope(entries: dict[object, object]) -> Envelope:
-    def integer(name: str, limit: int) -> int:
+    def integer(name: str, most: int, least: int = 0) -> int:
         value = entries.pop(name, None)
-        if type(value) is not int or not 0 <= value <= limit:
-            raise BatchError(f"envelope: {name} is {reprlib.repr(value):.40}, wanted 0 to {limit}")
+        if type(value) is not int or not least <= value <= most:
+            found = reprlib.repr(value)
+            raise BatchError(f"envelope: {name} is {found:.40}, wanted {least} to {most}")
+        return value
+
+    def moment(name: str) -> int:
+        value = entries.pop(name, None)
+        if type(value) is not int or not 0 <= value <= TIME_MS_MAX:
+            found = reprlib.repr(value)
+            raise BatchError(f"envelope: {name} is {found:.40} ms after 1970: no calendar has that")
         return value
 
     def choice(name: str, choices: tuple[str, ...]) -> str:
@@ -199,11 +222,11 @@ def _envelope(entries: dict[object, object]) -> Envelope:
     return Envelope(
         origin=origin,
         seq=integer("seq", 2**63 - 1),
-        count=integer("count", 2**32),
-        size=integer("size", BODY_SIZE_MAX),
+        count=integer("count", BODY_SIZE_MAX, least=1),  # no event is without a byte
+        size=integer("size", BODY_SIZE_MAX, least=1),
         headers=headers,
-        sealed=integer("sealed", 2**53),
-        time=integer("time", 2**53),
+        sealed=moment("sealed"),
+        time=moment("time"),
         framing=choice("framing", FRAMINGS),
         codec=choice("codec", CODECS),
         crc=integer("crc", 2**32 - 1),

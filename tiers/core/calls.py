@@ -21,7 +21,7 @@ class Answer(Enum):
     ABSENT = auto()
     LOST = auto()  # unclear: the deed may have been done, or may yet be
     REFUSED = auto()  # a clear no, and nothing was changed
-    DAMAGED = auto()  # of writing a file: a batch's body cannot be read
+    BAD = auto()  # of writing a file: a batch cannot be in it
 
 
 @dataclass(frozen=True, slots=True)

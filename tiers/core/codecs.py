@@ -2,7 +2,8 @@
 
 Frames of zstd (RFC 8878 section 3.1) and members of gzip (RFC 1952 section 2.2) may be
 concatenated; what is read back is all of them. `size` bounds what is allocated: a body that
-opens to more, or to less, is a BatchError, never an exhausted memory.
+opens to more, or to less, is a BatchError, never an exhausted memory. A frame's window is bounded
+too, since a decoder makes room for it whatever there is to decode.
 """
 
 import zlib
@@ -12,7 +13,9 @@ from typing import Final
 import zstandard
 from isal import igzip_lib, isal_zlib
 
-from tiers.core.batch import Buffer
+from tiers.core import zstd_frames
+from tiers.core.batch import BODY_SIZE_MAX, Buffer, Envelope
+from tiers.core.newlines import count_lines
 from tiers.errors import BatchError
 
 EXTENSIONS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
@@ -23,10 +26,14 @@ _ERRORS: Final[tuple[type[Exception], ...]] = (
     zlib.error,
     EOFError,
 )
+_NO_MEMORY: Final = "not enough memory"  # in ZstdError: ours, and no fault of the body
 _GZIP: Final = 16 + 15  # zlib's wbits for the gzip format
 # Read at a time: room is made for what is there, not for what is claimed.
 _PIECE_BYTES: Final = 4 << 20
 _MEMBERS_MAX: Final = 64  # of gzip in one body: each costs a copy of what follows it
+# Of zstd in one body, each a step of ours: a compressor makes some 200 of 128 KiB at the most.
+_BLOCKS_MAX: Final = 65_536
+_WINDOW_BYTES_MAX: Final = BODY_SIZE_MAX  # of a zstd frame: no body reaches farther back
 
 
 def compressor(codec: str, level: int) -> Callable[[Buffer], bytes]:
@@ -42,44 +49,66 @@ def compressor(codec: str, level: int) -> Callable[[Buffer], bytes]:
     return bytes
 
 
-def decompress(codec: str, body: Buffer, size: int) -> bytes:
-    """The raw bytes of a body, exactly `size` of them. Raises BatchError."""
+def decompress(codec: str, body: Buffer, size: int, *, strictly: bool = False) -> bytes:
+    """The raw bytes of a body, exactly `size` of them. Raises BatchError. With `strictly` by the
+    decoder that its readers have, which for gzip is not the fastest: see `_open_gzip`."""
     try:
-        raw = _OPENERS[codec](body, size)
+        raw = _open(codec, body, size, strictly)
     except _ERRORS as error:
+        if _NO_MEMORY in str(error):
+            raise MemoryError(f"no memory to open a body: {error}") from error
         raise BatchError(f"body does not open as {codec}: {error}") from error
     if len(raw) != size:
         raise BatchError(f"body opens to {len(raw)} bytes or more, its envelope says {size}")
     return raw
 
 
+def open_lines(envelope: Envelope, body: Buffer, *, strictly: bool = False) -> bytes:
+    """The raw bytes of a body of `lines`, proven to be what its envelope says: newline-terminated
+    events, so many of them. Raises BatchError."""
+    raw = decompress(envelope.codec, body, envelope.size, strictly=strictly)
+    if not raw.endswith(b"\n"):
+        raise BatchError("body does not end with a newline: it is no lines")
+    if (count := count_lines(raw)) != envelope.count:
+        raise BatchError(f"body has {count} lines, its envelope says {envelope.count}")
+    return raw
+
+
+def _open(codec: str, body: Buffer, size: int, strictly: bool) -> bytes:
+    match codec:
+        case "zstd":
+            return _open_zstd(body, size)
+        case "gzip":
+            return _open_gzip(body, size, strictly)
+        case _:
+            return bytes(body[: size + 1])
+
+
 def _open_zstd(body: Buffer, size: int) -> bytes:
     pieces: list[bytes] = []
     room = size + 1
-    with zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True) as reader:
+    opener = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES_MAX)
+    with opener.stream_reader(body, read_across_frames=True) as reader:
         while piece := reader.read(min(room, _PIECE_BYTES)):
             pieces.append(piece)
             room -= len(piece)
+    # What follows a body in a file would be taken for the rest of its last frame.
+    if room and zstd_frames.is_cut_off(lambda at, size: body[at : at + size], _BLOCKS_MAX):
+        raise EOFError("a zstd frame ends early")
     return b"".join(pieces)
 
 
-def _open_gzip(body: Buffer, size: int) -> bytes:
+def _open_gzip(body: Buffer, size: int, strictly: bool) -> bytes:
+    """ISA-L takes members that zlib and `gzip` do not: with flags that are reserved, for one."""
     pieces: list[bytes] = []
     left, room = bytes(body), size + 1
     while left and room:
         if len(pieces) == _MEMBERS_MAX:
             raise EOFError(f"more than {_MEMBERS_MAX} gzip members")
-        member = isal_zlib.decompressobj(_GZIP)
+        member = zlib.decompressobj(_GZIP) if strictly else isal_zlib.decompressobj(_GZIP)
         piece = member.decompress(left, room)
         if not member.eof and len(piece) < room:
             raise EOFError("a gzip member ends early")
         pieces.append(piece)
         left, room = member.unused_data, room - len(piece)
     return b"".join(pieces)
-
-
-_OPENERS: Final[dict[str, Callable[[Buffer, int], bytes]]] = {
-    "none": lambda body, size: bytes(body[: size + 1]),
-    "gzip": _open_gzip,
-    "zstd": _open_zstd,
-}

@@ -28,15 +28,12 @@ algorithm. Where another sink has claimed one, or the day was closed, the file y
 voided, what others claim is parked as flagged, and the rest is planned again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
-import msgpack
-
 from tiers.core import layout
-from tiers.core.batch import BatchId
 from tiers.core.calls import (
     Answer,
     Ask,
@@ -50,9 +47,10 @@ from tiers.core.calls import (
     WriteSmall,
 )
 from tiers.core.claim import decode_claim
-from tiers.core.filing import Ref
+from tiers.core.filing import Bad, Ref
 from tiers.core.manifest import Item, Manifest, encode
-from tiers.errors import ChannelDamaged, StoreRefused
+from tiers.core.plan import Plan
+from tiers.errors import StoreRefused
 
 BACKOFF_MIN_S: Final = 0.2
 BACKOFF_MAX_S: Final = 10.0
@@ -87,27 +85,6 @@ class State(Enum):
     AGAIN = auto()  # an end: the batches are to be planned anew
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a file is to be, before a byte of it is written."""
-
-    sink: str
-    file_id: int
-    day: str
-    path: str  # the published file
-    codec: str
-    refs: Sequence[Ref] = ()  # by position; empty for a plan found after a restart
-    positions: Sequence[int] = ()  # of all its batches in the channel's queue
-    events: int = 0  # in all its batches
-    events_flagged: int = 0  # of these in flagged ones
-    # Of flagged batches: the claims' numbers. Not kept: after a restart no claim is mine.
-    numbers: Mapping[BatchId, int] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return layout.file_name(self.sink, self.file_id)
-
-
 # --- calls: exactly one at a time, to the channel (durable when answered) or to the store --------
 
 
@@ -127,11 +104,11 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """To the channel, in one change: forget the plan, `damaged` ones go to the dead letters, those
-    that others claim are flagged."""
+    """To the channel, in one change: forget the plan, bad ones go to the dead letters, those that
+    others claim are flagged."""
 
     plan: Plan
-    damaged: Sequence[tuple[int, str]] = ()  # (position, reason)
+    bad: Sequence[Bad] = ()
     flagged: Sequence[int] = ()  # positions
 
 
@@ -152,7 +129,7 @@ TABLE: Final[dict[tuple[State, Answer], State]] = {
     (_S.PLAN, _A.DONE): _S.WRITE,
     # The PUT and its length are one call: DONE means that tmp is there, whole and durable.
     (_S.WRITE, _A.DONE): _S.STAGE,
-    (_S.WRITE, _A.DAMAGED): _S.ASK_TMP,
+    (_S.WRITE, _A.BAD): _S.ASK_TMP,
     (_S.WRITE, _A.LOST): _S.ASK_TMP,
     (_S.WRITE, _A.REFUSED): _S.ASK_TMP,  # a prefix may be there
     # A staged name is drawn anew each time and nobody reads it, so staging again is harmless.
@@ -231,7 +208,7 @@ class Publication:
     plan: Plan
     state: State = State.PLAN
     size_bytes: int = 0  # of the file, once it is written
-    dead: list[tuple[int, str]] = field(default_factory=list)
+    bad: list[Bad] = field(default_factory=list)
     yielded: dict[int, str] = field(default_factory=dict)  # position -> who claims it
     stopped: dict[int, str] = field(default_factory=dict)  # position -> why it must wait
     closed: bool = False  # the day was closed meanwhile
@@ -258,7 +235,7 @@ class Publication:
             case State.WRITE:
                 return Write(plan, tmp)
             case State.STAGE | State.STAGE_EMPTY:
-                self._small = layout.small_path(day, plan.sink, number)
+                self._small = layout.small_path(day, plan.writer, number)
                 return WriteSmall(self._small, self._content())
             case State.INTEND:
                 return Move(self._small, manifest)
@@ -292,7 +269,7 @@ class Publication:
                 return Replace(self._small, void)
             case _:
                 assert self.state is State.ABANDON, f"{self.state} has no call"
-                return Abandon(plan, tuple(self.dead), tuple(self.yielded))
+                return Abandon(plan, tuple(self.bad), tuple(self.yielded))
 
     def answer(self, answer: Answer) -> None:
         """Take what came of the call."""
@@ -349,11 +326,10 @@ class Publication:
         self.size_bytes = size_bytes
         self.answer(Answer.DONE)
 
-    def damaged(self, position: int, reason: str) -> None:
-        """WRITE met a batch that cannot be read: the file ends here, and is planned again
-        without it."""
-        self.dead.append((position, reason))
-        self.answer(Answer.DAMAGED)
+    def met(self, bad: Sequence[Bad]) -> None:
+        """WRITE met these: the file ends here, and is planned again without them."""
+        self.bad += bad
+        self.answer(Answer.BAD)
 
     def _content(self) -> bytes:
         if self.state is State.STAGE_EMPTY:
@@ -362,7 +338,7 @@ class Publication:
         items = [Item(ref.id, ref.events, ref.flagged) for ref in plan.refs]
         return encode(
             Manifest(
-                plan.sink, plan.file_id, plan.day, plan.path, plan.codec, self.size_bytes, items
+                plan.writer, plan.file_id, plan.day, plan.path, plan.codec, self.size_bytes, items
             )
         )
 
@@ -373,39 +349,3 @@ def backoff_s(failures: int, refused: bool, random: float) -> float:
     least, most = (REFUSED_MIN_S, REFUSED_MAX_S) if refused else (BACKOFF_MIN_S, BACKOFF_MAX_S)
     # The exponent is bounded: 2 ** failures of a store that is down for a week would overflow.
     return float(min(most, least * 2 ** min(failures - 1, 16))) * (0.5 + random / 2)
-
-
-# --- a plan as it rests in the channel --------------------------------------------------------
-#
-#   msgpack [1, sink, day, path, codec, events, events flagged, [first, length, ...]]
-#
-# under the key "plan/<output>/<file id, 10 digits>": runs of positions, since a bucket's batches
-# mostly follow each other.
-
-
-def encode_plan(plan: Plan) -> bytes:
-    """The bytes of a plan's record."""
-    runs: list[int] = []
-    for position in plan.positions:
-        if runs and position == runs[-2] + runs[-1]:
-            runs[-1] += 1
-        else:
-            runs += (position, 1)
-    words = (plan.sink, plan.day, plan.path, plan.codec)
-    packed: bytes = msgpack.packb([1, *words, plan.events, plan.events_flagged, runs])
-    return packed
-
-
-def decode_plan(file_id: int, data: bytes) -> Plan:
-    """A plan that `encode_plan` made, without refs. ChannelDamaged for any other bytes: the
-    channel compares its own checksum, so this is no accident that could be worked around."""
-    try:
-        version, sink, day, path, codec, events, flagged, runs = msgpack.unpackb(data)
-        if version != 1:
-            raise ValueError(f"version {version!r}; this reads 1")
-        pairs = zip(runs[::2], runs[1::2], strict=True)
-        positions = [p for first, length in pairs for p in range(first, first + length)]
-        words = (str(day), str(path), str(codec))
-        return Plan(str(sink), file_id, *words, (), positions, int(events), int(flagged))
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise ChannelDamaged(f"the plan of file {file_id} cannot be read: {error}") from error

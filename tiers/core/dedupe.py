@@ -11,23 +11,70 @@ still in the channel, and knows when the last of them left: only then the retent
             | 01 | first u16 | last u16 |   a run
             | 02 | length u16 | bits |      little-endian, without trailing zero bytes
 
+Beside the windows lie *pieces*: the checksums of the last batches of an origin, of the block that
+is being filled and the one before, so that another content under a known id is told apart.
+
+    piece:  | place u8 | crc u32 | ...      of 64 neighbouring numbers, in the order of arrival
+
 All integers but the bits are big-endian.
 """
 
 import struct
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
+
+from tiers.core.batch import BatchId
 
 BLOCK_SEQS: Final = 4096
+PIECE_SEQS: Final = 64
+PIECES: Final = BLOCK_SEQS // PIECE_SEQS  # of a block
+_SUM: Final = struct.Struct(">BI")
 _HEAD: Final = struct.Struct(">HQ")
 _RUN: Final = struct.Struct(">BHH")
 _BITMAP: Final = struct.Struct(">BH")
 _IS_EMPTY, _IS_RUN, _IS_BITMAP = range(3)
 
 
+class Content(NamedTuple):
+    """A batch under its id, and what is in it. Of one id there may be two where a machine was
+    resumed, memory and all."""
+
+    id: BatchId
+    crc: int
+
+
+class Known(NamedTuple):
+    """What is known of a batch that was stored here once."""
+
+    passed_on: bool = False  # every output has let go of it since
+    sums: tuple[int, ...] = ()  # checksums of what came under that id; empty: not known any more
+
+
 def block_of(seq: int) -> int:
     """The number of the block that covers `seq`."""
     return seq // BLOCK_SEQS
+
+
+def piece_of(seq: int) -> int:
+    """The number of the piece that covers `seq`."""
+    return seq // PIECE_SEQS
+
+
+def with_sum(piece: bytes, seq: int, crc: int) -> bytes:
+    """The piece with one more checksum."""
+    return piece if crc in sums_of(piece, seq) else piece + _SUM.pack(seq % PIECE_SEQS, crc)
+
+
+def sums_of(piece: bytes, seq: int) -> tuple[int, ...]:
+    """Checksums of all that came under that number."""
+    place = seq % PIECE_SEQS
+    return tuple([crc for at, crc in _SUM.iter_unpack(piece) if at == place])
+
+
+def check_piece(piece: bytes) -> None:
+    """ValueError for bytes that are none."""
+    if len(piece) % _SUM.size:
+        raise ValueError(f"piece of {len(piece)} bytes")
 
 
 def _bit(seq: int) -> int:

@@ -1,21 +1,22 @@
 """Which batches go into which file, and when a file is due.
 
 A *bucket* is what may share a file: one UTC day of sealing and one directory (the path template
-filled with headers and time). Batches gather in their bucket's open draft. A draft is due when it
-has reached `roll_size_bytes` or `file_batches_max`, and when its oldest batch has been in this
-channel for `roll_after_s`. Only references are held here, never bodies, so what this costs in
-memory is the number of batches held, and the sink bounds that.
+filled with headers and time). Batches gather in their bucket's open draft, flagged ones in another.
+A draft is due when it has reached `roll_size_bytes` or `file_batches_max`, and when its oldest
+batch has been in this channel for `roll_after_s`. Only references are held here, never bodies, so
+what this costs in memory is the number of batches held, and the sink bounds that.
 
 Times are seconds of a monotonic clock, given by the caller.
 """
 
 import heapq
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from tiers.core.batch import BatchId
+from tiers.core.turns import Turns
 
 FILE_BATCHES_MAX: Final = 16384
 
@@ -36,6 +37,15 @@ class Ref(NamedTuple):
     flagged: bool
     size_bytes: int  # about what it will take in the file
     came_s: float  # when it came into this channel
+    agent: str = ""  # that stored it first
+
+
+class Bad(NamedTuple):
+    """A batch that can be in no file."""
+
+    position: int
+    reason: str
+    whole: bool  # as it was sealed: who has sent it has no better one
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +66,13 @@ def cut(draft: Draft, flagged_max: int) -> tuple[Draft, Sequence[Ref]]:
     return replace(draft, refs=draft.refs[:end]), draft.refs[end:]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Open:
+    bucket: Bucket
     refs: list[Ref] = field(default_factory=list)
     size_bytes: int = 0
     oldest_s: float = float("inf")
+    agents: set[str] = field(default_factory=set)
 
 
 class Filing:
@@ -73,51 +85,86 @@ class Filing:
         self.roll_after_s = roll_after_s
         self.batches_max = batches_max
         self.held = 0  # refs, in open and in full drafts
-        self._open: dict[Bucket, _Open] = {}
-        self._full: deque[Draft] = deque()
-        # (when the oldest came, bucket), the earliest first; entries of closed drafts are stale.
-        self._ages: list[tuple[float, Bucket]] = []
+        self.held_of: Counter[str] = Counter()  # by first agent
+        self.open_of: Counter[str] = Counter()  # open drafts in which an agent has a batch
+        self._open: dict[tuple[Bucket, bool], _Open] = {}
+        self._due: Turns[_Open] = Turns()
+        # (when the oldest came, a number, draft), the earliest first; some entries are stale.
+        self._ages: list[tuple[float, int, _Open]] = []
+        self._added = 0
 
     def add(self, bucket: Bucket, ref: Ref) -> None:
-        """Put a batch into its bucket's draft, and close the draft when it is full."""
-        draft = self._open.setdefault(bucket, _Open())
+        """Put a batch into its bucket's draft, and close the draft when it is full. Flagged ones
+        have drafts of their own: what they have to wait for holds up no others."""
+        key = (bucket, ref.flagged)
+        draft = self._open.get(key)
+        if draft is None:
+            draft = self._open[key] = _Open(bucket)
         draft.refs.append(ref)
         draft.size_bytes += ref.size_bytes
         self.held += 1
+        self.held_of[ref.agent] += 1
+        if ref.agent not in draft.agents:
+            draft.agents.add(ref.agent)
+            self.open_of[ref.agent] += 1
+            if draft in self._due:
+                self._due.add(ref.agent, draft.oldest_s, draft)
         if ref.came_s < draft.oldest_s:
             draft.oldest_s = ref.came_s
-            heapq.heappush(self._ages, (ref.came_s, bucket))
+            self._added += 1
+            heapq.heappush(self._ages, (ref.came_s, self._added, draft))
         if draft.size_bytes >= self.roll_size_bytes or len(draft.refs) >= self.batches_max:
-            self._full.append(self._close(bucket))
+            del self._open[key]
+            self._make_due(draft)
 
-    def take(self, now_s: float, *, hasten: bool = False) -> Draft | None:
-        """The next draft that is due, by size or by age: of the first of both, the one that has
-        the oldest batch, so that a flood in one bucket does not hold up the others. With `hasten`
-        the largest one where none is due. None when there is nothing (due)."""
-        draft: Draft | None = None
-        due_s = self.next_due_s()
-        aged = due_s is not None and due_s <= now_s
-        if self._full and not (aged and self._ages[0][0] < self._full[0].oldest_s):
-            draft = self._full.popleft()
-        elif aged:
-            draft = self._close(self._ages[0][1])
-        elif hasten and self._open:
-            draft = self._close(max(self._open, key=lambda bucket: self._open[bucket].size_bytes))
-        if draft is not None:
-            self.held -= len(draft.refs)
-        return draft
+    def take(
+        self,
+        now_s: float,
+        *,
+        hasten: bool = False,
+        of: Collection[str] = (),
+        held: Collection[str] = (),
+    ) -> Draft | None:
+        """The next draft that is due, by size or by age: first agents but those of `held` have
+        their turns, and of each the one with the oldest batch comes first, so that a flood in many
+        buckets or in one holds up no others. With `hasten` the largest one where none is due, of
+        all, or of those first agents. None when there is nothing (due)."""
+        while self._ages and self._ages[0][0] + self.roll_after_s <= now_s:
+            _, _, aged = heapq.heappop(self._ages)
+            if self._is_open(aged):
+                self._make_due(aged)
+        draft = self._due.take(held)
+        if draft is None and hasten:
+            draft = self._largest(of, held)
+        return None if draft is None else self._close(draft)
+
+    def _largest(self, of: Collection[str], held: Collection[str]) -> _Open | None:
+        drafts = (one for one in self._open.values() if not of or not one.agents.isdisjoint(of))
+        served = (one for one in drafts if one.agents.difference(held))
+        return max(served, key=lambda draft: draft.size_bytes, default=None)
+
+    def _make_due(self, draft: _Open) -> None:
+        if draft not in self._due:
+            for agent in sorted(draft.agents):
+                self._due.add(agent, draft.oldest_s, draft)
+
+    def _is_open(self, draft: _Open) -> bool:
+        return self._open.get((draft.bucket, draft.refs[0].flagged)) is draft
 
     def next_due_s(self) -> float | None:
         """When the next open draft will be due by its age; None when there is none."""
-        while self._ages:
-            came_s, bucket = self._ages[0]
-            draft = self._open.get(bucket)
-            if draft is not None and draft.oldest_s == came_s:
-                return came_s + self.roll_after_s
+        while self._ages and not self._is_open(self._ages[0][2]):
             heapq.heappop(self._ages)
-        return None
+        return self._ages[0][0] + self.roll_after_s if self._ages else None
 
-    def _close(self, bucket: Bucket) -> Draft:
-        draft = self._open.pop(bucket)
+    def _close(self, draft: _Open) -> Draft:
+        if self._is_open(draft):  # else it was full
+            del self._open[draft.bucket, draft.refs[0].flagged]
+        self.held -= len(draft.refs)
+        self.held_of.subtract(ref.agent for ref in draft.refs)
+        self.open_of.subtract(draft.agents)
+        for agent in draft.agents:
+            if not self.held_of[agent]:
+                del self.held_of[agent], self.open_of[agent]
         # By position, since batches of a voided file come back late and belong in front.
-        return Draft(bucket, sorted(draft.refs), draft.oldest_s)
+        return Draft(draft.bucket, sorted(draft.refs), draft.oldest_s)

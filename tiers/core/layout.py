@@ -1,11 +1,11 @@
 """Where things lie in a store (commit.md, "In the store"): names from values, and back.
 
-    <root>/<path>/<sink>-<file id>.<ext>              published files, nothing else
+    <root>/<path>/<writer>-<file id>.<ext>            published files, nothing else
     <root>/.tiers/store-id                            compared by agents that share the store
-    <root>/.tiers/<day>/tmp/<sink>-<file id>          being written, or written and not published
-    <root>/.tiers/<day>/tmp/<sink>-<number>.small     being staged: never counts as a file's tmp
-    <root>/.tiers/<day>/manifests/<sink>-<file id>    its intent, then its record
-    <root>/.tiers/<day>/void/<sink>-<file id>         this file will never be published
+    <root>/.tiers/<day>/tmp/<writer>-<file id>        being written, or written and not published
+    <root>/.tiers/<day>/tmp/<writer>-<number>.small   being staged: never counts as a file's tmp
+    <root>/.tiers/<day>/manifests/<writer>-<file id>  its intent, then its record
+    <root>/.tiers/<day>/void/<writer>-<file id>       this file will never be published
     <root>/.tiers/<day>/claims/<origin>-<seq>         a sink's claim on a flagged batch
     <root>/.tiers/closed/<day>                        this day takes no more claims and files
     <root>/.tiers/trash/<day>-<number>                a day that is being removed
@@ -13,6 +13,7 @@
 `<day>` is a UTC day, "2026-11-23", or a later *generation* of it, "2026-11-23.1": what still comes
 for a day that was closed.
 
+A *writer* is a sink in one start of its channel: `<sink>.<start>`. A claim names the sink alone.
 All paths are relative to the store's root.
 """
 
@@ -37,14 +38,24 @@ def sink_name(agent: str, output: str, channel_id: bytes) -> str:
     return f"{safe(agent)}.{safe(output)}.{channel_id.hex()[:16]}"
 
 
-def file_name(sink: str, file_id: int) -> str:
+def start_name(start: bytes) -> str:
+    """The start of a channel, in names."""
+    return start.hex()[:16]
+
+
+def writer_name(sink: str, start: str) -> str:
+    """A sink in one start of its channel: what two lives of a disk write never has one name."""
+    return f"{sink}.{start}" if start else sink
+
+
+def file_name(writer: str, file_id: int) -> str:
     """A file's name in `tmp`, `manifests` and `void`; the published one adds an extension."""
     assert 0 < file_id <= FILE_ID_MAX, file_id
-    return f"{sink}-{file_id:010d}"
+    return f"{writer}-{file_id:010d}"
 
 
 def split_file_name(name: str) -> tuple[str, int] | None:
-    """Sink and file id of a name that `file_name` made; None for any other name."""
+    """Writer and file id of a name that `file_name` made; None for any other name."""
     match = _FILE.fullmatch(name)
     return (match[1], int(match[2])) if match else None
 
@@ -58,9 +69,9 @@ def tmp_path(day: str, name: str) -> str:
     return f"{OWN}/{day}/tmp/{name}"
 
 
-def small_path(day: str, sink: str, number: int) -> str:
+def small_path(day: str, writer: str, number: int) -> str:
     """Where a small file is staged before it is moved into place; `number` is drawn anew."""
-    return f"{OWN}/{day}/tmp/{sink}-{number:016x}.small"
+    return f"{OWN}/{day}/tmp/{writer}-{number:016x}.small"
 
 
 def manifest_path(day: str, name: str) -> str:

@@ -10,6 +10,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from tiers.core import layout
@@ -61,11 +62,36 @@ class File:
         return layout.manifest_path(self.day, self.name)
 
 
+class Says(NamedTuple):
+    """What a manifest says of its file."""
+
+    file: File
+    held: Mapping[bytes, Seqs]
+    wrong: str = ""  # why nobody can read it
+
+
+@lru_cache(maxsize=1)
+def opened(content: bytes) -> Says:
+    """Of a long one that takes a second: kept, so that who calls it beforehand on another thread
+    saves the loop from it."""
+    try:
+        manifest = decode(content)
+    except StoreRefused as error:
+        return Says(File("", ""), {}, str(error))
+    seqs: dict[bytes, list[int]] = {}
+    for item in manifest.items:
+        seqs.setdefault(item.id.origin, []).append(item.id.seq)
+    held = {origin: _in_columns(numbers) for origin, numbers in seqs.items()}
+    return Says(File(manifest.day, manifest.name), held)
+
+
 @dataclass(slots=True)
 class Manifests:
-    """What one sink has read of the others' manifests."""
+    """What one sink has read of the others' manifests. Those of its own present start are left
+    out, since its plans tell what became of these files. Those of earlier starts are not: where
+    this disk is there twice, the other may be in such a start still."""
 
-    sink: str  # whose own manifests are left out: its plans tell what became of its files
+    own: str  # the writer that this sink is
     held: dict[File, Mapping[bytes, Seqs]] = field(default_factory=dict)
     unreadable: dict[File, str] = field(default_factory=dict)  # why
     void: set[File] = field(default_factory=set)
@@ -74,26 +100,26 @@ class Manifests:
     def unread(self, day: str, names: Iterable[str]) -> list[File]:
         """Those of a listing that have not been read; unreadable ones are read again, since
         somebody may have mended them."""
-        own = f"{self.sink}-"
-        files = (File(day, name) for name in names if not name.startswith(own))
+        files = (File(day, name) for name in names if not self._is_own(name))
         return [file for file in files if file not in self.held and file not in self.void]
+
+    def _is_own(self, name: str) -> bool:
+        written = layout.split_file_name(name)
+        return written is not None and written[0] == self.own
 
     def read(self, file: File, content: bytes | None) -> None:
         """What a listed manifest says. One that is gone was removed with its day."""
         self.unreadable.pop(file, None)
         if content is None:
             return
-        try:
-            manifest = decode(content)
-            if (manifest.day, manifest.name) != (file.day, file.name):
-                raise StoreRefused(f"manifest of another file, {manifest.day}/{manifest.name:.120}")
-        except StoreRefused as error:
-            self.unreadable[file] = f"{file.manifest}: {error}"
-            return
-        seqs: dict[bytes, list[int]] = {}
-        for item in manifest.items:
-            seqs.setdefault(item.id.origin, []).append(item.id.seq)
-        self.held[file] = {origin: _in_columns(numbers) for origin, numbers in seqs.items()}
+        says = opened(content)
+        if says.wrong:
+            self.unreadable[file] = f"{file.manifest}: {says.wrong}"
+        elif says.file != file:
+            of = f"{says.file.day}/{says.file.name:.120}"
+            self.unreadable[file] = f"{file.manifest}: manifest of another file, {of}"
+        else:
+            self.held[file] = says.held
 
     def holding(self, batches: Iterable[BatchId], days: Iterable[str]) -> list[File]:
         """Files of these days that have any of the batches and are not known to be void."""

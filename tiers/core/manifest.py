@@ -22,6 +22,9 @@ from tiers.errors import StoreRefused
 
 MANIFEST_BYTES_MAX: Final = 16 << 20
 MANIFEST_BATCHES_MAX: Final = 1 << 18
+_OTHERS_BYTES_MAX: Final = 64 << 10  # of what is no manifest: a claim
+# Commas and brackets: more have no manifest's shape, and cost a hundred bytes of memory each.
+_MARKS_MAX: Final = 5 * MANIFEST_BATCHES_MAX + 16_384
 _TRAILER_BYTES: Final = 9  # eight hex digits and a newline
 _INTEGER_MAX: Final = 2**63 - 1
 
@@ -80,10 +83,13 @@ def sealed_line(entries: Mapping[str, object]) -> bytes:
 def opened_line(data: bytes, kind: str) -> dict[str, object]:
     """What `sealed_line` was given. StoreRefused when this is none of that kind."""
     line, trailer = data[:-_TRAILER_BYTES], data[-_TRAILER_BYTES:]
-    if len(data) > MANIFEST_BYTES_MAX:
-        raise StoreRefused(f"{kind} of {len(data)} bytes or more; at most {MANIFEST_BYTES_MAX}")
+    most = MANIFEST_BYTES_MAX if kind == "manifest" else _OTHERS_BYTES_MAX
+    if len(data) > most:
+        raise StoreRefused(f"{kind} of {len(data)} bytes or more; at most {most}")
     if trailer != b"%08x\n" % crc32(line):
         raise StoreRefused(f"{kind} does not end with its checksum: truncated or damaged")
+    if sum(line.count(mark) for mark in (b"[", b"{", b",")) > _MARKS_MAX:
+        raise StoreRefused(f"{kind} is made of little but lists")
     try:
         entries = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -8,37 +8,57 @@ Data plane (PUSH -> PULL), one frame each, so that the receiver's message limit 
 
     +--------+---------------------------------------------------+----------+----------+--
     | u32 BE | head: msgpack [session, from, to, number, [[length,| record 1 | record 2 | ...
-    | length |   flagged, [[agent, stored_ms], ...]], ...]]      |          |          |
+    | length |   flagged, [[agent, stored_ms], ...]], ...], point]|          |          |
     +--------+---------------------------------------------------+----------+----------+--
 
 `session` is 8 bytes, `from` and `to` are channel ids of 16 bytes, a record is as in batch.py.
-Batch ids travel as [[origin, [seq, ...]], ...].
+Batch ids travel as [[origin, [seq, ...]], ...], points (life.py) as [start, number]. Points and
+checksums may be missing: of who says none, none is judged.
 
 Credit is told as a limit: how many bytes of records a sender may have sent in all in this
 session. A limit only grows, so lost, doubled and reordered messages do no harm (as MAX_DATA in
 QUIC, RFC 9000 section 19.9).
 """
 
-import reprlib
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal, NamedTuple
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Final, Literal, NamedTuple, TypeGuard, TypeVar
 
 import msgpack
 
 from tiers.core.batch import BatchId, Buffer, Hop
+from tiers.core.life import Life, Point
+from tiers.core.names import NAME_CHARS_MAX
+from tiers.core.printable import printable
+from tiers.core.values import (
+    are_sums,
+    is_short_map,
+    pack_ids,
+    shown,
+    unpack,
+    unpack_ids,
+    unpack_met,
+    unpack_point,
+)
 from tiers.errors import PeerError
 
 PROTOCOL: Final = 1
+T = TypeVar("T")
 Guarantee = Literal["hop", "end"]  # how far a batch has to be before it is released
-CONTROL_BYTES_MAX: Final = 1 << 20
+CONTROL_BYTES_MAX: Final = 128 << 10  # a list of IDS_MAX ids, each of another origin, takes half
+GREETING_BYTES_MAX: Final = 1024  # of a control message from who has no session
 HEAD_BYTES_MAX: Final = 64 * 1024  # of a bundle: what is not records
 IDS_MAX: Final = 2000  # in each list of a message
 BUNDLE_BATCHES_MAX: Final = 4096
+OVER_MAX: Final = 64  # names of first agents in one message
 HOPS_MAX: Final = 64  # told of a batch: the latest
-NAME_CHARS_MAX: Final = 64  # of an agent
+REASON_CHARS_MAX: Final = 1000  # of a REFUSE or a REJECT: what is longer is cut
 _LENGTH: Final = struct.Struct(">I")
+# Bytes that begin an array or a map. Of our own messages less than a tenth of 128 KiB are like
+# those, also by chance; of one made to be dear to read, all.
+_CONTAINERS: Final = bytes((*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF))
+_CONTAINERS_MAX: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +67,11 @@ class Identity:
 
     topology: str
     agent: str
-    channel: bytes
+    life: Life
+
+    @property
+    def channel(self) -> bytes:
+        return self.life.channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +84,8 @@ class Hello:
     agent: str
     channel: bytes
     session: bytes
+    point: Point | None = None  # where its channel is
+    met: tuple[tuple[bytes, Point], ...] = ()  # where it met channels that the receiver may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +104,9 @@ class Welcome:
     message_size_max: int
     limit: int
     guarantee: str  # of the receiver's tier: Guarantee
+    batch_size_max: int = 0  # raw bytes at which its tier seals; 0: not told
+    point: Point | None = None  # where its channel is
+    met: Point | None = None  # where it met the sender's channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +115,23 @@ class Refuse:
 
     session: bytes
     reason: str
+    twin: bool = False  # another life of the sender's channel is here, and answers
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
     """`stored` are durable in the receiver's channel, these or earlier; `published` are in files,
-    or dead: with `guarantee = "end"`, no output below waits for them any more."""
+    or dead: with `guarantee = "end"`, no output below waits for them any more. `sums` are the
+    checksums of those stored, one by one (0: not known any more); ids of one origin stand
+    together. `over` are first agents whose batches have no room now: send those of others."""
 
     session: bytes
     stored: tuple[BatchId, ...]
     published: tuple[BatchId, ...]
     limit: int
+    sums: tuple[int, ...] = ()
+    point: Point | None = None  # where the receiver's channel is
+    over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +146,8 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`held` is stored, or was and has gone on; `published` as in an ACK. After a new HELLO,
-    `unknown` is final: the receiver will not get it from an old pipe."""
+    """`held` is stored, or was and has gone on; `published` and `sums` as in an ACK. After a new
+    HELLO, `unknown` is final: the receiver will not get it from an old pipe."""
 
     session: bytes
     sender: bytes
@@ -120,6 +155,8 @@ class Answer:
     held: tuple[BatchId, ...]
     published: tuple[BatchId, ...]
     unknown: tuple[BatchId, ...]
+    sums: tuple[int, ...] = ()  # of those held
+    point: Point | None = None  # where the receiver's channel is
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +170,36 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
+class Later:
+    """A batch that the receiver cannot take yet, by its place: it is not there, and may come again
+    in so many milliseconds."""
+
+    session: bytes
+    bundle: int
+    place: int
+    reason: str
+    wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
-    """Are you there? `sent_ms` is the sender's clock."""
+    """Are you there? `sent_ms` is the sender's clock, `wanted` the bytes that wait for credit. From
+    a receiver: a number to be said again, when another life of the sender's channel says HELLO."""
 
     session: bytes
     sent_ms: int
+    wanted: int = 1  # of who does not say
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """`session` is the newest the receiver knows of that sender (empty: none)."""
+    """`session` is the newest the receiver knows of that sender (empty: none); `over` as in ACK."""
 
     session: bytes
     sent_ms: int
     now_ms: int
     limit: int
+    over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +209,10 @@ class Goodbye:
     session: bytes
 
 
-Message = Hello | Welcome | Refuse | Ack | Ask | Answer | Reject | Ping | Pong | Goodbye
+Message = Hello | Welcome | Refuse | Ack | Ask | Answer | Reject | Later | Ping | Pong | Goodbye
 _TYPES: Final[dict[str, type[Any]]] = {
     kind.__name__.lower(): kind
-    for kind in (Hello, Welcome, Refuse, Ack, Ask, Answer, Reject, Ping, Pong, Goodbye)
+    for kind in (Hello, Welcome, Refuse, Ack, Ask, Answer, Reject, Later, Ping, Pong, Goodbye)
 }
 
 
@@ -169,7 +221,9 @@ def encode(message: Message) -> bytes:
     values = {}
     for item in fields(message):
         value = getattr(message, item.name)
-        values[item.name] = _pack_ids(value) if isinstance(value, tuple) else value
+        if item.type == tuple[BatchId, ...]:
+            value = pack_ids(value)
+        values[item.name] = value
     packed: bytes = msgpack.packb([type(message).__name__.lower(), values])
     return packed
 
@@ -179,17 +233,26 @@ def decode(data: Buffer) -> Message:
     Raises PeerError."""
     if len(data) > CONTROL_BYTES_MAX:
         raise PeerError(f"control message of {len(data)} bytes; at most {CONTROL_BYTES_MAX}")
-    match _unpack(data, IDS_MAX):
+    if len(data) - len(bytes(data).translate(None, _CONTAINERS)) > _CONTAINERS_MAX:
+        raise PeerError(f"control message of {len(data)} bytes is made of little but lists")
+    match unpack(data, IDS_MAX):
         case [str(name), dict(values)] if name in _TYPES:
             kind = _TYPES[name]
         case other:
-            raise PeerError(f"not a message: {_shown(other)}")
+            raise PeerError(f"not a message: {shown(other)}")
     arguments = {}
     for item in fields(kind):
-        if item.name not in values:
+        if item.name in values:
+            arguments[item.name] = _checked(name, item.name, item.type, values[item.name])
+        elif item.default is MISSING:
             raise PeerError(f"{name}: {item.name} is missing")
-        arguments[item.name] = _checked(name, item.name, item.type, values[item.name])
+    if "reason" in arguments:  # it is stored, logged and shown
+        arguments["reason"] = printable(str(arguments["reason"]), REASON_CHARS_MAX)
     message: Message = kind(**arguments)
+    if isinstance(message, Ack | Answer):
+        summed = message.stored if isinstance(message, Ack) else message.held
+        if message.sums and len(message.sums) != len(summed):
+            raise PeerError(f"{name}: {len(message.sums)} checksums of {len(summed)} batches")
     return message
 
 
@@ -201,16 +264,26 @@ def _checked(message: str, name: str, wanted: Any, value: object) -> object:
     if wanted is bytes and isinstance(value, bytes) and len(value) in _BYTES_LENGTHS[name]:
         return value
     if wanted == tuple[BatchId, ...]:
-        return _unpack_ids(value)
-    if wanted == Mapping[str, str] and _is_short_map(value):
+        return unpack_ids(value, IDS_MAX)
+    if wanted == Mapping[str, str] and is_short_map(value):
         return value
-    raise PeerError(f"{message}: {name} is {_shown(value)}")
+    if wanted is bool and isinstance(value, bool):
+        return value
+    if wanted == tuple[int, ...] and are_sums(value, IDS_MAX):
+        return tuple(value)
+    if wanted == Point | None:
+        return None if value is None else unpack_point(value)
+    if wanted == tuple[tuple[bytes, Point], ...]:
+        return unpack_met(value)
+    if wanted == tuple[str, ...] and _are_names(value):
+        return tuple(value)
+    raise PeerError(f"{message}: {name} is {shown(value)}")
 
 
-def _is_short_map(value: object) -> bool:
-    if not isinstance(value, dict) or len(value) > 1024:
+def _are_names(value: object) -> TypeGuard[list[str]]:
+    if not isinstance(value, list) or len(value) > OVER_MAX:
         return False
-    return all(isinstance(text, str) and len(text) <= 256 for text in (*value, *value.values()))
+    return all(isinstance(name, str) and len(name) <= NAME_CHARS_MAX for name in value)
 
 
 _BYTES_LENGTHS: Final = {
@@ -220,30 +293,6 @@ _BYTES_LENGTHS: Final = {
     "sender": (16,),
     "receiver": (16,),
 }
-
-
-def _pack_ids(ids: Sequence[BatchId]) -> list[tuple[bytes, list[int]]]:
-    by_origin: dict[bytes, list[int]] = {}
-    for origin, seq in ids:
-        by_origin.setdefault(origin, []).append(seq)
-    return list(by_origin.items())
-
-
-def _unpack_ids(value: object) -> tuple[BatchId, ...]:
-    ids: list[BatchId] = []
-    if not isinstance(value, list):
-        raise PeerError(f"batch ids are {_shown(value)}")
-    for run in value:
-        match run:
-            case [bytes(origin), list(seqs)] if len(origin) == 16:
-                if len(ids) + len(seqs) > IDS_MAX:  # before they are made: each takes its room
-                    raise PeerError(f"more than {IDS_MAX} batch ids in one message")
-                if not all(type(seq) is int and 0 <= seq < 2**63 for seq in seqs):
-                    raise PeerError(f"batch ids of {origin.hex()} are not numbers")
-                ids.extend(BatchId(origin, seq) for seq in seqs)
-            case _:
-                raise PeerError(f"batch ids are {_shown(run)}")
-    return tuple(ids)
 
 
 class Carried(NamedTuple):
@@ -263,6 +312,7 @@ class Bundle:
     receiver: bytes  # channel id
     number: int  # of this bundle in its session, from 1
     carried: Sequence[Carried] = field(default_factory=tuple)
+    point: Point | None = None  # where the sender's channel is
 
 
 def encode_bundle(bundle: Bundle) -> bytes:
@@ -271,7 +321,8 @@ def encode_bundle(bundle: Bundle) -> bytes:
         [len(c.record), c.flagged, [tuple(hop) for hop in c.hops[-HOPS_MAX:]]]
         for c in bundle.carried
     ]
-    head = msgpack.packb([bundle.session, bundle.sender, bundle.receiver, bundle.number, index])
+    words = (bundle.session, bundle.sender, bundle.receiver, bundle.number)
+    head = msgpack.packb([*words, index, bundle.point])
     return b"".join((_LENGTH.pack(len(head)), head, *(c.record for c in bundle.carried)))
 
 
@@ -284,13 +335,13 @@ def decode_bundle(frame: Buffer) -> Bundle:
     start = _LENGTH.size + length
     if length > HEAD_BYTES_MAX or start > len(view):
         raise PeerError(f"bundle's head of {length} bytes does not fit {len(view)}")
-    match _unpack(view[_LENGTH.size : start], BUNDLE_BATCHES_MAX):
-        case [bytes(session), bytes(sender), bytes(receiver), int(number), list(index)] if (
+    match unpack(view[_LENGTH.size : start], BUNDLE_BATCHES_MAX):
+        case [bytes(session), bytes(sender), bytes(receiver), int(number), list(index), *more] if (
             len(session) == 8 and len(sender) == len(receiver) == 16 and 0 <= number < 2**63
         ):
-            pass
+            point = unpack_point(more[0]) if more and more[0] is not None else None
         case other:
-            raise PeerError(f"bundle's head is {_shown(other)}")
+            raise PeerError(f"bundle's head is {shown(other)}")
     carried = []
     for item in index:
         size, flagged, hops = _index_item(item)
@@ -300,7 +351,7 @@ def decode_bundle(frame: Buffer) -> Bundle:
         start += size
     if start != len(view):
         raise PeerError("bundle is longer than its head says")
-    return Bundle(session, sender, receiver, number, carried)
+    return Bundle(session, sender, receiver, number, carried, point)
 
 
 def _index_item(item: object) -> tuple[int, bool, tuple[Hop, ...]]:
@@ -308,7 +359,7 @@ def _index_item(item: object) -> tuple[int, bool, tuple[Hop, ...]]:
         case [int(size), bool(flagged), list(hops)] if type(size) is int and size >= 0:
             if len(hops) <= HOPS_MAX:
                 return size, flagged, tuple(_hop(hop) for hop in hops)
-    raise PeerError(f"bundle's index has {_shown(item)}")
+    raise PeerError(f"bundle's index has {shown(item)}")
 
 
 def _hop(item: object) -> Hop:
@@ -316,7 +367,7 @@ def _hop(item: object) -> Hop:
         case [str(agent), int(stored_ms)] if len(agent) <= NAME_CHARS_MAX:
             if type(stored_ms) is int and 0 <= stored_ms < 2**53:
                 return Hop(agent, stored_ms)
-    raise PeerError(f"bundle's hop is {_shown(item)}")
+    raise PeerError(f"bundle's hop is {shown(item)}")
 
 
 def index_bytes(hops: Sequence[Hop]) -> int:
@@ -324,25 +375,9 @@ def index_bytes(hops: Sequence[Hop]) -> int:
     return 10 + sum(13 + len(agent.encode()) for agent, _ in hops[-HOPS_MAX:])
 
 
-def _shown(value: object) -> str:
-    """The beginning of a value for a person. `repr` itself could run out of stack here."""
-    return f"{reprlib.repr(value):.60}"
-
-
-def _unpack(data: Buffer, entries_max: int) -> object:
-    """Room for an array is made when its length is read, so `entries_max` bounds it."""
-    try:
-        value: object = msgpack.unpackb(
-            data, strict_map_key=True, max_array_len=entries_max, max_map_len=entries_max
-        )
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
-        raise PeerError(f"not msgpack: {error}") from error
-    return value
-
-
-def in_pieces(ids: Iterable[BatchId], most: int = IDS_MAX) -> Iterable[tuple[BatchId, ...]]:
-    """Ids in tuples that fit one message each."""
-    piece: list[BatchId] = []
+def in_pieces(ids: Iterable[T], most: int = IDS_MAX) -> Iterable[tuple[T, ...]]:
+    """Ids, or what goes with them, in tuples that fit one message each."""
+    piece: list[T] = []
     for item in ids:
         piece.append(item)
         if len(piece) == most:

@@ -73,6 +73,8 @@ def problems(template: str) -> list[str]:
         found.append("an empty directory name: a '/' at the start or end, or two together")
     if any(segment.startswith(".") for segment in text.split("/")):
         found.append("a name that begins with '.'")
+    if any(segment != segment.strip() for segment in text.split("/")):
+        found.append("a name with blanks at an end")
     odd = sorted({char for char in text if char in ":\\" or not char.isprintable()})
     if odd:
         found.append(f"characters that not every store takes: {', '.join(map(repr, odd))}")

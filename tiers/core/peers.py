@@ -15,9 +15,15 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice, takewhile
 from typing import Final, NamedTuple
 
 from tiers.core.batch import BatchId, Hop
+from tiers.core.messages import HEAD_BYTES_MAX, IDS_MAX, Later, Reject, Welcome
+from tiers.core.names import NAME_CHARS_MAX
+from tiers.core.printable import printable
+
+PEERS_MAX: Final = 1000  # of one agent, all its outputs together
 
 
 class PeerState(StrEnum):
@@ -45,11 +51,25 @@ _MOVES: Final = {
 }
 
 
+_OVER_S: Final = 0.5  # so long a batch of one that has its share waits, and is offered again
+_LATER_FIRST_S: Final = 5.0  # after "not yet" a batch is offered again, then after twice as long
+_LATER_MAX_S: Final = 600.0
+_REASON_CHARS_MAX: Final = 400  # kept of what a peer says of a batch
+
+
 class HandedTo(NamedTuple):
     """Who has on disk a batch that is not published yet, with `guarantee = "end"`."""
 
     agent: str
     channel: bytes  # its channel id
+
+
+class Refusal(NamedTuple):
+    """Why a peer does not take a batch."""
+
+    reason: str
+    until_s: float = math.inf  # inf: it never will
+    wait_s: float = 0.0  # that there were until then
 
 
 @dataclass(slots=True)
@@ -64,6 +84,10 @@ class Pending:
     flagged: bool = False
     handed_to: HandedTo | None = None
     asked_s: float = -math.inf  # when its peer was last asked for it, or said to have it
+    refusals: dict[str, Refusal] = field(default_factory=dict)  # by peer, as it said
+    crc: int | None = None  # of the record; None: not known, so not compared
+    agent: str = ""  # that stored it first
+    start: bytes = b""  # of its peer's channel when it was sent there
 
 
 class Sent(NamedTuple):
@@ -90,6 +114,8 @@ class PeerLimits:
     retry_max_s: float = 10.0
     lost_after_s: float = 600.0  # down for so long -> what it had stored goes to others, flagged
     ask_again_s: float = 30.0  # what was handed on and is not published is asked for so often
+    message_size_max: int = 32 << 20  # our own, as `batch_size_max`: a peer's may be others
+    batch_size_max: int = 1 << 20
 
 
 @dataclass(slots=True)
@@ -102,13 +128,17 @@ class Peer:
     since_s: float = 0.0  # of the state
     leaving: bool = False  # taken out of the topology: gone once nothing is ambiguous
     error: str = ""
+    refused: bool = False  # down because it, or we, will not: a person has to act
     session: bytes = b""  # the newest one we began
     channel: bytes = b""  # the peer's channel id at its last WELCOME
+    start: bytes = b""  # of that channel, as said there; empty: it says none
     guarantee: str = ""  # of the peer's tier, as said there
-    message_size_max: int = 0
+    message_size_max: int = 0  # as said at its last WELCOME; 0 before
+    batch_size_max: int = 0
     limit: int = 0  # bytes of records we may send in all in this session
     sent: int = 0  # bytes of records sent in this session
     window: int = 0
+    over: frozenset[str] = frozenset()  # first agents of whom it takes nothing now
     stores: Mapping[str, str] = field(default_factory=dict)  # "tier/output" -> store id, below it
     bundles: int = 0  # sent in this session
     in_flight: dict[BatchId, Sent] = field(default_factory=dict)
@@ -117,6 +147,7 @@ class Peer:
     # Stored there, not published: with `guarantee = "end"`. Who was not asked for longest, first.
     handed: dict[BatchId, Pending] = field(default_factory=dict)
     asked_s: float | None = None  # an ASK is out since
+    asked_limit: int = -1  # the limit at which credit was asked for
     heard_s: float = 0.0
     ping_s: float = 0.0  # next PING
     hello_s: float = 0.0  # next HELLO
@@ -132,6 +163,7 @@ class Peer:
         if event == "lost":
             self._retire()
         self.state, self.since_s = state, now
+        self.refused = event == "refused"
         return True
 
     def _retire(self) -> None:
@@ -143,12 +175,25 @@ class Peer:
         self.hello_s = 0.0
         self.retry_s = self.limits.retry_first_s
 
+    def another(self, answer: Welcome, topology: str) -> str:
+        """Why who answers is not this peer; empty where it is. One agent under two names would end
+        the session under the one name with that under the other, for ever."""
+        if answer.agent != self.name:
+            told = printable(answer.agent, NAME_CHARS_MAX)
+            return f"at its address answers '{told}': the topology must name each agent's own"
+        if answer.topology != topology:
+            told = printable(answer.topology, NAME_CHARS_MAX)
+            return f"belongs to topology '{told}', not to {topology!r}"
+        return ""
+
     def begin(self, session: bytes, now: float, jitter: Callable[[], float]) -> None:
         """A HELLO is about to leave. Waits for the next grow, jittered, up to their limit."""
         assert not self.in_flight, "a session ends before the next begins"
         self.session = session
         self.limit = self.sent = self.bundles = 0
         self.asked_s = None
+        self.asked_limit = -1
+        self.over = frozenset()
         wait = self.retry_s or self.limits.retry_first_s
         self.hello_s = now + wait * (0.5 + jitter())
         self.retry_s = min(2 * wait, self.limits.retry_max_s)
@@ -174,8 +219,17 @@ class Peer:
             return 0
         return max(0, min(self.limit - self.sent, self.window - self.in_flight_bytes))
 
+    def is_spent(self) -> bool:
+        """Whether all of its credit was used."""
+        return self.limit <= self.sent
+
+    def is_starving(self) -> bool:
+        """Without credit, for which it was not asked yet."""
+        return self.is_spent() and self.limit != self.asked_limit
+
     def sending(self, pending: Pending, now: float, place: int) -> None:
         """A batch leaves for this peer, at `place` of its next bundle."""
+        pending.start = self.start
         self.in_flight[pending.id] = Sent(pending, now, self.bundles + 1, place)
         self.in_flight_bytes += pending.size
         self.sent += pending.size
@@ -185,6 +239,12 @@ class Peer:
         self.batches += 1
         self.events += pending.count
         self.window = min(self.window + pending.size, self.limits.window_bytes_max)
+
+    def pending(self, key: BatchId) -> Pending:
+        """A batch that is with this peer."""
+        if key in self.in_flight:
+            return self.in_flight[key].pending
+        return self.ambiguous[key] if key in self.ambiguous else self.handed[key]
 
     def forget(self, key: BatchId) -> Pending | None:
         """Let go of a batch, wherever it is with this peer."""
@@ -209,9 +269,68 @@ class Peer:
                 return key
         return None
 
+    def other_limits(self) -> str:
+        """Those of the peer's limits, as it said, that are not ours; empty where all are."""
+        return "; ".join(
+            f"its {name} is {theirs} bytes, here {ours}"
+            for name, theirs, ours in (
+                ("message_size", self.message_size_max, self.limits.message_size_max),
+                ("batch.size", self.batch_size_max, self.limits.batch_size_max),
+            )
+            if theirs not in (0, ours)
+        )
+
+    def refusal(self, pending: Pending, now: float) -> Refusal | None:
+        """Why the peer does not take a batch now, as far as is known; None where it may."""
+        most = self.message_size_max - HEAD_BYTES_MAX
+        if self.message_size_max and pending.size > most:
+            return Refusal(f"record of {pending.size} bytes; {self.name} takes at most {most}")
+        if pending.agent in self.over:
+            why = f"{self.name} has no more room for batches of {pending.agent} now"
+            return Refusal(why, now + _OVER_S)
+        said = pending.refusals.get(self.name)
+        return said if said is not None and now < said.until_s else None
+
+    def held(self, pending: Pending, now: float) -> str:
+        """Why the peer gets no batch now, in words; empty where it may, or where it is down."""
+        if refused := self.refusal(pending, now):
+            return refused.reason
+        spent = self.state is PeerState.UP and self.is_spent()
+        return f"{self.name}: no credit" if spent else ""
+
+    def refused_it(self, pending: Pending, message: Reject | Later, now: float) -> None:
+        """The peer has said that it never takes a batch, or not yet."""
+        reason = message.reason[:_REASON_CHARS_MAX]
+        if isinstance(message, Later):
+            before = pending.refusals.get(self.name, Refusal("", wait_s=_LATER_FIRST_S / 2))
+            wait_s = min(2 * before.wait_s, _LATER_MAX_S, message.wait_ms / 1000 + 1)
+            refusal = Refusal(f"{self.name} does not take it yet: {reason}", now + wait_s, wait_s)
+        else:
+            refusal = Refusal(f"rejected by {self.name}: {reason}")
+        pending.refusals[self.name] = refusal
+
     def has(self, pending: Pending) -> bool:
         """Whether the batch was handed to the very channel that the peer has."""
         return pending.handed_to == HandedTo(self.name, self.channel)
+
+    def due(self, now: float) -> list[BatchId]:
+        """What was handed on long ago: a receipt may be lost, or the batch. No more than fit one
+        message: the peer has to look each of them up, and is to answer pings meanwhile. They count
+        as asked for from now on."""
+        long_ago = now - self.limits.ask_again_s
+        waiting = takewhile(lambda one: one.asked_s < long_ago, self.handed.values())
+        due = list(islice(waiting, IDS_MAX))
+        for pending in due:
+            pending.asked_s = now
+            self.handed[pending.id] = self.handed.pop(pending.id)
+        return [pending.id for pending in due]
+
+    def taken_back(self) -> list[Pending]:
+        """What was handed to another channel than the peer has now: that disk is gone."""
+        lost = [pending for pending in self.handed.values() if not self.has(pending)]
+        for pending in lost:
+            del self.handed[pending.id]
+        return lost
 
     def is_lost(self, now: float) -> bool:
         """Not to be waited for any more, even by what it had stored."""

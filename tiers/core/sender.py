@@ -13,18 +13,21 @@ With `guarantee = "end"` a batch that a peer has stored is *handed* to it, and k
 says that it is published. It waits for that very channel, over restarts too, and is offered again,
 flagged, only where that channel does not know it any more or the peer is lost.
 
+Disks go back in time, and exist twice (life.py). So a peer's word counts for the start of its
+channel to which a batch was sent: what it does not know in another start goes on flagged. It
+counts for this very content: checksums are compared. And what was queued before this start waits
+until each peer has told where it met this channel: one of them may know that it is to be renewed.
+
 Pure: time, jitter and session ids are arguments; every method returns what is to be done.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice, takewhile
 
 from tiers.core.assigning import Assigning, Effects
 from tiers.core.batch import BatchId
 from tiers.core.messages import (
     HEAD_BYTES_MAX,
-    IDS_MAX,
     PROTOCOL,
     Ack,
     Answer,
@@ -33,6 +36,7 @@ from tiers.core.messages import (
     Guarantee,
     Hello,
     Identity,
+    Later,
     Message,
     Ping,
     Pong,
@@ -43,9 +47,11 @@ from tiers.core.messages import (
 )
 from tiers.core.outbox import Outbox
 from tiers.core.peers import HandedTo, Peer, PeerLimits, PeerState, Pending
+from tiers.core.quota import may_take
 
 MARK_AHEAD = 512  # positions that the mark is kept ahead of what has been sent
 QUEUE_BATCHES_MAX = 1024  # batches held ready in memory, besides those in flight
+_FLOWS_S = 5.0  # who had something to send so long ago wants credit of every peer
 HANDED_MAX = 65536  # batches in memory in all: with "end" most wait to be published
 
 
@@ -59,6 +65,7 @@ class Sender:
         *,
         bundle_bytes: int,
         mark: int,
+        old_upto: int = 0,
         jitter: Callable[[], float],
         new_session: Callable[[], bytes],
         guarantee: Guarantee = "hop",
@@ -68,12 +75,14 @@ class Sender:
         self.guarantee = guarantee
         self.peers: dict[str, Peer] = {}
         self._mark = mark  # durable
+        self._renewing = False
         self._mark_asked = mark
         self._jitter = jitter
         self._new_session = new_session
         self._outbox = Outbox()
-        self._assigning = Assigning(self._outbox, self.peers, bundle_bytes)
+        self._assigning = Assigning(self._outbox, self.peers, bundle_bytes, old_upto, me.life)
         self._stopping = False
+        self._offered_s = -math.inf  # when batches came last
         self._effects = Effects()
 
     # -- peers -----------------------------------------------------------------------------
@@ -90,6 +99,7 @@ class Sender:
                 peer.leaving = False
         for name, peer in self.peers.items():
             peer.leaving = peer.leaving or name not in wanted
+        self._outbox.reunite_all()
         return self.tick(now)
 
     def stop(self, now: float) -> Effects:
@@ -119,6 +129,14 @@ class Sender:
         """How many more batches `offer` may bring."""
         return min(QUEUE_BATCHES_MAX - self._outbox.queued(), HANDED_MAX - len(self._outbox))
 
+    def room(self, agent: str) -> int:
+        """How many of them may be a first agent's: others find room, too, and of one of whom no
+        peer takes any now no more are brought."""
+        peers = [peer for peer in self.peers.values() if peer.in_session]
+        if peers and all(agent in peer.over for peer in peers):
+            return 0
+        return may_take(HANDED_MAX - len(self._outbox), self._outbox.count_of(agent))
+
     def offer(self, batches: Sequence[Pending], now: float) -> Effects:
         """New batches of the output's queue, in its order."""
         for pending in batches:
@@ -127,6 +145,7 @@ class Sender:
             else:
                 self._offer_handed(pending)
         if batches:
+            self._offered_s = now
             self._want_mark(batches[-1].position)
         return self._flow(now)
 
@@ -162,6 +181,16 @@ class Sender:
         """Batches flagged since the start."""
         return self._outbox.flagged
 
+    def apart(self, now: float) -> list[tuple[int, str]]:
+        """Batches that wait for other peers than those that have answered: how many, and why the
+        first of them does."""
+        found = []
+        for queue in self._outbox.apart().values():
+            first = next(iter(queue.values()))
+            said = (peer.held(first, now) for peer in self.peers.values() if not peer.leaving)
+            found.append((len(queue), "; ".join(filter(None, said))))
+        return found
+
     def in_flight(self) -> int:
         """Batches that a peer may have and has not acked."""
         return sum(len(peer.in_flight) + len(peer.ambiguous) for peer in self.peers.values())
@@ -174,19 +203,21 @@ class Sender:
     # -- messages --------------------------------------------------------------------------
 
     def heard(self, name: str, message: Message, now: float) -> Effects:
-        """A message from a peer. Those of other sessions are discarded, but for acks: that a
-        batch was stored stays true."""
+        """A message from a peer. Those of other sessions are discarded: since then its disk may
+        have gone back."""
         peer = self.peers.get(name)
-        if peer is None:
+        if peer is None or self._renewing:
             return self._done()
         current = message.session == peer.session
         match message:
-            case Ack():
-                self._stored(peer, message.stored, now, current=current)
+            case Ack() if current:
+                self.me.life.meet(peer.channel, name, message.point)
+                same, _ = self._outbox.compared(message.stored, message.sums)
+                self._stored(peer, same, now)
                 for published in message.published:
                     self._release(peer, published)
-                if current:
-                    peer.limit = max(peer.limit, message.limit)
+                peer.limit = max(peer.limit, message.limit)
+                peer.over = frozenset(message.over)
             case Pong() if peer.in_session and not current:
                 # It has restarted, or an old HELLO came late: it discards what we send.
                 self._lost(peer, now, "it does not know our session")
@@ -194,32 +225,45 @@ class Sender:
                 self._welcome(peer, message, now)
             case Refuse() if current or not (message.session or peer.in_session):
                 # Without a session: it could not even read our HELLO.
-                peer.move("refused", now)
-                peer.error = f"refused: {message.reason}"
+                self._refused(peer, message, now)
             case Pong() if current:
                 peer.limit = max(peer.limit, message.limit)
+                peer.over = frozenset(message.over)
             case Answer() if current and peer.in_session:
                 self._answer(peer, message, now)
-            case Reject() if current and (key := peer.at(message.bundle, message.place)):
-                reason = f"rejected by {name}: {message.reason}"
-                self._effects.dead.append((self._outbox.drop(key).position, reason))
+            case Reject() | Later() if current and (key := peer.at(message.bundle, message.place)):
+                pending = self._outbox.drop(key)
+                peer.refused_it(pending, message, now)
+                # It is not there: another may take it, as if it was never sent.
+                self._outbox.requeue([pending], flagged=False)
             case Goodbye() if current:
                 peer.move("goodbye", now)
+            case Ping() if current and peer.in_session:
+                pong = Pong(peer.session, message.sent_ms, int(now * 1000), 0)
+                self._effects.say.append((name, pong))
             case _:
                 return self._done()
         if current:
             peer.heard_s = now
         return self._flow(now)
 
-    def _stored(self, peer: Peer, ids: Iterable[BatchId], now: float, *, current: bool) -> None:
-        """The peer has these on disk: in the channel of this session, or perhaps another's."""
+    def _refused(self, peer: Peer, message: Refuse, now: float) -> None:
+        peer.error = f"refused: {message.reason}"
+        if message.twin and self.me.life.may_renew(now):
+            self._renew(f"another agent with this very channel answers at {peer.name}")
+        peer.move("refused", now)
+
+    def _renew(self, why: str) -> None:
+        self._renewing = True
+        self._effects.renew = why
+
+    def _stored(self, peer: Peer, ids: Iterable[BatchId], now: float) -> None:
+        """The peer has these on disk, in the channel of this session."""
         for key in ids:
-            if key not in self._outbox:
-                continue
             holder = self._outbox.holder(key)
             if self.guarantee == "hop":
                 self._release(peer, key)
-            elif current and (holder is None or (holder is peer and key not in peer.handed)):
+            elif holder is None or (holder is peer and key not in peer.handed):
                 pending = self._let_go(peer, key)
                 pending.handed_to = HandedTo(peer.name, peer.channel)
                 pending.asked_s = now
@@ -239,6 +283,19 @@ class Sender:
         return pending
 
     def _welcome(self, peer: Peer, message: Welcome, now: float) -> None:
+        life = self.me.life
+        if why := peer.another(message, self.me.topology):
+            peer.move("refused", now)
+            peer.error = why
+            return
+        if not life.has(message.met):
+            why = f"{peer.name} met it at {message.met}, which it does not know"
+            if not life.may_renew(now):
+                peer.move("refused", now)
+                peer.error = f"this agent has just begun anew, and not again for that: {why}"
+            else:
+                self._renew(why)
+            return
         if why := self._unfit(peer, message):
             peer.move("refused", now)
             peer.error = why
@@ -247,24 +304,22 @@ class Sender:
         peer.stores = message.stores
         other_channel = peer.channel not in (b"", message.channel)
         peer.channel = message.channel
+        peer.start = message.point.start if message.point else b""
+        life.meet(message.channel, peer.name, message.point)
         peer.guarantee = message.guarantee
         peer.limit = message.limit
-        peer.message_size_max = message.message_size_max
+        if peer.message_size_max != message.message_size_max:
+            peer.message_size_max = message.message_size_max
+            self._outbox.reunite_all()
+        peer.batch_size_max = message.batch_size_max
         peer.move("welcome", now)
         peer.welcomed(now)
         if other_channel:
             # Its disk is gone, and perhaps what it had stored of ours had gone on before.
             self._outbox.requeue(peer.ambiguous.values(), flagged=True)
             peer.ambiguous.clear()
-        self._take_back(peer)
+        self._outbox.requeue(peer.taken_back(), flagged=True)
         self._ask(peer, now)
-
-    def _take_back(self, peer: Peer) -> None:
-        """What was handed to another channel than the peer has now: that disk is gone."""
-        lost = [pending for pending in peer.handed.values() if not peer.has(pending)]
-        for pending in lost:
-            del peer.handed[pending.id]
-        self._outbox.requeue(lost, flagged=True)
 
     def _unfit(self, peer: Peer, message: Welcome) -> str:
         """Why a peer that would take our batches must not have them; empty when it may."""
@@ -296,18 +351,7 @@ class Sender:
             peer.asked_s = now
         for pending in peer.handed.values():
             pending.asked_s = -math.inf
-        self._say_ask(peer, (*peer.ambiguous, *self._due(peer, now)))
-
-    def _due(self, peer: Peer, now: float) -> list[BatchId]:
-        """What was handed on long ago: a receipt may be lost, or the batch. No more than fit one
-        message: the peer has to look each of them up, and is to answer pings meanwhile."""
-        long_ago = now - self.limits.ask_again_s
-        waiting = takewhile(lambda one: one.asked_s < long_ago, peer.handed.values())
-        due = list(islice(waiting, IDS_MAX))
-        for pending in due:
-            pending.asked_s = now
-            peer.handed[pending.id] = peer.handed.pop(pending.id)
-        return [pending.id for pending in due]
+        self._say_ask(peer, (*peer.ambiguous, *peer.due(now)))
 
     def _say_ask(self, peer: Peer, ids: Iterable[BatchId]) -> None:
         for piece in in_pieces(ids):
@@ -317,14 +361,19 @@ class Sender:
     def _answer(self, peer: Peer, answer: Answer, now: float) -> None:
         if (answer.sender, answer.receiver) != (self.me.channel, peer.channel):
             return
+        self.me.life.meet(peer.channel, peer.name, answer.point)
         for key in answer.published:
             self._release(peer, key)
-        self._stored(peer, answer.held, now, current=True)
+        same, other = self._outbox.compared(answer.held, answer.sums)
+        self._stored(peer, same, now)
         for with_it in (peer.ambiguous, peer.handed):
-            unknown = [with_it.pop(key) for key in answer.unknown if key in with_it]
-            # With "end" it may have been there, and have gone on before its copy was damaged.
-            flagged = peer.guarantee == "end" or with_it is peer.handed
-            self._outbox.requeue(unknown, flagged=flagged)
+            unknown = [with_it.pop(key) for key in (*answer.unknown, *other) if key in with_it]
+            # With "end" it may have been there, and have gone on before its copy was damaged; in
+            # another start it may have gone on before the disk went back.
+            kept = peer.guarantee == "end" or with_it is peer.handed
+            for flagged in (False, True):
+                some = [p for p in unknown if (kept or p.start != peer.start) is flagged]
+                self._outbox.requeue(some, flagged=flagged)
         if not peer.ambiguous:
             peer.asked_s = None
 
@@ -332,6 +381,8 @@ class Sender:
 
     def tick(self, now: float) -> Effects:
         """Call every 50 ms or so, and after a wait of any length."""
+        if self._renewing:
+            return self._done()
         for peer in list(self.peers.values()):
             handed = peer.handed and not self._stopping
             settled = not peer.in_flight and not peer.ambiguous and not handed
@@ -363,23 +414,32 @@ class Sender:
             if late_answer:
                 # It is there and cannot say: let others have the batches (flagged).
                 peer.move("late", now)
-        elif now >= peer.ping_s:
+        elif now >= peer.ping_s or (self._wants_credit(now) and peer.is_starving()):
             peer.ping_s = now + self.limits.heartbeat_s
-            self._effects.say.append((peer.name, Ping(peer.session, int(now * 1000))))
-            self._say_ask(peer, self._due(peer, now))
+            peer.asked_limit = peer.limit
+            wanted = self._outbox.queued_bytes(peer.name) or int(self._wants_credit(now))
+            ping = Ping(peer.session, int(now * 1000), wanted)
+            self._effects.say.append((peer.name, ping))
+            self._say_ask(peer, peer.due(now))
+
+    def _wants_credit(self, now: float) -> bool:
+        """Also of a peer that is without while others have some: it is to have its part."""
+        return bool(self._outbox.queued()) or now - self._offered_s < _FLOWS_S
 
     def _hello(self, peer: Peer, now: float) -> None:
         peer.begin(self._new_session(), now, self._jitter)
-        me = self.me
-        hello = Hello(PROTOCOL, me.topology, me.agent, me.channel, peer.session)
-        self._effects.say.append((peer.name, hello))
+        me, life = self.me, self.me.life
+        met = life.told_to(peer.name, self.peers)
+        words = (PROTOCOL, me.topology, me.agent, me.channel, peer.session)
+        self._effects.say.append((peer.name, Hello(*words, life.point(), met)))
 
     def _lost(self, peer: Peer, now: float, why: str) -> None:
         if peer.move("lost", now):
             peer.error = why
 
     def _flow(self, now: float) -> Effects:
-        self._assigning.assign(self._mark, now, self._effects)
+        if not self._renewing:
+            self._assigning.assign(self._mark, now, self._effects)
         return self._done()
 
     def _done(self) -> Effects:

@@ -1,14 +1,15 @@
 """What an agent said of itself, as a row that a person or a program reads.
 
 An answer comes from another process, perhaps of another version: whatever is missing or of
-another type counts as nothing, and makes no row fail. An agent that could not be asked is a row
-with the reason.
+another type counts as nothing, and makes no row fail. Its texts are made printable here. An agent
+that could not be asked is a row with the reason.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tiers.core.printable import printable, printable_text
 from tiers.observe.client import Answer
 from tiers.units import show_duration, show_size
 
@@ -21,6 +22,19 @@ class Peer:
     state: str  # of a sender's peer: connecting, up, suspect, down, draining; "sends": a sender
     credit_bytes: int
     in_flight_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Something that is the matter with an agent now, see observe/conditions.py."""
+
+    code: str
+    part: str
+    text: str
+    since_s: float
+    at_risk: bool
+    doing: str
+    todo: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +57,8 @@ class Row:
     dropped: tuple[tuple[str, int], ...] = ()  # what sources had to drop, by their counters
     flagged: tuple[str, ...] = ()  # what became of flagged batches, a line per output
     peers: tuple[Peer, ...] = ()
-    error: str = ""  # the reason where it is unreachable
+    conditions: tuple[Shown, ...] = ()
+    error: str = ""  # what is the matter, or was last; the reason where it is unreachable
 
 
 _SETTLED: Final = ("claimed", "parked", "dropped", "fenced", "voided", "taken_over")
@@ -52,9 +67,10 @@ _SETTLED: Final = ("claimed", "parked", "dropped", "fenced", "voided", "taken_ov
 def row(agent: str, tier: str, answer: Answer) -> Row:
     """The row of an agent that gave `answer`."""
     if isinstance(answer, str):
-        return Row(agent, tier, "unreachable", healthy=False, error=answer)
+        return Row(agent, tier, "unreachable", healthy=False, error=printable_text(answer))
     channel = _map(answer, "channel")
     outputs = _maps(answer, "outputs")
+    conditions = tuple(_conditions(answer))
     return Row(
         agent=agent,
         tier=tier,
@@ -72,7 +88,8 @@ def row(agent: str, tier: str, answer: Answer) -> Row:
         dropped=tuple(_dropped(answer)),
         flagged=tuple(_flagged(outputs)),
         peers=tuple(_peers(answer, outputs)),
-        error=_error(answer, channel, outputs),
+        conditions=conditions,
+        error="; ".join(one.text for one in conditions) or _last(answer),
     )
 
 
@@ -132,7 +149,7 @@ def _dropped(answer: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
         counters = _map(source, "counters")
         for name in counters:
             if name.startswith("dropped_") and (count := _number(counters, name)):
-                yield f"{_text(source, 'name')}: {name}", count
+                yield f"{_text(source, 'name')}: {printable(name)}", count
 
 
 def _flagged(outputs: list[Mapping[str, Any]]) -> Iterable[str]:
@@ -150,27 +167,34 @@ def _flagged(outputs: list[Mapping[str, Any]]) -> Iterable[str]:
             yield f"{_text(output, 'name')}: {', '.join(counts)}"
 
 
-def _error(
-    answer: Mapping[str, Any], channel: Mapping[str, Any], outputs: list[Mapping[str, Any]]
-) -> str:
-    """What is wrong now; where nothing is, the last thing that was."""
-    wrong = [_text(channel, "trouble"), _text(answer, "topology_error")]
-    for each in [*_maps(answer, "sources"), *outputs]:
-        if error := _text(each, "error"):
-            wrong.append(f"{_text(each, 'name')}: {error}")
-    for output in outputs:
-        for peer in _maps(_map(output, "detail"), "peers"):
-            if error := _text(peer, "error"):
-                wrong.append(f"{_text(peer, 'agent')}: {error}")
-        for stopped in _maps(_map(output, "detail"), "stopped"):
-            wrong.append(f"{_text(stopped, 'what')} wait: {_text(stopped, 'why')}")
-    wrong.append(_text(channel, "set_aside"))
-    if dead := _number(channel, "dead"):
-        wrong.append(f"{dead:,} batch{'' if dead == 1 else 'es'} in the dead letters")
-    if waiting := _texts(answer, "restart_needed"):
-        wrong.append(f"changed, in force after a restart: {', '.join(waiting)}")
-    if found := [text for text in wrong if text]:
-        return "; ".join(found)
+def _conditions(answer: Mapping[str, Any]) -> Iterable[Shown]:
+    """What is the matter now, what a person should act on first."""
+    now_ms = _number(answer, "now_ms")
+    told = _maps(answer, "conditions")
+    for one in sorted(told, key=lambda one: one.get("unhealthy") is not True):
+        since_s = max(0, now_ms - _number(one, "since_ms")) / 1000
+        yield Shown(
+            code=_text(one, "code"),
+            part=_text(one, "part"),
+            text=_text(one, "text"),
+            since_s=since_s,
+            at_risk=one.get("at_risk") is True,
+            doing=_text(one, "doing"),
+            todo=_text(one, "todo"),
+        )
+
+
+def show_condition(one: Shown) -> str:
+    """`no_peer aggregator: ... (since 3min; no event at risk; keeps ...; to do: ...)`."""
+    risk = "EVENTS AT RISK" if one.at_risk else "no event at risk"
+    more = [f"since {show_duration(one.since_s)}", risk, one.doing]
+    if one.todo:
+        more.append(f"to do: {one.todo}")
+    return f"{one.code} {one.part}: {one.text} ({'; '.join(filter(None, more))})"
+
+
+def _last(answer: Mapping[str, Any]) -> str:
+    """The last thing that was wrong."""
     last = _map(answer, "last_error")
     if not (text := _text(last, "text")):
         return ""
@@ -188,14 +212,9 @@ def _maps(answer: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-def _texts(answer: Mapping[str, Any], key: str) -> list[str]:
-    value = answer.get(key)
-    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
-
-
 def _text(answer: Mapping[str, Any], key: str) -> str:
     value = answer.get(key)
-    return value if isinstance(value, str) else ""
+    return printable_text(value) if isinstance(value, str) else ""
 
 
 def _number(answer: Mapping[str, Any], key: str) -> int:

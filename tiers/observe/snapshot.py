@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from tiers import __version__
 from tiers.channel.change import ChannelStats, QueueStats
 from tiers.channel.channel import Channel
+from tiers.channel.living import Origin
 from tiers.channel.reader import Reader
 from tiers.core.runs import Runs, runs_of
+from tiers.observe.conditions import Condition
 
 if TYPE_CHECKING:
     from tiers.agent import Agent
@@ -24,6 +26,7 @@ def snapshot(agent: Agent) -> dict[str, Any]:
     """The whole status. Times are ms since the epoch, ages seconds, sizes bytes."""
     now_ms = time.time_ns() // 1_000_000
     stats = agent.channel.stats()  # once: what is shown is of one moment
+    conditions = agent.health.conditions(stats)
     outputs = _outputs(agent, stats, now_ms)
     sources = _sources(agent)
     channel = _channel(stats, now_ms)
@@ -39,7 +42,8 @@ def snapshot(agent: Agent) -> dict[str, Any]:
         "pid": os.getpid(),
         "version": __version__,
         "state": agent.state,
-        "healthy": _is_healthy(agent, channel, sources, outputs),
+        "healthy": _is_healthy(agent, conditions),
+        "conditions": [condition.told() for condition in conditions],
         "started_ms": agent.started_ms,
         "now_ms": now_ms,
         "generation": agent.reloading.generation,
@@ -53,6 +57,8 @@ def snapshot(agent: Agent) -> dict[str, Any]:
         "sources": sources,
         "outputs": outputs,
         "receiver": receiver.status() if receiver else None,
+        "loop": agent.watch.status() if agent.watch else None,
+        "descriptors": {"limit": agent.shares.limit, "short": agent.shares.short},
         "last_error": {"at_ms": at_ms, "text": text} if text else None,
     }
 
@@ -61,22 +67,26 @@ def audit(channel: Channel) -> dict[str, Any]:
     """Which batch ids each output holds and has buried, as runs by origin: also of outputs that
     the topology no longer has. Walks all queues: not for every look."""
     # First: a batch stored after this is none that anybody expects to find here.
-    next_seq = channel.stored_seq() + 1
+    origins = channel.origins()
     queues = channel.stats().queues
-    return audit_of(channel, channel.channel_id, channel.begun_ms, next_seq, queues)
+    return audit_of(channel, origins, channel.origin, queues)
 
 
 def audit_of(
-    reader: Reader, channel_id: bytes, begun_ms: int, next_seq: int, outputs: Iterable[str]
+    reader: Reader, origins: Mapping[bytes, Origin], present: bytes, outputs: Iterable[str]
 ) -> dict[str, Any]:
-    """The same of any channel that can be read, its agent running or not."""
+    """The same of any channel that can be read, its agent running or not. `present` is the origin
+    that gives numbers now; empty where none does."""
     held = {output: _held(reader, output) for output in outputs}
     dead: dict[str, _Ids] = {}
     for output, one in reader.dead_ids():
         dead.setdefault(output, {}).setdefault(one.origin, set()).add(one.seq)
     return {
-        "next_seq": {channel_id.hex(): next_seq},
-        "begun_ms": begun_ms,
+        "origins": {
+            origin.hex(): {"last": one.last, "begun_ms": one.begun_ms}
+            for origin, one in origins.items()
+        },
+        "present": present.hex(),
         "outputs": {
             output: {"held": _runs(held.get(output, {})), "dead": _runs(dead.get(output, {}))}
             for output in {**held, **dead}
@@ -98,25 +108,10 @@ def _runs(ids: _Ids) -> dict[str, Runs]:
     return {origin.hex(): runs_of(seqs) for origin, seqs in ids.items()}
 
 
-def _is_healthy(
-    agent: Agent,
-    channel: dict[str, Any],
-    sources: list[dict[str, Any]],
-    outputs: list[dict[str, Any]],
-) -> bool:
+def _is_healthy(agent: Agent, conditions: Iterable[Condition]) -> bool:
     """Working, with nothing that a person should act on."""
-    if agent.state not in ("running", "draining", "drained"):
-        return False
-    if channel["trouble"] or channel["dead"] or agent.reloading.error:
-        return False
-    if channel["set_aside"] and not agent.salvage.whole():
-        return False
-    if agent.error_of("channel"):
-        return False
-    if any(part["error"] for part in (*sources, *outputs)):
-        return False
-    groups = agent.groups.values()
-    return all(any(p.in_session for p in g.sender.peers.values()) for g in groups)
+    working = agent.state in ("running", "draining", "drained")
+    return working and not any(condition.unhealthy for condition in conditions)
 
 
 def _channel(stats: ChannelStats, now_ms: int) -> dict[str, Any]:
@@ -136,6 +131,7 @@ def _channel(stats: ChannelStats, now_ms: int) -> dict[str, Any]:
         "put_bytes": stats.put_bytes,
         "trouble": stats.trouble,
         "set_aside": stats.set_aside,
+        "news": stats.news,
     }
 
 

@@ -6,8 +6,8 @@ the agent's directory always, on TCP where the topology says so.
     POST /drain             begin to drain (Unix socket only)
 
 Draining is for whoever may write in the data directory: on TCP anyone who reaches the port, or
-any web page open in a browser that does, could stop the agent. `_routes` is the one place where
-more is added (`/metrics`, the page).
+any web page open in a browser that does, could stop the agent. What is told there: outside.py.
+`_routes` is the one place where more is added (`/metrics`, the page).
 """
 
 import asyncio
@@ -20,11 +20,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from tiers.errors import UsageError
+from tiers.listening import why_not
+from tiers.observe.door import Complaints, Door
+from tiers.observe.outside import is_address, without_ids
 
 SOCKET_NAME: Final = "status.sock"
-_BACKLOG: Final = 64
 _CLOSE_TIMEOUT_S: Final = 1.0  # what an answer under way may still take when the agent stops
 
 
@@ -70,7 +73,8 @@ class StatusServer:
         self._drain = drain
         self._directory = directory
         self._address = address
-        self._runners: list[web.AppRunner] = []
+        self._doors: list[Door] = []
+        self._complaints = Complaints()
 
     async def start(self) -> None:
         """Returning means both doors are open. UsageError when one cannot be."""
@@ -84,32 +88,44 @@ class StatusServer:
 
     async def stop(self) -> None:
         """Closes both doors; answers under way get a second. May be called again."""
-        while self._runners:
-            await self._runners.pop().cleanup()
+        while self._doors:
+            await self._doors.pop().close()
         with contextlib.suppress(OSError):
             (self._directory / SOCKET_NAME).unlink()
 
     async def _open(self, listener: socket.socket, *, local: bool) -> None:
-        application = web.Application(client_max_size=64 * 1024)
+        checks = () if local else (_only_by_address,)
+        application = web.Application(client_max_size=64 * 1024, middlewares=checks)
         application.add_routes(self._routes(local=local))
         runner = web.AppRunner(
-            application, access_log=None, shutdown_timeout=_CLOSE_TIMEOUT_S, handle_signals=False
+            application,
+            access_log=None,
+            logger=self._complaints.logger(),
+            shutdown_timeout=_CLOSE_TIMEOUT_S,
+            handle_signals=False,
         )
-        self._runners.append(runner)
+        door = Door(runner, anybody=not local)
+        self._doors.append(door)
         await runner.setup()
-        await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+        await door.open(listener)
 
     def _routes(self, *, local: bool) -> list[web.RouteDef]:
         return [
-            web.get("/status", self._get_status),
+            web.get("/status", self._get_status if local else self._tell_anybody),
             web.post("/drain", self._post_drain if local else _refuse_drain),
         ]
 
     async def _get_status(self, request: web.Request) -> web.Response:
+        return _json(await self._answer(request))
+
+    async def _tell_anybody(self, request: web.Request) -> web.Response:
+        return _json(without_ids(await self._answer(request)))
+
+    async def _answer(self, request: web.Request) -> dict[str, Any]:
         answer = self._snapshot()
         if request.query.get("audit") == "1":
             answer["audit"] = await asyncio.to_thread(self._audit)
-        return web.json_response(answer, dumps=_compact, headers={"Cache-Control": "no-store"})
+        return answer
 
     async def _post_drain(self, request: web.Request) -> web.Response:
         self._drain()
@@ -140,7 +156,8 @@ def _tcp_socket(address: str) -> socket.socket:
         )
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise UsageError(f"status address {address}: {error.strerror or error}") from error
+        why = why_not(error.errno, error.strerror or str(error))
+        raise UsageError(f"status address {address}: {why}") from error
     try:
         # A restarted agent must not wait for connections of its former life to time out.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -148,13 +165,27 @@ def _tcp_socket(address: str) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise UsageError(f"status address {address}: {error.strerror or error}") from error
+        why = why_not(error.errno, error.strerror or str(error))
+        raise UsageError(f"status address {address}: {why}") from error
     return listener
+
+
+@web.middleware
+async def _only_by_address(request: web.Request, handler: Handler) -> web.StreamResponse:
+    hosts = request.headers.getall("Host", [])
+    if len(hosts) != 1 or not is_address(hosts[0]):
+        text = "ask by an address, not by a name: the Host of this request is none\n"
+        return web.Response(status=421, text=text)
+    return await handler(request)
 
 
 async def _refuse_drain(request: web.Request) -> web.Response:
     text = "drain is taken on the agent's Unix socket only\n"
     return web.Response(status=403, text=text)
+
+
+def _json(answer: object) -> web.Response:
+    return web.json_response(answer, dumps=_compact, headers={"Cache-Control": "no-store"})
 
 
 def _compact(answer: object) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tiers.channel import looking
+from tiers.channel.living import ORIGIN, origins_of
 from tiers.errors import TiersError
 from tiers.observe.client import Answer
 from tiers.observe.snapshot import audit_of
@@ -16,9 +17,8 @@ def audit_of_stopped(directory: Path, unasked: str) -> Answer:
         return unasked
     try:
         with looking.stopped(directory) as path, looking.reading(path) as (_, head, reader):
-            channel_id, begun_ms = head.identity.channel_id, head.identity.begun_ms
-            state = head.state
-            told = audit_of(reader, channel_id, begun_ms, state.next_seq, state.outputs)
-            return {"channel": {"id": channel_id.hex()}, "audit": told}
+            origins = origins_of(reader.records(ORIGIN), head.state)
+            told = audit_of(reader, origins, b"", head.state.outputs)
+            return {"channel": {"id": head.identity.channel_id.hex()}, "audit": told}
     except TiersError as error:
         return f"{unasked}, and its channel could not be read: {error}"

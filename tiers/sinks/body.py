@@ -1,21 +1,27 @@
 """The content of a file: the bodies of its batches, one after the other, straight from the channel.
 
 Where the file's codec is the batch's, a body is copied as it is: zstd frames (RFC 8878 section 3)
-and gzip members (RFC 1952 section 2.2) may follow one another. Small ones are opened, joined to
-about 1 MiB and compressed anew, since a file of ten thousand tiny frames is larger and slower to
-read. What goes out are chunks of about 1 MiB, whatever came in. Never more than one batch and one
-chunk are in memory.
+and gzip members (RFC 1952 section 2.2) may follow one another. Small ones are joined to about 1 MiB
+and compressed anew, since a file of ten thousand tiny frames is larger and slower to read. What
+goes out are chunks of about 1 MiB, whatever came in. Never more than one batch and one chunk are in
+memory.
+
+Every body is opened here, the copied ones too, and must hold the lines that its envelope says: a
+right checksum proves who made the mistake, not that there is none, and one body that does not open
+takes all that follow it in the file from its readers.
 """
 
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Protocol
 
 from tiers.core.batch import Buffer, Envelope, open_envelope, split
-from tiers.core.codecs import compressor, decompress
-from tiers.core.commit import Plan
-from tiers.core.filing import Ref
-from tiers.errors import BatchError, ChannelUnavailable, StoreUnavailable
+from tiers.core.codecs import compressor, open_lines
+from tiers.core.filing import Bad, Ref
+from tiers.core.plan import Plan
+from tiers.errors import BatchError, ChannelUnavailable, StoreUnavailable, TiersError
+from tiers.sinks.openings import Opening
 
 CHUNK_BYTES = 1 << 20
 SMALL_BYTES = 64 << 10
@@ -28,14 +34,24 @@ class Records(Protocol):
 
 
 class Body:
-    """Iterated once, in a worker thread. After a BatchError `damaged` says which batch it was."""
+    """Iterated once, in a worker thread. After a BatchError `bad` says which batches cannot
+    be in the file: all of them, so that it is written once more and not once for each."""
 
-    def __init__(self, channel: Records, plan: Plan, level: int, stop: threading.Event) -> None:
-        self.damaged: tuple[int, str] | None = None
+    def __init__(
+        self,
+        channel: Records,
+        plan: Plan,
+        level: int,
+        stop: threading.Event,
+        opening: Opening = nullcontext,
+    ) -> None:
+        self.bad: list[Bad] = []
+        self.failed: Ref | None = None  # at which batch, where this ended by no error of the world
         self._channel = channel
         self._plan = plan
         self._compress = compressor(plan.codec, level)
         self._stop = stop
+        self._opening = opening
 
     def __iter__(self) -> Iterator[Buffer]:
         pending: list[Buffer] = []
@@ -54,11 +70,10 @@ class Body:
         joined: list[Buffer] = []  # raw, to be compressed together
         alone: Buffer = b""  # the one in `joined` as it is stored, if it may be copied
         size = 0
-        for ref in self._plan.refs:
-            envelope, body = self._open(ref)
+        for envelope, body, raw in self._opened():
             same = envelope.codec == self._plan.codec
             if self._plan.codec == "none":
-                yield body if same else self._raw(ref, envelope, body)
+                yield raw
                 continue
             if same and len(body) >= SMALL_BYTES:
                 if joined:
@@ -67,7 +82,7 @@ class Body:
                 yield body
                 continue
             alone = body if same and not joined else b""
-            joined.append(self._raw(ref, envelope, body))
+            joined.append(raw)
             size += envelope.size
             if size >= CHUNK_BYTES:
                 yield alone or self._compress(b"".join(joined))
@@ -75,26 +90,42 @@ class Body:
         if joined:
             yield alone or self._compress(b"".join(joined))
 
-    def _open(self, ref: Ref) -> tuple[Envelope, memoryview]:
-        if self._stop.is_set():
-            # The sink is gone, and soon the channel: end this call; its tmp will be voided.
-            raise StoreUnavailable("the sink has stopped")
+    def _opened(self) -> Iterator[tuple[Envelope, memoryview, bytes]]:
+        """Each batch with its lines. After a bad one only the others that are bad are looked for;
+        then BatchError."""
+        for ref in self._plan.refs:
+            if self._stop.is_set():
+                # The sink is gone, and soon the channel: end this call; its tmp will be voided.
+                raise StoreUnavailable("the sink has stopped")
+            whole = False
+            try:
+                with self._opening(ref.position):
+                    record = self._record(ref)
+                    whole = True
+                    envelope, body = open_envelope(record), split(record)[1]
+                    strictly = envelope.codec == self._plan.codec
+                    raw = open_lines(envelope, body, strictly=strictly)
+            except BatchError as error:
+                self.bad.append(Bad(ref.position, str(error), whole))
+                continue
+            except TiersError:
+                raise
+            except Exception:
+                self.failed = ref
+                raise
+            if not self.bad:
+                yield envelope, body, raw
+        if self.bad:
+            raise BatchError(f"{len(self.bad)} batches cannot be in the file")
+
+    def _record(self, ref: Ref) -> bytes:
+        """The record of a batch, whole and the one that was planned. Raises BatchError."""
         try:
             record = self._channel.record(ref.position)
-            envelope = open_envelope(record)
-            if envelope.id != ref.id or envelope.count != ref.events:
-                raise BatchError(f"batch {envelope.id} lies where {ref.id} was planned")
-            return envelope, split(record)[1]
-        except BatchError as error:
-            self.damaged = (ref.position, str(error))
-            raise
         except ChannelUnavailable as error:
             # The file ends here, and whatever there is of it is a prefix: as with a broken upload.
             raise StoreUnavailable(f"the channel cannot be read: {error}") from error
-
-    def _raw(self, ref: Ref, envelope: Envelope, body: memoryview) -> bytes:
-        try:
-            return decompress(envelope.codec, body, envelope.size)
-        except BatchError as error:
-            self.damaged = (ref.position, str(error))
-            raise
+        envelope = open_envelope(record)
+        if envelope.id != ref.id or envelope.count != ref.events:
+            raise BatchError(f"batch {envelope.id} lies where {ref.id} was planned")
+        return record

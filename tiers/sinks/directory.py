@@ -4,9 +4,9 @@ A directory is a store for the agents of one host: NFS has no rename that never 
 """
 
 import os
-from pathlib import Path
 from typing import ClassVar, Literal
 
+from tiers.places import Directory
 from tiers.sinks.file_options import FileOptions
 from tiers.sinks.file_sink import FileSink
 from tiers.sinks.sink import SinkContext
@@ -18,11 +18,14 @@ class DirectoryOptions(FileOptions):
     """`root` is where the files go; a relative one is below the process's working directory."""
 
     type: Literal["directory"] = "directory"
-    root: Path
+    root: Directory
 
     def place(self) -> str:
+        return f"directory {self.writes()}"
+
+    def writes(self) -> str:
         # Not resolved through symbolic links: the answer must not depend on this host's disk.
-        return f"directory {os.path.abspath(self.root)}"  # noqa: PTH100
+        return os.path.abspath(self.root)  # noqa: PTH100
 
 
 class DirectorySink(FileSink):

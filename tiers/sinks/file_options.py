@@ -1,5 +1,6 @@
 """The keys that every file sink has in the topology file."""
 
+import re
 from typing import Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -8,6 +9,7 @@ from tiers.core import paths
 from tiers.sinks.sink import SinkOptions
 from tiers.units import Duration, Size
 
+_EXTENSION: Final = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]{0,31})?")
 GZIP_LEVEL_MAX: Final = 9
 
 
@@ -19,9 +21,17 @@ class FileOptions(SinkOptions):
     level: int | None = Field(default=None, ge=1, le=19)  # default: that of `[batch]`
     roll_size_bytes: Size = Field(default=128 << 20, alias="roll_size", gt=0)  # as stored
     roll_after_s: Duration = Field(default=60.0, alias="roll_after")
-    extension: str = Field(default="log", pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,31}$|^$")
+    extension: str = "log"  # end of file names
     takeover_after_s: Duration = Field(default=300.0, alias="takeover_after", gt=0)
     writers: int = Field(default=2, ge=1, le=16)  # files written at the same time
+
+    @field_validator("extension")
+    @classmethod
+    def _check_extension(cls, extension: str) -> str:
+        if not _EXTENSION.fullmatch(extension):
+            wanted = "at most 32 letters, digits, '_', '.' and '-', without a '.' before them"
+            raise ValueError(f'the end of names such as "log" ({wanted})')
+        return extension
 
     @field_validator("path")
     @classmethod

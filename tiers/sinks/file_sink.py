@@ -17,7 +17,8 @@ import contextlib
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from typing import ClassVar, Final, TypeVar
 
@@ -26,25 +27,34 @@ from tiers.core import commit, layout
 from tiers.core.calls import Answer
 from tiers.core.claims import CLAIMS_MAX, Settlement
 from tiers.core.codecs import EXTENSIONS
-from tiers.core.commit import Plan, Publication, State
+from tiers.core.commit import Publication, State
 from tiers.core.filing import Draft, Filing, cut
-from tiers.errors import BatchError, ChannelUnavailable, StoreRefused, StoreUnavailable
+from tiers.core.plan import Plan
+from tiers.core.progress import Work
+from tiers.core.quota import may_take
+from tiers.errors import ChannelUnavailable, StoreRefused, StoreUnavailable
 from tiers.sinks import kept_plans
-from tiers.sinks.body import Body
 from tiers.sinks.days import closed_days, tend_days
 from tiers.sinks.file_options import FileOptions
 from tiers.sinks.loading import Loading
+from tiers.sinks.overdue import Overdue
 from tiers.sinks.performing import perform
 from tiers.sinks.settling import Counts, Settling
 from tiers.sinks.sink import SinkContext, SinkOptions
-from tiers.sinks.store_id import agree_on_store_id
+from tiers.sinks.store_id import agree_on_store_id, known_store_id, remembered
 from tiers.sinks.stores.store import Store
+from tiers.sinks.supply import REFS_MAX, Supply
+from tiers.sinks.traces import unknown_trace
 from tiers.sinks.troubles import Troubles, back_off
 from tiers.sinks.workers import Workers
+from tiers.sinks.writing import Writing
 
-REFS_MAX: Final = 65536  # batches known in memory; more are looked up when these are published
 _DRAIN_AFTER_S: Final = 0.5  # while draining, a batch waits for others no longer than this
-_REFUSED_MAX: Final = 64  # files that may wait for a person before no further one is begun
+# Files that may wait for a person before no further one is begun; of one first agent no more than
+# its share.
+_REFUSED_MAX: Final = 64
+_PASSED_SHOWN: Final = 16  # first agents with more batches than may be held
+_TAKEN_OVER: Final = 1.5  # times `takeover_after`: by then a parked batch is taken over
 _STOP_S: Final = 5.0  # how long a stopping sink waits for store calls under way
 _TEND_S_MAX: Final = 600.0  # days are closed and forgotten at least so often
 _SINK, _DAYS, _FILE_BEFORE = "sink", "days", "file before"  # troubles that are no file's
@@ -64,9 +74,12 @@ class FileSink:
         self._output = context.output
         self._store = store
         self._store_id = ""
-        self._level = options.level_of(context.level)
         self._name = layout.sink_name(context.agent, context.output, self._channel.channel_id)
-        self._loading = Loading(context.channel, context.output, options)
+        starts = [layout.start_name(start.id) for start in self._channel.life.starts]
+        self._start = starts[-1]
+        self._starts = frozenset(starts)
+        self._writer = layout.writer_name(self._name, self._start)
+        loading = Loading(context.channel, context.output, options)
         self._filing = Filing(options.roll_size_bytes, options.roll_after_s)
         self._closed: set[str] = set()  # days and generations, as far as known
         self._workers = Workers(f"store-{context.output}", options.writers + 1)
@@ -74,6 +87,7 @@ class FileSink:
         self._counts = Counts()
         self._settling = Settling(
             self._name,
+            self._writer,
             self._output,
             self._channel,
             store,
@@ -83,14 +97,24 @@ class FileSink:
             self._troubles,
             self._wait_for_person,
         )
+        self._supply = Supply(loading, self._filing, self._settling.parking)
         self._stop = threading.Event()
         self._wake = asyncio.Event()
         self._files: dict[int, Publication] = {}
+        self._overdue = Overdue(self._channel, self._output, context.now_ms)
+        self._writing = Writing(
+            self._channel,
+            self._output,
+            store,
+            self._workers,
+            options.level_of(context.level),
+            self._overdue,
+            self._stop,
+        )
         self._busy = 0  # tasks at work
         self._waiting = 0  # others, after a refusal
+        self._waiting_of: Counter[str] = Counter()  # by first agent
         self._parked_first = False
-        self._under_way = 0  # refs of all tasks
-        self._after = 0  # position up to which the queue has been looked up
         self._next_file = 1
         self._failures = 0  # in a row, of all files: only a published file ends the row
         self._draining = False
@@ -101,11 +125,11 @@ class FileSink:
             # What an earlier run submitted is on disk before its plans are read: a file id that
             # it used must not be used again.
             await asyncio.shield(self._channel.submit(Change()))
-            self._store_id = await self._until_clear(
-                _SINK, lambda: agree_on_store_id(self._store, self._stop)
-            )
+            await self._find_store()
             await self._until_clear(_DAYS, self._look_at_days)
+            await self._look_for_itself()
             await self._settle()
+            await self._try_alone()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._tend())
                 await self._feed(tasks)
@@ -114,6 +138,7 @@ class FileSink:
             closing = asyncio.create_task(asyncio.to_thread(self._workers.close, _STOP_S))
             if await asyncio.shield(closing):
                 self._store.close()
+                self._writing.close()
 
     def drain(self) -> None:
         self._draining = True
@@ -124,6 +149,10 @@ class FileSink:
         """What tells this store from any other; empty until it could be asked."""
         return self._store_id
 
+    def work(self) -> Mapping[str, Work]:
+        parked_s = self._options.takeover_after_s if self._settling.parking.held else 0.0
+        return self._overdue.work(self._filing.roll_after_s + _TAKEN_OVER * parked_s)
+
     def status(self) -> dict[str, object]:
         return {
             "store": self._store.where(),
@@ -132,18 +161,52 @@ class FileSink:
             "parked": self._settling.parking.parked(),
             "stopped": self._settling.parking.stopped(),
             "planned": len(self._files),
-            "refs": self._held(),
+            "refs": self._supply.held(),
+            "passed_over": self._supply.passed()[:_PASSED_SHOWN],
         }
 
     # --- from the channel to files ---------------------------------------------------------
 
+    async def _find_store(self) -> None:
+        """Does not return where the store is not the one that was there before."""
+        where = self._store.where()
+        known = known_store_id(self._channel, self._output, where)
+        self._store_id = await self._until_clear(
+            _SINK, lambda: agree_on_store_id(self._store, self._stop, known)
+        )
+        if self._store_id != known:
+            await asyncio.shield(
+                self._channel.submit(remembered(self._output, where, self._store_id))
+            )
+
+    async def _look_for_itself(self) -> None:
+        """Does not return where the store has a file of this sink that it does not know."""
+        last = kept_plans.last_file_id(self._channel, self._output)
+        retention_ms = int(self._context.retention_s * 1000)
+        trace = await self._until_clear(
+            _SINK,
+            lambda: unknown_trace(
+                self._store, self._name, self._starts, last, retention_ms, self._stop
+            ),
+        )
+        if trace:
+            self._context.renew(f"{trace} is a file of its own that it does not know")
+            await asyncio.get_running_loop().create_future()
+        self._next_file = last + 1
+
     async def _settle(self) -> None:
         """After a restart: what became of each planned file?"""
-        self._next_file = kept_plans.last_file_id(self._channel, self._output) + 1
         async with asyncio.TaskGroup() as files:
             for plan in kept_plans.plans(self._channel, self._output):
                 self._busy += 1
                 files.create_task(self._found(Publication.found(plan)))
+
+    async def _try_alone(self) -> None:
+        """What was being opened when an earlier run died: was it one of these?"""
+        bad = await self._until_clear(_SINK, self._writing.left_behind)
+        if bad:
+            await self._bury(Change(dead=[(self._output, one.position, one.reason) for one in bad]))
+            self._writing.forget()
 
     def _look_at_days(self) -> None:
         self._closed = set(closed_days(self._store))
@@ -166,7 +229,8 @@ class FileSink:
             self._wake.clear()
             await self._load()
             self._start_due(tasks, loop.time())
-            dues = (self._filing.next_due_s(), self._settling.parking.next_due_s())
+            parked_s = self._settling.parking.next_due_s(self._refused())
+            dues = (self._filing.next_due_s(), parked_s)
             due_s = min((due for due in dues if due is not None), default=None)
             wait_s = None if due_s is None or self._full() else max(0.0, due_s - loop.time())
             with contextlib.suppress(TimeoutError):
@@ -181,33 +245,38 @@ class FileSink:
             draft, waited = found
             # Counted here and not in the task, which begins later.
             self._busy += 1
-            self._under_way += len(draft.refs)
+            self._supply.begin(draft.refs)
             tasks.create_task(self._carry(draft, waited))
 
     def _next_due(self, now_s: float) -> tuple[Draft, bool] | None:
         """The next draft, and whether it was parked. Filed and parked ones by turns: neither
         waits for the end of the other's backlog."""
         self._parked_first = not self._parked_first
-        if self._parked_first and (parked := self._settling.parking.take(now_s)):
+        held = self._refused()
+        if self._parked_first and (parked := self._settling.parking.take(now_s, held)):
             return parked
         # Without room the channel takes nothing more, so waiting makes no file larger. One at
         # a time: what comes meanwhile should not become a crowd of small files.
-        crowded = self._held() >= REFS_MAX or self._channel.free_bytes() == 0
-        draft = self._filing.take(now_s, hasten=crowded and not self._busy)
-        return (draft, False) if draft is not None else self._settling.parking.take(now_s)
+        crowded = self._supply.held() >= REFS_MAX or self._channel.free_bytes() == 0
+        of = () if crowded else (*self._supply.passed(), *self._channel.over())
+        hasten = not self._busy and bool(crowded or of)
+        draft = self._filing.take(now_s, hasten=hasten, of=of, held=held)
+        return (draft, False) if draft is not None else self._settling.parking.take(now_s, held)
+
+    def _refused(self) -> list[str]:
+        """First agents for whom enough files wait for a person."""
+        free = _REFUSED_MAX - self._waiting
+        return [agent for agent, held in self._waiting_of.items() if not may_take(free, held)]
 
     def _full(self) -> bool:
         """Whether no further file may be begun for now."""
         writers = self._options.writers
         return self._busy >= writers or self._busy + self._waiting >= writers + _REFUSED_MAX
 
-    def _held(self) -> int:
-        return self._filing.held + self._under_way + self._settling.parking.held
-
     def _plan(self, draft: Draft, day: str, settled: Settlement | None) -> Plan:
         file_id, self._next_file = self._next_file, self._next_file + 1
         codec, extension = self._options.codec, self._options.extension
-        name = layout.file_name(self._name, file_id)
+        name = layout.file_name(self._writer, file_id)
         name += (f".{extension}" if extension else "") + EXTENSIONS[codec]
         directory = draft.bucket.directory
         return Plan(
@@ -221,15 +290,16 @@ class FileSink:
             events=sum(ref.events for ref in draft.refs),
             events_flagged=sum(ref.events for ref in draft.refs if ref.flagged),
             numbers=settled.numbers if settled is not None else {},
+            start=self._start,
         )
 
     async def _load(self) -> None:
         """Look up what waits in the queue, as far as it may be held."""
-        while self._held() < REFS_MAX:
-            loaded = await self._until_clear(_SINK, lambda: self._loading.look_up(self._after))
-            if not loaded.last:
-                return
-            self._after = loaded.last
+
+        async def run(call: Callable[[], T]) -> T:
+            return await self._until_clear(_SINK, call)
+
+        while loaded := await self._supply.load(run):
             now_s, now_ms = asyncio.get_running_loop().time(), self._context.now_ms()
             for bucket, ref, stored_ms in loaded.found:
                 # Age by the wall clock, which may have jumped: never less than none.
@@ -239,10 +309,7 @@ class FileSink:
                 await self._bury(loaded.bad)
 
     async def _bury(self, change: Change) -> None:
-        bad = (*change.dead, *change.damaged)
-        self._counts.dead += len(bad)
-        for _, position, reason in bad:
-            _log.warning("batch at %d to the dead letters: %s", position, reason)
+        self._counts.buried([letter[1:] for letter in (*change.dead, *change.damaged)])
         await asyncio.shield(self._channel.submit(change))
 
     # --- one file ------------------------------------------------------------------------------
@@ -259,16 +326,17 @@ class FileSink:
         if flagged:
             settled = await self._settling.settle(draft.bucket, day, flagged, waited)
             ours = [r for r in draft.refs if not r.flagged or r.id in settled.numbers]
-            self._under_way -= len(draft.refs) - len(ours)  # parked, or let go of
+            mine = {ref.position for ref in ours}
+            self._supply.end([ref for ref in draft.refs if ref.position not in mine])
             draft = replace(draft, refs=ours)
         if draft.refs:
             publication = Publication(self._plan(draft, day, settled))
             self._files[publication.plan.file_id] = publication
-            await self._publish(publication)
+            await self._publish(publication, {ref.agent for ref in draft.refs})
             self._ended(publication)
             if publication.state is State.AGAIN:
                 self._again(publication, draft)
-        self._under_way -= len(draft.refs)
+        self._supply.end(draft.refs)
         self._busy -= 1
         self._wake.set()
 
@@ -278,20 +346,23 @@ class FileSink:
         for ref in rest:
             self._filing.add(draft.bucket, ref)
         if rest:
-            self._under_way -= len(rest)
+            self._supply.end(rest)
             self._wake.set()
         return draft
 
     async def _found(self, publication: Publication) -> None:
         """A file that was planned before the restart: its batches, if they are to be planned
         again, have not been looked up yet."""
-        self._files[publication.plan.file_id] = publication
-        await self._publish(publication)
+        plan = publication.plan
+        self._files[plan.file_id] = publication
+        at = plan.positions[0]  # a plan keeps no agents
+        first = await self._until_clear(_SINK, lambda: self._channel.entry(self._output, at))
+        await self._publish(publication, () if first is None else (first.agent,))
         self._ended(publication)
         self._busy -= 1
 
-    async def _publish(self, publication: Publication) -> None:
-        """Take one file through its calls, to either end."""
+    async def _publish(self, publication: Publication, agents: Collection[str]) -> None:
+        """Take one file through its calls, to either end. `agents` stored its batches first."""
         file_id = publication.plan.file_id
         refusals = 0
         while not publication.ended:
@@ -307,19 +378,22 @@ class FileSink:
                 if publication.refused(str(error)):
                     refusals += 1
                     self._troubles.say(file_id, f"{state.name.lower()}: {error}")
-                    await self._wait_for_person(refusals)
+                    await self._wait_for_person(refusals, agents)
 
-    async def _wait_for_person(self, refusals: int) -> None:
+    async def _wait_for_person(self, refusals: int, agents: Collection[str]) -> None:
         """A refusal takes until a person has acted. The directory of one service that may not be
         written must not hold up the others."""
         self._busy -= 1
         self._waiting += 1
+        self._waiting_of.update(agents)
         self._wake.set()
         try:
             await back_off(refusals, refused=True)
         finally:
             self._busy += 1
             self._waiting -= 1
+            self._waiting_of.subtract(agents)
+            self._waiting_of += Counter()  # without those that have none
 
     def _ended(self, publication: Publication) -> None:
         plan = publication.plan
@@ -339,7 +413,7 @@ class FileSink:
         are dead, the rest is as it was."""
         if publication.closed:
             self._closed.add(publication.plan.day)
-        dead = {position for position, _ in publication.dead}
+        dead = {one.position for one in publication.bad}
         for ref in draft.refs:
             if ref.position in publication.yielded:
                 self._settling.park(draft.bucket, [(ref, publication.yielded[ref.position])])
@@ -355,27 +429,13 @@ class FileSink:
         call = publication.call(secrets.randbits(64))
         match call:
             case commit.Write():
-                await self._write(publication, call)
+                await self._writing.write(publication, call)
+                self._counts.buried([(one.position, one.reason) for one in publication.bad])
             case commit.KeepPlan() | commit.Release() | commit.Abandon():
                 await asyncio.shield(self._channel.submit(kept_plans.change(self._output, call)))
                 publication.answer(Answer.DONE)
             case _:
                 await perform(publication, call, self._store, self._workers)
-
-    async def _write(self, publication: Publication, call: commit.Write) -> None:
-        body = Body(self._channel, call.plan, self._level, self._stop)
-        try:
-            size_bytes = await self._workers.run(lambda: self._store.write(call.path, body))
-        except (BatchError, StoreUnavailable, StoreRefused):
-            if body.damaged is None:
-                raise
-        if body.damaged is None:
-            publication.written(size_bytes)
-            return
-        position, reason = body.damaged
-        self._counts.dead += 1
-        _log.warning("batch at %d to the dead letters: %s", position, reason)
-        publication.damaged(position, reason)
 
     def _count(self, publication: Publication) -> None:
         plan, counts = publication.plan, self._counts

@@ -1,16 +1,22 @@
 """`type = "hdfs"`: files in HDFS, over WebHDFS with the `hdfs` library."""
 
 import posixpath
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from tiers.core.printable import without_user
+from tiers.places import wrong_path
 from tiers.sinks.file_options import FileOptions
 from tiers.sinks.file_sink import FileSink
 from tiers.sinks.sink import SinkContext
 from tiers.sinks.stores.hdfs import HdfsStore
 from tiers.sinks.stores.store import Store
 from tiers.units import Duration
+
+_NOT_IN_HDFS: Final = frozenset(":\\*?")
+_RPC_PORTS: Final = (8020, 9000, 9820)  # of a NameNode, in one version or another
 
 
 class HdfsOptions(FileOptions):
@@ -20,26 +26,58 @@ class HdfsOptions(FileOptions):
     url: str
     user: str = ""  # default: whom the NameNode takes us for
     root: str
-    connect_timeout_s: Duration = Field(default=5.0, alias="connect_timeout", gt=0)
-    read_timeout_s: Duration = Field(default=60.0, alias="read_timeout", gt=0)
+    connect_timeout_s: Duration = Field(default=5.0, alias="connect_timeout", ge=0.010)
+    read_timeout_s: Duration = Field(default=60.0, alias="read_timeout", ge=0.010)
 
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: str) -> str:
         urls = [part.strip().rstrip("/") for part in url.split(";") if part.strip()]
-        if not urls or not all(part.startswith(("http://", "https://")) for part in urls):
-            raise ValueError('NameNode addresses such as "http://nn1:9870;http://nn2:9870"')
+        told = [why for part in urls if (why := _wrong(part))]
+        if not urls or told:
+            more = f" ({'; '.join(told)})" if told else ""
+            raise ValueError(f'NameNodes such as "http://nn1:9870;http://nn2:9870"{more}')
         return ";".join(urls)
 
     @field_validator("root")
     @classmethod
     def _check_root(cls, root: str) -> str:
-        if not root.startswith("/"):
-            raise ValueError('an absolute path in HDFS such as "/logs"')
+        odd = wrong_path(root, "/logs")
+        if not odd and (marks := sorted(_NOT_IN_HDFS.intersection(root))):
+            odd = f"has {', '.join(map(repr, marks))} in it, which HDFS takes in no name"
+        if odd or not root.startswith("/"):
+            raise ValueError('an absolute path in HDFS such as "/logs"' + (odd and f" ({odd})"))
         return "/" + posixpath.normpath(root).lstrip("/")
 
+    @field_validator("user")
+    @classmethod
+    def _check_user(cls, user: str) -> str:
+        if any(char.isspace() or not char.isprintable() for char in user):
+            raise ValueError('the name of a user such as "logs"')
+        return user
+
     def place(self) -> str:
-        return f"hdfs {';'.join(sorted(self.url.split(';')))} {self.root}"
+        return f"hdfs {without_user(';'.join(sorted(self.url.split(';'))))} {self.root}"
+
+
+def _wrong(url: str) -> str:
+    """What is wrong with the address of one NameNode; empty when nothing is."""
+    if "," in url or any(char.isspace() for char in url):
+        return "they are separated by ';'"
+    if not url.startswith(("http://", "https://")):
+        return "each begins with http:// or https://: WebHDFS is not hdfs://"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        return str(error)
+    if not host:
+        return "each has a host"
+    if port in _RPC_PORTS:
+        return f"{port} is the port of Hadoop's RPC; WebHDFS has 9870, and 50070 before Hadoop 3"
+    if parts.path or parts.query or parts.fragment:
+        return "nothing comes behind the port: /webhdfs/v1 is added by itself"
+    return ""
 
 
 class HdfsSink(FileSink):

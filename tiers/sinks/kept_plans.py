@@ -2,15 +2,15 @@
 
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel
-from tiers.core import commit
-from tiers.core.commit import Abandon, KeepPlan, Plan, Release
+from tiers.core.commit import Abandon, KeepPlan, Release
+from tiers.core.plan import Plan, decode_plan, encode_plan
 
 
 def plans(channel: Channel, output: str) -> list[Plan]:
     """Of the files that were planned and neither published nor given up. ChannelDamaged as
-    `commit.decode_plan` raises it."""
+    `decode_plan` raises it."""
     found = channel.records(f"plan/{output}/".encode())
-    return [commit.decode_plan(int(key.rpartition(b"/")[2]), data) for key, data in found.items()]
+    return [decode_plan(int(key.rpartition(b"/")[2]), data) for key, data in found.items()]
 
 
 def last_file_id(channel: Channel, output: str) -> int:
@@ -27,14 +27,18 @@ def change(output: str, call: KeepPlan | Release | Abandon) -> Change:
     match call:
         case KeepPlan():
             counter = plan.file_id.to_bytes(8, "big")
-            return Change(records={key: commit.encode_plan(plan), _counter_key(output): counter})
+            return Change(records={key: encode_plan(plan), _counter_key(output): counter})
         case Release():
             releases = [(output, position) for position in plan.positions]
             return Change(records={key: None}, releases=releases)
-        case Abandon(_, damaged, flagged):
-            letters = [(output, position, reason) for position, reason in damaged]
-            flags = [(output, position) for position in flagged]
-            return Change(records={key: None}, damaged=letters, flags=flags)
+        case Abandon(_, bad, flagged):
+            letters = [(one.whole, (output, one.position, one.reason)) for one in bad]
+            return Change(
+                records={key: None},
+                flags=[(output, position) for position in flagged],
+                dead=[letter for whole, letter in letters if whole],
+                damaged=[letter for whole, letter in letters if not whole],
+            )
 
 
 def _counter_key(output: str) -> bytes:

@@ -1,14 +1,16 @@
 """What waits in a channel for a file sink: each batch's bucket, and those no file can take."""
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from tiers.channel.change import Change
+from tiers.channel.change import Change, Entry
 from tiers.channel.channel import Channel
 from tiers.core import paths
 from tiers.core.batch import Envelope
 from tiers.core.filing import Bucket, Ref
-from tiers.errors import BatchError
+from tiers.errors import BatchError, TiersError
 from tiers.sinks.file_options import FileOptions
+from tiers.sinks.writing import TRIES_MAX
 
 _LOAD_MAX: Final = 1000  # entries looked up in one go
 
@@ -18,7 +20,6 @@ class Loaded(NamedTuple):
 
     found: list[tuple[Bucket, Ref, int]]  # and when each was stored here, in ms; `came_s` is 0
     bad: Change  # what buries the others
-    last: int  # their last position; 0 when there are none
 
 
 class Loading:
@@ -30,26 +31,41 @@ class Loading:
         self._path = options.path
         self._codec = options.codec
 
-    def look_up(self, after: int) -> Loaded:
-        """The next entries behind this position. ChannelUnavailable, as `Channel` raises it."""
+    def entries(self, after: int) -> list[Entry]:
+        """The next of the queue. ChannelUnavailable, as `Channel` raises it."""
+        return self._channel.entries(self._output, after, _LOAD_MAX)
+
+    def look_up(self, entries: Sequence[Entry]) -> Loaded:
+        """Where these belong. ChannelUnavailable, as `Channel` raises it."""
         found: list[tuple[Bucket, Ref, int]] = []
         dead: list[tuple[str, int, str]] = []
         damaged: list[tuple[str, int, str]] = []
-        last = 0
-        for entry in self._channel.entries(self._output, after, _LOAD_MAX):
-            last = entry.position
+        for entry in entries:
             try:
-                envelope = self._channel.envelope(entry.position)
-                bucket = self._bucket(envelope)
+                envelope, bucket = self._look_at(entry.position)
             except BatchError as error:
                 whole = self._is_whole(entry.position)
                 (dead if whole else damaged).append((self._output, entry.position, str(error)))
                 continue
             copied = self._codec != "none" or envelope.codec == self._codec
             size = entry.size if copied else envelope.size
-            ref = Ref(entry.position, envelope.id, envelope.count, entry.flagged, size, 0.0)
+            numbers = (entry.position, envelope.id, envelope.count, entry.flagged, size, 0.0)
+            ref = Ref(*numbers, entry.agent)
             found.append((bucket, ref, entry.stored_ms))
-        return Loaded(found, Change(dead=dead, damaged=damaged), last)
+        return Loaded(found, Change(dead=dead, damaged=damaged))
+
+    def _look_at(self, position: int) -> tuple[Envelope, Bucket]:
+        """Raises BatchError, also for a batch by which this fails twice: it is that one alone."""
+        failed: Exception | None = None
+        for _ in range(TRIES_MAX):
+            try:
+                envelope = self._channel.envelope(position)
+                return envelope, self._bucket(envelope)
+            except (TiersError, MemoryError):
+                raise
+            except Exception as error:
+                failed = error
+        raise BatchError(f"this sink fails by it alone: {failed!r:.200}") from failed
 
     def _is_whole(self, position: int) -> bool:
         try:

@@ -15,10 +15,12 @@ from tiers.core.calls import (
     StoreCall,
     WriteSmall,
 )
+from tiers.core.looks import opened
 from tiers.core.manifest import MANIFEST_BYTES_MAX
 from tiers.sinks.stores.store import Moved, Store
 from tiers.sinks.workers import Workers
 
+_SHORT_BYTES: Final = 64 << 10  # read on the loop within some milliseconds
 _ANSWERS: Final = {
     Moved.DONE: Answer.DONE,
     Moved.SOURCE_GONE: Answer.SOURCE_GONE,
@@ -62,7 +64,10 @@ async def perform(machine: Machine, call: StoreCall, store: Store, workers: Work
             there = await run(lambda: store.length(path)) is not None
             machine.answer(Answer.THERE if there else Answer.ABSENT)
         case Read(path):
-            machine.content(await run(lambda: store.read(path, MANIFEST_BYTES_MAX)))
+            data = await run(lambda: store.read(path, MANIFEST_BYTES_MAX))
+            if data is not None and len(data) > _SHORT_BYTES:
+                await run(lambda: opened(data))
+            machine.content(data)
         case List(path):
             found = await run(lambda: store.list(path)) or []
             machine.listed([(one.name, one.modified_ms) for one in found if not one.is_directory])

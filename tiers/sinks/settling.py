@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +22,7 @@ from tiers.sinks.workers import Workers
 
 _AGAIN_S_MAX: Final = 30.0  # parked batches are looked at again at least so often
 _JITTER: Final = 0.25  # of takeover_after: sinks should not take over from each other at once
+_DEAD_TOLD_MAX: Final = 16  # lines of the log for what is found in one go
 _log = logging.getLogger(__name__)
 
 
@@ -43,6 +44,14 @@ class Counts:
     dead: int = 0  # batches
     last_file: str = ""
 
+    def buried(self, letters: Sequence[tuple[int, str]]) -> None:
+        """These go to the dead letters: positions and reasons."""
+        self.dead += len(letters)
+        for position, reason in letters[:_DEAD_TOLD_MAX]:
+            _log.warning("batch at %d to the dead letters: %s", position, reason)
+        if more := letters[_DEAD_TOLD_MAX:]:
+            _log.warning("%d more batches to the dead letters", len(more))
+
 
 class Settling:
     """Of one sink. `wait_for_person` is awaited after a refusal, with how many there were."""
@@ -50,6 +59,7 @@ class Settling:
     def __init__(
         self,
         sink: str,
+        writer: str,
         output: str,
         channel: Channel,
         store: Store,
@@ -57,10 +67,10 @@ class Settling:
         takeover_after_s: float,
         counts: Counts,
         troubles: Troubles,
-        wait_for_person: Callable[[int], Awaitable[None]],
+        wait_for_person: Callable[[int, Collection[str]], Awaitable[None]],
     ) -> None:
         self.parking = Parking(min(_AGAIN_S_MAX, takeover_after_s / 4), CLAIMS_MAX)
-        self.manifests = Manifests(sink)
+        self.manifests = Manifests(writer)
         self._sink = sink
         self._output = output
         self._channel = channel
@@ -97,7 +107,7 @@ class Settling:
                 if settlement.refused(str(error)):
                     refusals += 1
                     self._troubles.say(flagged[0], f"{what}: {error}")
-                    await self._wait_for_person(refusals)
+                    await self._wait_for_person(refusals, {ref.agent for ref in flagged})
         self._troubles.end(flagged[0])
         self._tell(settlement)
         await self._part(bucket, flagged, settlement)

@@ -1,8 +1,17 @@
-"""The id of a store, in `.tiers/store-id`: how agents find out that they write to the same one."""
+"""The id of a store, in `.tiers/store-id`: how agents find out that they write to the same one, and
+a sink that it is still the one it wrote to. Below a file system that was not mounted at this start,
+and in another cluster, all that was published would seem never to have been.
+
+    records  "store/" output     msgpack [where, id]: where the sink wrote last
+"""
 
 import secrets
 import threading
 
+import msgpack
+
+from tiers.channel.change import Change
+from tiers.channel.channel import Channel
 from tiers.core import layout
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks.stores.store import Moved, Store
@@ -11,9 +20,38 @@ _TRIES = 3
 _BYTES_MAX = 64
 
 
-def agree_on_store_id(store: Store, stop: threading.Event) -> str:
+def known_store_id(channel: Channel, output: str, where: str) -> str:
+    """The id of the store that was there last; empty where the sink wrote elsewhere, or never."""
+    found = channel.records(_key(output)).get(_key(output))
+    if found is None:
+        return ""
+    there, store_id = msgpack.unpackb(found)
+    return str(store_id) if there == where else ""
+
+
+def remembered(output: str, where: str, store_id: str) -> Change:
+    """What is to be known at the next start."""
+    return Change(records={_key(output): bytes(msgpack.packb([where, store_id]))})
+
+
+def agree_on_store_id(store: Store, stop: threading.Event, known: str = "") -> str:
     """The store's id, 32 hex digits, made by whoever comes first. Blocks. StoreRefused where the
-    file holds something else."""
+    file holds something else, and where it is not the `known` one."""
+    store_id = _agreed(store, stop, known)
+    if known and store_id != known:
+        raise StoreRefused(_another(known, store_id))
+    return store_id
+
+
+def _another(known: str, found: str) -> str:
+    return (
+        f"not the store that this sink wrote to before: its id was {known}, and it is "
+        f"{found or 'gone'} now. Is a file system not mounted, or is this another cluster? If it "
+        f"is meant to be so, write {known} into {layout.STORE_ID} there"
+    )
+
+
+def _agreed(store: Store, stop: threading.Event, known: str) -> str:
     for _ in range(_TRIES):
         data = store.read(layout.STORE_ID, _BYTES_MAX)
         if data is not None:
@@ -23,8 +61,17 @@ def agree_on_store_id(store: Store, stop: threading.Event) -> str:
             return text
         if stop.is_set():
             break
+        if known and not any(layout.is_day(one.name) for one in store.list(layout.OWN) or ()):
+            raise StoreRefused(_another(known, ""))
+        # Where it is known and days are there, somebody has removed the file alone.
         staged = layout.staged_store_id_path(secrets.randbits(64))
-        store.write(staged, [secrets.token_hex(16).encode() + b"\n"])
+        store.write(staged, [(known or secrets.token_hex(16)).encode() + b"\n"])
         if store.move(staged, layout.STORE_ID) is not Moved.DONE:
             store.delete(staged)  # another was first: read theirs
-    raise StoreUnavailable(f"{layout.STORE_ID} cannot be made, and is not there")
+    raise StoreUnavailable(
+        f"{layout.STORE_ID} cannot be made, and is not there: move away what lies in its place"
+    )
+
+
+def _key(output: str) -> bytes:
+    return f"store/{output}".encode()

@@ -5,6 +5,6 @@ from typing import Final
 BUILTIN: Final = {
     "generate": "tiers.sources.generate:Generate",
     "syslog": "tiers.sources.syslog:Syslog",
-    "tail": "tiers.sources.tail:Tail",
+    "tail": "tiers.sources.tail.source:Tail",
 }
 GROUP: Final = "tiers.sources"

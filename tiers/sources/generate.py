@@ -19,6 +19,7 @@ from typing import ClassVar, Final, Literal
 import msgpack
 from pydantic import Field
 
+from tiers.core.progress import Work
 from tiers.sources.source import Intake, SourceOptions
 from tiers.units import Size
 
@@ -34,8 +35,8 @@ _MONTHS: Final = "JanFebMarAprMayJunJulAugSepOctNovDec"
 class GenerateOptions(SourceOptions):
     """Keys of a `generate` source in the topology file."""
 
-    rate: float = Field(default=0, ge=0)  # events per second; 0 = as fast as they go
-    count: int = Field(default=0, ge=0)  # events in all, over restarts; 0 = endless
+    rate: float = Field(default=0, ge=0, le=1e9)  # events per second; 0 = as fast as they go
+    count: int = Field(default=0, ge=0, le=2**62)  # events in all, over restarts; 0 = endless
     size: Size = Field(default=170, ge=1, le=64 * 1024)  # bytes per line, about
     format: Literal["access", "numbers"] = "access"
 
@@ -50,6 +51,7 @@ class Generate:
         self._sheets: list[_Sheet] = []
         self._next = 1
         self._run = ""
+        self._first, self._started_s = 1, time.monotonic()  # of this life
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
@@ -60,15 +62,20 @@ class Generate:
         left = max(count + 1 - self._next, 0) if count else None
         return {"run": self._run, "produced": self._next - 1, "left": left}
 
+    def work(self) -> Mapping[str, Work]:
+        if self._ended() or self._last_due() < self._next:
+            return {}
+        return {"": Work("lines are due", self._next)}
+
     async def run(self, intake: Intake) -> None:
         self._run, self._next = _restore(intake.positions)
+        self._first, self._started_s = self._next, time.monotonic()
         size = min(self._options.size, intake.event_size_max)
         self._sheets = [_Sheet(self._options.format, size, seed) for seed in range(_SHEETS)]
-        started, first = time.monotonic(), self._next
         while not self._ended():
-            due = self._last_due(first, time.monotonic() - started)
+            due = self._last_due()
             if due < self._next:
-                await self._pause(first, started)
+                await self._pause()
                 continue
             block, end = self._block(due, intake.block_size_max)
             # What is put is never doubled nor lost: the next number rides with the lines.
@@ -85,15 +92,16 @@ class Generate:
             return self._next > self._options.count
         return self._draining.is_set()
 
-    def _last_due(self, first: int, elapsed_s: float) -> int:
+    def _last_due(self) -> int:
         """The highest number that may go now: counted from the start, so there is no drift."""
         last = self._options.count or 2**62
         if self._options.rate:
-            last = min(last, first + int(elapsed_s * self._options.rate))
+            elapsed_s = time.monotonic() - self._started_s
+            last = min(last, self._first + int(elapsed_s * self._options.rate))
         return last
 
-    async def _pause(self, first: int, started: float) -> None:
-        due_s = started + (self._next - first) / self._options.rate - time.monotonic()
+    async def _pause(self) -> None:
+        due_s = self._started_s + (self._next - self._first) / self._options.rate - time.monotonic()
         wait_s = max(due_s, _TICK_S)
         if self._options.count:
             await asyncio.sleep(wait_s)

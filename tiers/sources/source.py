@@ -5,18 +5,19 @@ A source hands over *blocks*: whole newline-terminated lines as bytes, as many a
 is one source; a line in `BUILTIN` (or an entry point in the group `tiers.sources`) registers it.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tiers.core.batch import Buffer
+from tiers.core.progress import Work
 
 
 class SourceOptions(BaseModel):
     """The keys that every source has. `type` chooses the class."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     type: str
     name: str = ""  # default: the type; unique within an agent
@@ -26,10 +27,24 @@ class SourceOptions(BaseModel):
         """Names of all headers that batches of this source carry, for checking paths."""
         return frozenset(self.headers)
 
+    def reads(self) -> tuple[str, ...]:
+        """Globs (absolute) of the files that it reads: others must not write or read them."""
+        return ()
+
+    def subject(self, position: bytes) -> str:
+        """What a position is about, such as the path of a file, where this source would read that;
+        empty where it would not. A position of another source, which reads it no more, is taken
+        over then: this one has it from the beginning, as if it had stored it itself."""
+        return ""
+
     def listen_addresses(self) -> tuple[str, ...]:
         """Addresses such as "0.0.0.0:514" that it binds: beyond loopback only where the file says
         `insecure = true`."""
         return ()
+
+    def listen_transports(self) -> tuple[str, ...]:
+        """What it listens to at each of these: "tcp", "udp"."""
+        return ("tcp",)
 
 
 class Intake(Protocol):
@@ -38,6 +53,8 @@ class Intake(Protocol):
     block_size_max: int  # raw bytes a block should have at most
     event_size_max: int  # an event longer than this is split by the source, and counted
     positions: Mapping[bytes, bytes]  # what this source had on disk when the agent started
+    retention_s: float  # how long what was delivered is remembered (`dedupe_retention`)
+    written: Sequence[str]  # directories below which sinks of this agent write: not to be read
 
     async def put(
         self,
@@ -65,6 +82,10 @@ class Intake(Protocol):
     def trouble(self, text: str) -> None:
         """Say what is wrong ("" when it is over); shown in status as this source's last error."""
 
+    def remark(self, text: str, at_risk: bool = False) -> None:
+        """Say what a person should know though nothing here is wrong ("" when it is over);
+        whether events may be lost by it."""
+
 
 class Source(Protocol):
     """`run` runs until cancelled. After `drain` it ends by itself: a source that has an end reads
@@ -77,6 +98,11 @@ class Source(Protocol):
     async def run(self, intake: Intake) -> None: ...
 
     def drain(self) -> None: ...
+
+    def work(self) -> Mapping[str, Work]:
+        """What it could take in now, by what it concerns (a file; "" for the source): asked every
+        second or so. What is due and does not move for long makes the agent unhealthy, so a source
+        tells it from what it sees outside, not from what it means to do."""
 
     def status(self) -> dict[str, object]:
         """What a person would like to see: listening address, files followed, backlog bytes."""

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 _HOST_PORT = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:]*)):([0-9]{1,5})")
+_BROADCAST = ipaddress.ip_address("255.255.255.255")
 WANTED = 'an address such as "10.0.0.11:7400" or "[::1]:7400"'
 
 
@@ -30,7 +31,7 @@ class Address:
             ip = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
         except ValueError:
             raise ValueError(f"{WANTED} (an IP address; names are not looked up yet)") from None
-        if match[1] is None and ip.version == 6:
+        if (match[1] is None and ip.version == 6) or ip.is_multicast or ip == _BROADCAST:
             raise ValueError(WANTED)
         if not 1 <= (port := int(match[3])) <= 65536 - ports:
             more = ": control is the port after it" if ports > 1 else ""

@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 
 from tiers.core import paths
 from tiers.core.batch import ENVELOPE_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX
+from tiers.core.peers import PEERS_MAX
+from tiers.sources import globs
 from tiers.topology.address import Address
 from tiers.topology.draft import (
     Draft,
@@ -21,6 +23,7 @@ from tiers.topology.model import Topology
 from tiers.topology.problems import Problems, join, nearest, show
 from tiers.topology.settings import write_duration, write_size
 
+_PORTS: Final = frozenset(("data port", "control port"))  # of an agent, for others
 _HEADERS_BYTES_MAX: Final = ENVELOPE_BYTES_MAX // 2  # they share the envelope with other fields
 
 
@@ -30,12 +33,13 @@ def check(draft: Draft, problems: Problems) -> None:
     _check_agents(topology, problems)
     check_graph(topology, problems)
     _check_addresses(topology, problems)
-    _check_clashes(topology, problems)
+    _check_clashes(draft, problems)
     _check_bindings(draft, problems)
     _check_sources(draft, problems)
     _check_outputs(draft, problems)
     _check_paths(draft, problems)
     _check_places(draft, problems)
+    _check_loops(draft, problems)
     _check_limits(topology, problems)
 
 
@@ -47,6 +51,10 @@ def _check_agents(topology: Topology, problems: Problems) -> None:
                 found = f"{agent!r}, which is in tier {homes[agent]!r} too"
                 problems.add(tier_key(tier.name, "agents"), "each agent in one tier", found)
             homes.setdefault(agent, tier.name)
+        peers = sum(len(topology.peers(name)) for name in tier.next)
+        if peers > PEERS_MAX:
+            wanted = f"at most {PEERS_MAX:,} agents that each agent of {tier.name} sends to"
+            problems.add(tier_key(tier.name, "next"), wanted, f"{peers:,}")
     for agent in topology.agents:
         if agent not in homes:
             hint = nearest(agent, homes)
@@ -75,25 +83,28 @@ class _Claim(NamedTuple):
     what: str
 
 
-def _check_clashes(topology: Topology, problems: Problems) -> None:
-    """Two agents on one address; an agent's address and the port after it are both taken."""
+def _check_clashes(draft: Draft, problems: Problems) -> None:
+    """Two on one address; an agent's address and the port after it are both taken."""
     told: set[frozenset[str]] = set()
-    for (host, port), claimed in _claims(topology).items():
+    for (transport, host, port), claimed in _claims(draft).items():
         for first, second in _pairs(claimed):
             # An agent may listen where it is reached, or on ports that are forwarded from there.
-            own = first.agent == second.agent and "status" not in (first.what, second.what)
-            if own or (pair := frozenset((first.key, second.key))) in told:
+            own = first.agent == second.agent and {first.what, second.what} <= _PORTS
+            if own or first == second or (pair := frozenset((first.key, second.key))) in told:
                 continue
             told.add(pair)
             at = Address(host, port) if not host.startswith("where") else f"port {port}"
-            found = f"{at}, {first.what} of {first.agent} and {second.what} of {second.agent}"
+            over = "" if transport == "tcp" else f" ({transport.upper()})"
+            found = f"{at}{over}, {first.what} of {first.agent} and {second.what} of {second.agent}"
             hint = "an agent takes two ports: data, and control one above"
-            problems.add(second.key, "an address of its own", found, hint)
+            one_is_ours = {first.what, second.what} & _PORTS
+            problems.add(second.key, "an address of its own", found, hint if one_is_ours else "")
 
 
-def _claims(topology: Topology) -> dict[tuple[str, int], list[_Claim]]:
+def _claims(draft: Draft) -> dict[tuple[str, str, int], list[_Claim]]:
     """Who wants each port of each host."""
-    claims: dict[tuple[str, int], list[_Claim]] = defaultdict(list)
+    topology = draft.topology
+    claims: dict[tuple[str, str, int], list[_Claim]] = defaultdict(list)
     for agent in topology.agent_names():
         address, settings = topology.tier_of(agent).agents[agent], topology.settings(agent)
         home = address.host if address else f"where {agent} runs"
@@ -105,12 +116,41 @@ def _claims(topology: Topology) -> dict[tuple[str, int], list[_Claim]]:
             host = home if listen.wildcard or listen.loopback else listen.host
             data.append((agent_key(agent, "listen"), host, listen.port))
         for key, host, port in data:
-            claims[host, port].append(_Claim(key, agent, "data port"))
-            claims[host, port + 1].append(_Claim(key, agent, "control port"))
+            claims["tcp", host, port].append(_Claim(key, agent, "data port"))
+            claims["tcp", host, port + 1].append(_Claim(key, agent, "control port"))
         if (status := settings.status) is not None:
             host = home if status.wildcard else status.host
-            claims[host, status.port].append(_Claim(agent_key(agent, "status"), agent, "status"))
+            claim = _Claim(agent_key(agent, "status"), agent, "status")
+            claims["tcp", host, status.port].append(claim)
+    for agent in topology.agent_names():
+        for source in draft.sources:
+            if source.tier == topology.tier_of(agent).name and source.agent in ("", agent):
+                _claim_of_source(source, agent, topology, claims)
     return claims
+
+
+def _claim_of_source(
+    source: PlacedSource,
+    agent: str,
+    topology: Topology,
+    claims: dict[tuple[str, str, int], list[_Claim]],
+) -> None:
+    """Within one agent: whether two of them share a machine is not known here."""
+    claim = _Claim(join(source.key, "listen"), agent, f"source {source.options.name}")
+    own = topology.tier_of(agent).agents[agent]
+    for text in source.options.listen_addresses():
+        try:
+            address = Address.parse(text)
+        except ValueError:  # a name, or whichever port is free
+            continue
+        hosts = {address.host}
+        if address.wildcard or address.loopback:
+            hosts.add(own.host if own else f"where {agent} runs")
+        for transport in dict.fromkeys(source.options.listen_transports()):
+            for host in sorted(hosts):
+                claimed = claims[transport, host, address.port]
+                if all(other.agent == agent for other in claimed):
+                    claimed.append(claim)
 
 
 def _pairs(claims: list[_Claim]) -> Iterable[tuple[_Claim, _Claim]]:
@@ -170,19 +210,24 @@ def _check_sources(draft: Draft, problems: Problems) -> None:
 
 def _check_headers(source: PlacedSource, problems: Problems) -> None:
     place = join(source.key, "headers")
-    headers = source.options.headers
-    if len(headers) > HEADERS_MAX:
-        problems.add(place, f"at most {HEADERS_MAX} headers", str(len(headers)))
-    for name, value in headers.items():
-        if not name or any(mark in name for mark in "{}%/"):
-            wanted = "a header's name: not empty, without '{', '}', '%' and '/'"
+    headers, names = source.options.headers, source.options.header_names()
+    added = sorted(names - set(headers))  # by the source itself, to each batch
+    if len(names) > HEADERS_MAX:
+        found = f"{len(headers)} and {', '.join(added)}" if added else str(len(headers))
+        problems.add(place, f"at most {HEADERS_MAX} headers", found)
+    for name in (*headers, *added):
+        value = headers.get(name, "")
+        if not name.strip() or not name.isprintable() or any(mark in name for mark in "{}%/"):
+            wanted = "a header's name: not empty, printable, without '{', '}', '%' and '/'"
             problems.add(place, wanted, show(name))
         if max(len(text.encode(errors="replace")) for text in (name, value)) > HEADER_BYTES_MAX:
             problems.add(join(place, name), f"at most {HEADER_BYTES_MAX} bytes", show(value))
     in_all = sum(len(f"{name}{value}".encode(errors="replace")) for name, value in headers.items())
+    in_all += sum(len(name.encode(errors="replace")) + HEADER_BYTES_MAX for name in added)
     if in_all > _HEADERS_BYTES_MAX and not problems.under(place):
         wanted = f"at most {_HEADERS_BYTES_MAX} bytes, names and values together"
-        problems.add(place, wanted, str(in_all))
+        more = f", with {HEADER_BYTES_MAX} for {', '.join(added)}" if added else ""
+        problems.add(place, wanted, f"{in_all}{more}")
 
 
 def _check_outputs(draft: Draft, problems: Problems) -> None:
@@ -259,6 +304,21 @@ def _check_places(draft: Draft, problems: Problems) -> None:
             elif _inside(a, b) or _inside(b, a):
                 found = f"{b}; {other.key} writes to {a}"
                 problems.add(join(sink.key, "root"), "a root not inside another's", found)
+
+
+def _check_loops(draft: Draft, problems: Problems) -> None:
+    """What a sink of its own agent publishes a source would read, and publish again, for ever."""
+    for source in draft.sources:
+        place = join(source.key, "paths")
+        for sink in draft.sinks:
+            root = sink.options.writes()
+            if source.tier != sink.tier or not root or problems.under(source.key, sink.key):
+                continue
+            for pattern in source.options.reads():
+                if globs.finds_below(pattern, root):
+                    wanted = "paths that find nothing of what the agent itself writes"
+                    found = f"{show(pattern)}, and {sink.key} writes below {root}"
+                    problems.add(place, wanted, found, "write elsewhere, or name the files")
 
 
 def _inside(outer: str, inner: str) -> bool:

@@ -34,7 +34,11 @@ def expand(value: object, env: Mapping[str, str], problems: Problems, key: str =
             hint = nearest(name, env, listed=False) or f"or give a default: ${{{name}:-...}}"
             wrong.append((f"the variable {name} in the environment", "none of that name", hint))
             return match[0]
-        return env.get(name) or default or ""
+        if held := env.get(name):
+            if not held.isprintable() and any("\ud800" <= char <= "\udfff" for char in held):
+                wrong.append((f"text in UTF-8 in the variable {name}", "other bytes", ""))
+            problems.veil.note(name, held)
+        return held or default or ""
 
     filled = _REFERENCE.sub(fill, value)
     for wanted, found, hint in [malformed] if malformed in wrong else wrong:

@@ -1,14 +1,17 @@
 """From the text of a topology file to a `Topology`, or to everything that is wrong with it."""
 
+import codecs
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from tiers import registry
+from tiers.core.names import NAME_WANTED, is_name
 from tiers.errors import ConfigError, Problem, UsageError
+from tiers.places import parse_directory
+from tiers.regular_file import read_regular_file
 from tiers.sinks import BUILTIN as SINKS
 from tiers.sinks import GROUP as SINK_GROUP
 from tiers.sources import BUILTIN as SOURCES
@@ -21,30 +24,77 @@ from tiers.topology.environment import expand
 from tiers.topology.examples import suggestion
 from tiers.topology.model import AgentSettings, Tier, Topology
 from tiers.topology.problems import Problems, join, nearest, show
+from tiers.topology.steady import Content
 
-NAME_BYTES_MAX: Final = 64
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_NAME_WANTED: Final = (
-    f"a name of at most {NAME_BYTES_MAX} letters, digits, '_', '.' and '-', a letter or digit first"
-)
+_DEPTH_MAX: Final = 16  # of tables and lists within each other; none of ours is half as deep
+_TOO_DEEP: Final = Problem("file", "TOML", "lists or tables too deep")
+_OTHER_ENCODINGS: Final = {  # by their marks, longest first
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+FILE_BYTES_MAX: Final = 1 << 20  # of a topology: ten thousand agents take half of it
 
 
 def load(path: Path, env: Mapping[str, str] = os.environ) -> Topology:
     """The topology in the file `path`. Raises ConfigError with every problem of the file, and
     UsageError where there is no file to read."""
+    return understand(look(path), path, env)
+
+
+def look(path: Path) -> Content:
+    """What the file holds; in words, why it cannot be read."""
     try:
-        data = path.read_bytes()
+        return read_regular_file(path, FILE_BYTES_MAX)
     except FileNotFoundError:
-        raise UsageError(f"no topology file {path}{suggestion(path)}") from None
+        return f"no topology file {path}{suggestion(path)}"
     except OSError as error:
-        raise UsageError(f"topology file {path}: {error.strerror or error}") from error
+        return f"topology file {path}: {error.strerror or error}"
+
+
+def understand(content: Content, path: Path, env: Mapping[str, str] = os.environ) -> Topology:
+    """The topology that `path` held at a look. Raises as `load`."""
+    if isinstance(content, str):
+        raise UsageError(content)
+    return parse(_decode(content, str(path)), str(path), env)
+
+
+def data_directory(content: Content, agent: str, override: Path | None) -> Path | None:
+    """The DIR of an agent's files, also of a topology that is wrong, as far as it says one."""
+    if override is not None or isinstance(content, str):
+        return override
     try:
-        text = data.decode()
+        raw = tomllib.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+    agents = raw.get("agents")
+    own = agents.get(agent) if isinstance(agents, dict) else None
+    said = (own.get("data") if isinstance(own, dict) else None) or raw.get("data")
+    if not isinstance(said, str):  # however deep it is
+        return None
+    try:
+        filled = expand(said, os.environ, problems := Problems())
+        return None if problems.found else parse_directory(filled)
+    except ValueError:
+        return None
+
+
+def _decode(data: bytes, file: str) -> str:
+    """Editors of some systems put a byte order mark before UTF-8, or write UTF-16."""
+    for mark, encoding in _OTHER_ENCODINGS.items():
+        if data.startswith(mark):
+            hint = "save it as UTF-8"
+            problem = Problem("file", "text in UTF-8", f"the byte order mark of {encoding}", hint)
+            raise ConfigError(file, [problem])
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        problem = Problem(f"line {line}", "text in UTF-8", f"byte {data[error.start]:#04x}")
-        raise ConfigError(str(path), [problem]) from error
-    return parse(text, str(path), env)
+        start = error.start
+        line = data.count(b"\n", 0, start) + 1
+        found = f"byte {data[start]:#04x}"
+        problem = Problem(f"line {line}", "text in UTF-8", found, "save it as UTF-8")
+        raise ConfigError(file, [problem]) from error
 
 
 def parse(text: str, file: str = "topology", env: Mapping[str, str] = os.environ) -> Topology:
@@ -56,14 +106,31 @@ def parse(text: str, file: str = "topology", env: Mapping[str, str] = os.environ
         if not what:
             what, place = str(error), "?"
         raise ConfigError(file, [Problem(place.rstrip(")"), "valid TOML", what)]) from error
+    except ValueError as error:  # Python reads no integer of more digits, and says so by this
+        raise ConfigError(file, [Problem("file", "TOML", "a number of too many digits")]) from error
     except RecursionError as error:
-        raise ConfigError(file, [Problem("file", "TOML", "lists or tables too deep")]) from error
+        raise ConfigError(file, [_TOO_DEEP]) from error
+    if _is_deeper(raw, _DEPTH_MAX):
+        raise ConfigError(file, [_TOO_DEEP])
     problems = Problems()
     draft = _Reader(problems).file(expand(raw, env, problems), file, text)
     check(draft, problems)
     if problems.found:
         raise ConfigError(file, problems.found)
     return draft.topology
+
+
+def _is_deeper(raw: object, levels: int) -> bool:
+    """Keys with dots make tables as deep as they are long without a recursion."""
+    level = [raw]
+    for _ in range(levels):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return bool(level)
 
 
 class _Reader:
@@ -105,6 +172,7 @@ class _Reader:
             data=top.data,
             file=file,
             text=text,
+            variables=self.problems.veil.values,
         )
         return Draft(topology, self.sources, self.sinks)
 
@@ -213,7 +281,7 @@ class _Reader:
         except UsageError as error:
             self.problems.add(join(key, "type"), "a type that can be used", str(error))
             return None
-        named = {**raw, "name": raw.get("name") or kind}
+        named = {"name": kind, **raw}
         options = self.problems.read(model, named, key, {"name": kind})
         if isinstance(named["name"], str):
             self.name(named["name"], join(key, "name"))
@@ -233,10 +301,10 @@ class _Reader:
 
     def name(self, name: object, key: str) -> bool:
         """Whether `name` may be one: it becomes a directory, a record key, part of a file name."""
-        good = isinstance(name, str) and _NAME.fullmatch(name) and len(name) <= NAME_BYTES_MAX
+        good = is_name(name)
         if not good:
-            self.problems.add(key, _NAME_WANTED, show(name))
-        return bool(good)
+            self.problems.add(key, NAME_WANTED, show(name))
+        return good
 
 
 def _entries(key: str, part: str, raw: list[Any]) -> list[tuple[str, object]]:

@@ -57,6 +57,7 @@ class Topology:
     data: Path | None = None
     file: str = ""
     text: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)  # that were filled in
 
     def agent_names(self) -> tuple[str, ...]:
         """Every agent, tiers upstream first."""
@@ -119,6 +120,12 @@ class Topology:
     def upstream(self, tier: str) -> tuple[str, ...]:
         """Tiers that send to `tier`."""
         return tuple(other.name for other in self.tiers.values() if tier in other.next)
+
+    def carries(self, agent: str) -> bool:
+        """Whether batches of other agents come through this one."""
+        return any(
+            agent in tier.agents and self.upstream(tier.name) for tier in self.tiers.values()
+        )
 
     def reaching(self, tier: str) -> set[str]:
         """`tier` and every tier whose batches come to it, over any number of hops."""

@@ -8,17 +8,19 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from tiers.core.printable import printable_text
 from tiers.errors import Problem
-from tiers.topology.settings import key_of
+from tiers.topology.settings import key_of, write
+from tiers.topology.veil import Veil
 
 M = TypeVar("M", bound=BaseModel)
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_SHOWN_MAX = 80
+_SHOWN_MAX = 400
 
 # pydantic's error types in the words of a topology file; {} is filled from the error's context.
 _WANTED = {
@@ -45,8 +47,12 @@ _WANTED = {
     "greater_than_equal": "at least {ge}",
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
+    "string_pattern_mismatch": "a text of the form {pattern}",
+    "too_short": "at least {min_length}",
     "value_error": "{error}",
 }
+_LIMITS = {"gt", "ge", "lt", "le"}
+_NUMBERS: Mapping[object, str] = {int: "a whole number", float: "a number"}
 
 
 class Problems:
@@ -54,12 +60,14 @@ class Problems:
 
     def __init__(self) -> None:
         self.found: list[Problem] = []
+        self.veil = Veil()
         self._hushed: list[str] = []
 
     def add(self, key: str, wanted: str, found: str, hint: str = "") -> None:
         """One more, unless its value could not be read to begin with."""
         if not any(_beneath(key, hushed) for hushed in self._hushed):
-            self.found.append(Problem(key, wanted, found, hint))
+            texts = (self.veil.hide(text) for text in (wanted, found, hint))
+            self.found.append(Problem(key, *map(_cut, texts)))
 
     def hush(self, key: str) -> None:
         """What else is wrong with `key` follows from what was said, and is not worth saying."""
@@ -79,18 +87,42 @@ class Problems:
     ) -> M | None:
         """`raw` as a `model`, what is wrong with it left out and taken from `instead`; None
         where that is not enough to make one."""
+        bad = self._misread(raw, model, key)
+        wrong: list[ErrorDetails] = []
         try:
-            return model.model_validate(raw)
+            good = model.model_validate(raw)
+            if not bad:
+                return good
         except ValidationError as error:
             wrong = error.errors(include_url=False)
         for each in wrong:
-            self._translate(each, model, key)
-        bad = {each["loc"][0] for each in wrong if each["loc"]}
-        good = {k: v for k, v in raw.items() if k not in bad} if isinstance(raw, dict) else {}
+            if each["loc"][:1] not in {(name,) for name in bad}:
+                self._translate(each, model, key)
+        bad |= {each["loc"][0] for each in wrong if each["loc"]}
+        rest = {k: v for k, v in raw.items() if k not in bad} if isinstance(raw, dict) else {}
         try:
-            return model.model_validate({**(instead or {}), **good})
+            return model.model_validate({**(instead or {}), **rest})
         except ValidationError:
             return None
+
+    def _misread(self, raw: object, model: type[BaseModel], key: str) -> set[str | int]:
+        """Keys with `true` for a number, or a number for `true`, which pydantic takes for one
+        another. (Texts are numbers too: variables hold nothing else.)"""
+        bad: set[str | int] = set()
+        if not isinstance(raw, dict):
+            return bad
+        for name, field in model.model_fields.items():
+            kinds = set(get_args(field.annotation) or (field.annotation,))
+            value = raw.get(known := key_of(name, field))
+            is_bool = isinstance(value, bool)
+            if bool in kinds and isinstance(value, int | float) and not is_bool:
+                self.add(join(key, known), "true or false", show(value))
+            elif is_bool and (number := kinds & _NUMBERS.keys()) and bool not in kinds:
+                self.add(join(key, known), _NUMBERS[number.pop()], show(value))
+            else:
+                continue
+            bad.add(known)
+        return bad
 
     def _translate(self, error: ErrorDetails, model: type[BaseModel], key: str) -> None:
         place = join(key, *error["loc"])
@@ -107,8 +139,17 @@ class Problems:
         if text is None:
             wanted = error["msg"].removeprefix("Input should be ")
         else:
-            wanted = text.format(**error.get("ctx", {}))
+            wanted = text.format(**_in_units(error, model))
         self.add(place, wanted, show(error["input"]))
+
+
+def _in_units(error: ErrorDetails, model: type[BaseModel]) -> dict[str, object]:
+    """What an error of pydantic's tells besides, limits as one writes them for its key."""
+    told: dict[str, object] = dict(error.get("ctx", {}))
+    for name, field in model.model_fields.items():
+        if error["loc"] == (key_of(name, field),):
+            told |= {what: write(field, told[what]) for what in _LIMITS & told.keys()}
+    return told
 
 
 def keys_of(model: type[BaseModel]) -> list[str]:
@@ -128,15 +169,20 @@ def join(key: str, *parts: str | int) -> str:
 
 
 def show(value: object) -> str:
-    """What was found, short enough for a line."""
+    """What was found."""
     if isinstance(value, dict):
         return "a table" if value else "an empty table"
     if isinstance(value, list):
         return f"a list of {len(value)}" if value else "an empty list"
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = repr(value) if isinstance(value, str | int | float) else str(value)
-    return text if len(text) <= _SHOWN_MAX else f"{text[: _SHOWN_MAX - 3]}..."
+    return repr(value) if isinstance(value, str | int | float) else str(value)
+
+
+def _cut(text: str) -> str:
+    """Short enough for a line; not before what is to be hidden is."""
+    shown = printable_text(text)
+    return shown if len(shown) <= _SHOWN_MAX else f"{shown[: _SHOWN_MAX - 3]}..."
 
 
 def nearest(name: str, names: Iterable[str], *, listed: bool = True) -> str:

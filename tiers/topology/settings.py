@@ -4,12 +4,13 @@ In the file a value carries its unit (`window = "16MiB"`); in code the name does
 (`window_bytes_max`). Whatever must hold between two keys is checked in checks.py.
 """
 
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from tiers.core.batch import BODY_SIZE_MAX
+from tiers.places import Directory
 from tiers.units import Duration, Size, parse_duration, parse_size
 
 KIB: Final = 2**10
@@ -26,7 +27,7 @@ _DURATIONS_MS: Final = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("
 class Table(BaseModel):
     """A table of the file: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class BatchSettings(Table):
@@ -35,9 +36,9 @@ class BatchSettings(Table):
     size_bytes_max: Size = Field(
         default=MIB,
         alias="size",
-        ge=1,
-        le=256 * MIB,
-        description="A batch is sealed at this many raw bytes",
+        ge=2,
+        le=BODY_SIZE_MAX,
+        description="A batch is sealed at this many raw bytes; at most 16 MiB",
     )
     linger_s: Duration = Field(
         default=0.020, alias="linger", le=60, description="How long later events gather in a batch"
@@ -58,7 +59,7 @@ class BatchSettings(Table):
     event_bytes_max: Size = Field(
         default=MIB,
         alias="event_size",
-        ge=1,
+        ge=2,
         description="A longer line is split and counted; never more than `size`",
     )
 
@@ -108,13 +109,14 @@ class DeliverySettings(Table):
     heartbeat_s: Duration = Field(
         default=0.5,
         alias="heartbeat",
-        gt=0,
+        ge=0.010,
         description="How often a peer is asked whether it lives",
     )
     reconnect_max_s: Duration = Field(
         default=10.0,
         alias="reconnect_max",
-        gt=0,
+        ge=0.010,
+        le=3600,
         description="Longest wait between tries to connect",
     )
     bundle_bytes_max: Size = Field(
@@ -130,6 +132,14 @@ class DeliverySettings(Table):
         le=2 * GIB,
         description="Longest message that is taken",
     )
+    receive_memory_bytes_max: Size = Field(
+        default=64 * MIB,
+        alias="receive_memory",
+        ge=MIB,
+        le=2**40,
+        description="Bytes that all senders of a receiver may have sent and that are not on its "
+        "disk yet; a batch of each may come on top",
+    )
     guarantee: Literal["hop", "end"] = Field(
         default="hop",
         description='Kept until the next tier has it (`"hop"`), or until it is published (`"end"`)',
@@ -140,10 +150,16 @@ class DeliverySettings(Table):
         gt=0,
         description='With `"end"`: what a peer had stored goes to others once it is down so long',
     )
+    stalled_after_s: Duration = Field(
+        default=30.0,
+        alias="stalled_after",
+        ge=1,
+        description="What is due and does not move for so long makes its agent unhealthy",
+    )
     dedupe_retention_s: Duration = Field(
         default=7 * DAY_S,
         alias="dedupe_retention",
-        gt=0,
+        ge=10,
         description="How long a receiver remembers the ids of batches it has passed on",
     )
     shutdown_timeout_s: Duration = Field(
@@ -175,7 +191,7 @@ class AgentTable(Table):
     """What is different on one node."""
 
     listen: Any = Field(default=None, description="Binds here instead of at the address others use")
-    data: Path | None = Field(
+    data: Directory | None = Field(
         default=None, description="Directory of this agent's files, instead of `data`"
     )
     status: Any = Field(
@@ -192,7 +208,7 @@ class FileTable(Table):
         default=False,
         description="Lets agents bind beyond loopback, without keys: for trusted networks",
     )
-    data: Path | None = Field(
+    data: Directory | None = Field(
         default=None, description="Agents keep their files in DIR/NAME; `--data` wins over it"
     )
     tiers: dict[str, Any] = Field(description="The tiers: `[tiers.NAME]`")

@@ -89,11 +89,20 @@ _KNOWN = {
     "start": "Where a new source begins in files that are there: `beginning` or `end`",
     "transports": "Any of `udp` and `tcp`",
     "connections_max": "TCP connections at the same time",
+    "connections_per_address_max": "Those of one address",
+    "receive_buffer": "Asked of the kernel for UDP; at most 1 GiB",
+    "rescan": "Time between looks at all files, beside the watch; 1 ms to 1 h",
+    "framing": "How messages end over TCP: `auto`, or alone by `octet` counts (before any text), "
+    "`newline`, `nul`",
+    "idle_after": "A connection that says nothing for so long is closed",
     "unfinished_size_max": "Bytes of unfinished messages of all connections together",
+    "follow_links": "`true` follows all symbolic links, `false` none; by default those of root, "
+    "and those whose owner owns what they lead to",
     "open_files_max": "Files held open at the same time",
     "extension": "End of file names, before `.gz` or `.zst`",
     "format": "`access` (access-log lines) or `numbers`",
-    "url": 'NameNodes: `"http://nn1:9870;http://nn2:9870"`; which one is active is found out',
+    "url": 'NameNodes: `"http://nn1:9870;http://nn2:9870"`; which one is active is found out. '
+    "No proxy is asked, whatever HTTP_PROXY says",
     "connect_timeout": "How long a connection may take",
     "read_timeout": "How long an answer may take",
     "root": "Where the files go; one root for each output",

@@ -9,31 +9,49 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from heapq import nlargest
 from typing import Any
 
 import zmq
 
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
+from tiers.core.arriving import Arrived
 from tiers.core.batch import BatchId, Hop
+from tiers.core.dedupe import Content
 from tiers.core.messages import (
+    CONTROL_BYTES_MAX,
+    GREETING_BYTES_MAX,
     PROTOCOL,
     Guarantee,
     Identity,
     Refuse,
+    Welcome,
     decode,
     decode_bundle,
     encode,
 )
-from tiers.core.receiver import OWED_MAX, Arrived, Effects, Receiver, ReceiverLimits
+from tiers.core.purses import IN_SESSION, STRANGER, Purses
+from tiers.core.receipts import OWED_MAX
+from tiers.core.receiver import Effects, Receiver, ReceiverLimits
+from tiers.core.repeats import Repeats
+from tiers.core.visitors import Allowed, VisitorLimits
 from tiers.errors import ChannelUnavailable, PeerError
 from tiers.topology import Address
-from tiers.transport.sockets import KEEPALIVE, Socket
+from tiers.transport.gate import Gate
+from tiers.transport.sockets import KEEPALIVE, Socket, source_of
 
 TICK_S = 0.05
-COMPLAIN_EVERY_S = 1.0
+SENDERS_SHOWN_MAX = 256
 PARTING_S = 10.0  # how long a draining agent waits for its senders to leave
-_BUNDLES_WAITING_MAX = 8  # in ZeroMQ's pipe of one sender; the rest waits in TCP
+_ANSWERS_WAITING_MAX = 128  # for one who does not read: the others are lost, and asked for again
+_ASKED_BYTES_MAX = 4 << 20  # control messages of one session that were not read yet
+_OVERSHOOT_BYTES = (1 << 20) + (256 << 10)  # a batch of the usual size, and heads
+_NOTHING_BYTES = 64 << 10
+# A full pipe stops the reading of a connection, and libzmq 4.3.5 aborts the process where a PING
+# lies behind it and the connection breaks (see KEEPALIVE): so pipes are never full, and what waits
+# in them is bounded by the gate.
+BOUNDED_BY_GATE: dict[int, int | bytes] = {zmq.RCVHWM: 0, zmq.HANDSHAKE_IVL: 5000}
 
 
 class ReceiverEnd:
@@ -50,12 +68,22 @@ class ReceiverEnd:
         stores: Callable[[], Mapping[str, str]],
         *,
         guarantee: Guarantee = "hop",
+        carries: Callable[[str], bool] = lambda agent: True,
+        visitors: VisitorLimits | None = None,
         trouble: Callable[[str], None],
+        renew: Callable[[str], None],
     ) -> None:
+        self._renew = renew
+        self._mute = False
         self.address = address
         self.receiver = Receiver(me, limits, new_session=lambda: os.urandom(8), guarantee=guarantee)
+        self.receiver.room_of = channel.room_of
+        self.receiver.carries = carries
         self.malformed = 0  # messages that could not be read
-        self._complain_s = 0.0  # when the next of them may be told
+        self.purses = Purses()
+        pending = self.receiver.pending_bytes
+        self.gate = Gate(visitors or VisitorLimits(), self._room, self._awaited, pending)
+        self._unread = Repeats()
         self.events_in = 0
         self.bytes_in = 0  # of records
         self._channel = channel
@@ -64,24 +92,28 @@ class ReceiverEnd:
         self._parting_s: float | None = None  # since when senders are asked to go
         self._trouble = trouble
         data_options: dict[int, int | bytes] = {
-            zmq.RCVHWM: _BUNDLES_WAITING_MAX,
             zmq.MAXMSGSIZE: limits.message_size_max,
+            **BOUNDED_BY_GATE,
             zmq.IPV6: 1,
             **KEEPALIVE,
         }
         control_options: dict[int, int | bytes] = {
             zmq.ROUTER_HANDOVER: 1,
-            zmq.MAXMSGSIZE: 1 << 20,
+            zmq.ROUTER_MANDATORY: 1,  # else nobody would tell that a message has no taker
+            zmq.MAXMSGSIZE: CONTROL_BYTES_MAX,
+            zmq.SNDHWM: _ANSWERS_WAITING_MAX,
+            **BOUNDED_BY_GATE,
             zmq.IPV6: 1,
             **KEEPALIVE,
         }
         self._pull = Socket(context, zmq.PULL, data_options, self._bundle)
-        self._router = Socket(context, zmq.ROUTER, control_options, self._control)
+        self._router = Socket(context, zmq.ROUTER, control_options, self._control, parts_max=2)
 
     def bind(self) -> None:
         """Raises TransportError when an address is taken."""
-        self._router.bind(self.address.control)
-        self._pull.bind(self.address.data)
+        self._router.bind(self.address.control, "control", self.gate)
+        self._pull.bind(self.address.data, "data", self.gate)
+        self.gate.start()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -92,51 +124,119 @@ class ReceiverEnd:
             await asyncio.sleep(TICK_S)
 
     def _tick(self) -> None:
+        if self._mute:
+            return
         self.receiver.stores = self._stores()
-        self._pull.pause(self._channel.overfull())
-        self._perform(self.receiver.tick(self._channel.free_bytes(), time.monotonic()))
+        self.receiver.over = tuple(self._channel.over())
+        self._pause()
+        for session in self.gate.over():
+            self.receiver.hung_up(session)
+        now = time.monotonic()
+        for repeats in (self._unread, self.gate.repeats):
+            if text := repeats.due(now):
+                self._trouble(text)
+        with suppress(ChannelUnavailable):  # what was asked is looked up with the next tick
+            tick = self.receiver.tick
+            self._perform(tick(self._channel.free_bytes(), self._channel.seen, now))
+
+    def _pause(self) -> None:
+        memory_full = self.receiver.pending_bytes() >= self.receiver.limits.memory_bytes_max
+        paused = memory_full or self._channel.overfull()
+        self._pull.pause(paused)
+        self.gate.be_patient(paused)
+
+    def _room(self, port: str, session: bytes) -> Allowed | None:
+        """How much of a session may be under way; from the gate's thread."""
+        sender = self.receiver.of_session(session)
+        if sender is None:
+            return None
+        # The heads of bundles come on top; of very small batches they take a third.
+        credit = sender.credit
+        if port == "control":
+            return Allowed(_ASKED_BYTES_MAX, _ASKED_BYTES_MAX)
+        usual = 2 * credit + (_OVERSHOOT_BYTES if credit else _NOTHING_BYTES)
+        return Allowed(usual, 2 * credit + self.receiver.limits.message_size_max)
+
+    def _awaited(self) -> int:
+        """Credit of the sessions whose data connection is not known yet; from the gate's thread."""
+        senders = list(self.receiver.senders.values())
+        return sum(s.credit for s in senders if not self.gate.has("data", s.session))
 
     def _control(self, parts: list[zmq.Frame]) -> None:
         route = parts[0].bytes
+        now = time.monotonic()
+        known = bool(self.receiver.session_of(route))
+        length = sum(len(part) for part in parts[1:])
+        connection = source_of(parts[-1])
+        self.gate.took(connection, length)
+        if not self.purses.pays(route, length, IN_SESSION if known else STRANGER, now):
+            if not known:
+                self.gate.expel(connection, "it says more than anybody has to")
+            return
+        if len(parts) != 2:
+            why = f"a control message of {len(parts) - 1} parts or more"
+            self._malformed(connection, f"{route!r:.80}: {why}", why)
+            return
         try:
-            if len(parts) != 2:
-                raise PeerError(f"a control message of {len(parts) - 1} parts")
+            if not known and len(parts[1]) > GREETING_BYTES_MAX:
+                raise PeerError(f"a message of {len(parts[1])} bytes from who has no session")
             message = decode(parts[1].buffer)
         except PeerError as error:
-            self._malformed(f"{route!r:.80}: {error}")
+            self._malformed(connection, f"{route!r:.80}: {error}")
             refusal = Refuse(b"", f"{error} (this agent speaks protocol {PROTOCOL})")
             self._router.send(route, encode(refusal))
             return
-        now, now_ms = time.monotonic(), time.time_ns() // 1_000_000
+        now_ms = time.time_ns() // 1_000_000
         with suppress(ChannelUnavailable):  # who asks, asks again
             heard = self.receiver.heard
             self._perform(heard(route, message, self._channel.seen, now, now_ms))
+        if session := self.receiver.session_of(route):
+            self.gate.proved(connection, session)
 
     def _bundle(self, parts: list[zmq.Frame]) -> None:
+        connection = source_of(parts[-1])
+        self.gate.took(connection, sum(len(part) for part in parts))
         try:
             if len(parts) != 1:
                 raise PeerError(f"a bundle of {len(parts)} parts")
             bundle = decode_bundle(parts[0].buffer)
         except PeerError as error:
-            self._malformed(str(error))
+            self._malformed(connection, str(error), "what it sends is no bundle")
             return
+        if self.receiver.of_session(bundle.session) is not None:
+            self.gate.proved(connection, bundle.session)
+        now, now_ms = time.monotonic(), time.time_ns() // 1_000_000
         with suppress(ChannelUnavailable):  # the channel says so; what is not acked comes again
-            self._perform(self.receiver.received(bundle, self._channel.seen, time.monotonic()))
+            self._perform(self.receiver.received(bundle, self._channel.seen, now, now_ms))
 
-    def _malformed(self, what: str) -> None:
+    def _malformed(self, connection: int, what: str, why_to_go: str = "") -> None:
+        """Counted; of a connection that is closed for it, only the first is told."""
         self.malformed += 1
+        if why_to_go and not self.gate.expel(connection, why_to_go):
+            return
         # Who sends garbage must not fill the log's disk with it.
-        now = time.monotonic()
-        if now >= self._complain_s:
-            self._complain_s = now + COMPLAIN_EVERY_S
-            self._trouble(f"a message that cannot be read was dropped: {what}")
+        self._unread.note(f"a message that cannot be read was dropped: {what}")
+        if text := self._unread.due(time.monotonic()):
+            self._trouble(text)
+
+    def mute(self) -> None:
+        """From now on nothing is taken, and nothing said: this channel is to be renewed."""
+        self._mute = True
 
     def _perform(self, effects: Effects) -> None:
+        if effects.renew:
+            self._renew(effects.renew)
+        if self._mute:
+            return
         if effects.append:
             self._append(effects.append)
         for route, message in effects.say:
-            # ROUTER drops what has no route any more; the sender asks again.
-            self._router.send(route, encode(message))
+            # What has no route any more is lost; the sender asks again.
+            data = encode(message)
+            if self._router.send(route, data):
+                self.gate.told(self.receiver.session_of(route), len(data))
+            elif isinstance(message, Welcome):
+                self.receiver.hung_up(message.token)  # its HELLO was read after it had left
 
     def _append(self, arrived: list[Arrived]) -> None:
         own = Hop(self.receiver.me.agent, time.time_ns() // 1_000_000)
@@ -152,23 +252,24 @@ class ReceiverEnd:
             )
             for batch in arrived
         ]
-        ids = [batch.id for batch in arrived]
+        contents = [batch.content for batch in arrived]
         events = sum(batch.envelope.count for batch in arrived)
         size = sum(len(batch.record) for batch in arrived)
         done = self._channel.submit(Change(puts=puts))
-        self._pull.pause(self._channel.overfull())
+        self._pause()
 
         def stored(future: "asyncio.Future[tuple[int, ...]]") -> None:
             if not future.cancelled() and future.exception() is None:
                 self.events_in += events
                 self.bytes_in += size
-                self._stored(ids)
+                self._stored(contents)
 
         done.add_done_callback(stored)
 
-    def _stored(self, ids: Iterable[BatchId]) -> None:
+    def _stored(self, contents: Iterable[Content]) -> None:
         with suppress(ChannelUnavailable):  # acks go out with what is done next
-            self._perform(self.receiver.stored(ids, self._channel.seen))
+            self._perform(self.receiver.stored(contents, self._channel.seen))
+            self._pause()
 
     def _passed_on(self, ids: Sequence[BatchId]) -> None:
         if self._parting_s is not None:
@@ -192,10 +293,17 @@ class ReceiverEnd:
         """Close both sockets."""
         self._pull.close()
         self._router.close()
+        self.gate.close()
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
         receiver = self.receiver
+        # Not of thousands: who asks for the status must not hold up what flows.
+        shown = nlargest(
+            SENDERS_SHOWN_MAX,
+            receiver.senders.values(),
+            key=lambda sender: (bool(sender.error), sender.events),
+        )
         return {
             "address": str(self.address),
             "senders": [
@@ -206,12 +314,19 @@ class ReceiverEnd:
                     "batches": sender.batches,
                     "error": sender.error,
                 }
-                for sender in receiver.senders.values()
+                for sender in shown
             ],
+            "senders_in_all": len(receiver.senders),
+            "memory_bytes": receiver.credits.held,
+            "memory_bytes_max": receiver.credits.memory_bytes_max,
+            "waiting_for_credit": receiver.credits.waiting(),
+            "over_share": list(receiver.over),
             "owed": receiver.owed(),
             "owed_max": OWED_MAX,
             "rejected": receiver.rejected,
             "malformed": self.malformed,
+            "unpaid": self.purses.unpaid,
+            "gate": self.gate.status(),
             "duplicates": receiver.duplicates,
             "discarded": receiver.discarded,
         }

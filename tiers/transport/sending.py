@@ -11,7 +11,6 @@ import random
 import struct
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import zmq
@@ -26,35 +25,27 @@ from tiers.core.messages import (
     Hello,
     Identity,
     Message,
+    Welcome,
     decode,
     encode,
     encode_bundle,
 )
-from tiers.core.peers import PeerLimits, Pending
+from tiers.core.peers import PeerLimits, PeerState, Pending
+from tiers.core.progress import Work
+from tiers.core.reading import Reading
+from tiers.core.repeats import Repeats
 from tiers.core.sender import HANDED_MAX, Sender
 from tiers.errors import BatchError, ChannelUnavailable, PeerError
 from tiers.topology import Address
-from tiers.transport.sockets import KEEPALIVE, Link, Socket
+from tiers.transport.sockets import Link
+from tiers.transport.wires import Wires, wires_to
 
 log = logging.getLogger("tiers")
 TICK_S = 0.05
-LOAD_MAX = 4096  # batches brought in one turn of the loop: some 50 ms
+_WIRES_AT_ONCE = 64  # looked at in one tick
+_OVER_SHOWN = 8  # first agents, in a line for a person
+LOAD_MAX = 1024  # batches brought in one turn of the loop: some 10 ms
 _MARK = struct.Struct(">Q")
-
-
-@dataclass(slots=True)
-class _Wires:
-    """The two sockets to one peer."""
-
-    address: Address
-    push: Socket
-    dealer: Socket
-    data_up: bool = False
-    control_up: bool = False
-
-    @property
-    def up(self) -> bool:
-        return self.data_up and self.control_up
 
 
 class SenderGroup:
@@ -71,12 +62,16 @@ class SenderGroup:
         bundle_bytes: int,
         guarantee: Guarantee = "hop",
         trouble: Callable[[str], None],
+        renew: Callable[[str], None],
     ) -> None:
+        self._renew = renew
+        self._mute = False
         self.output = output
         self._context = context
         self._channel = channel
         self._trouble = trouble
-        self._wires: dict[str, _Wires] = {}
+        self._unread = Repeats()
+        self._wires: dict[str, Wires] = {}
         self._route = f"{me.agent}/{output}/".encode() + os.urandom(8)
         self._mark_key = b"mark/" + output.encode()
         mark = _read_mark(channel.records(self._mark_key).get(self._mark_key))
@@ -86,7 +81,7 @@ class SenderGroup:
         self._flagged_upto = min(mark, before)
         self._flagged_here = 0  # batches, for that reason
         self._flagged_told = 0
-        self._read_upto = 0
+        self._ahead = Reading()
         self._reading = False
         self.events_out = 0
         self.bytes_out = 0
@@ -95,6 +90,7 @@ class SenderGroup:
             limits,
             bundle_bytes=bundle_bytes,
             mark=mark,
+            old_upto=before,
             jitter=random.random,
             new_session=lambda: os.urandom(8),
             guarantee=guarantee,
@@ -116,16 +112,6 @@ class SenderGroup:
         self._perform(self.sender.set_peers(peers, now))
 
     def _connect(self, name: str, address: Address) -> None:
-        limits = self.sender.limits
-        common: dict[int, int | bytes] = {
-            zmq.IMMEDIATE: 1,
-            zmq.RECONNECT_IVL: int(limits.retry_first_s * 1000),
-            zmq.RECONNECT_IVL_MAX: int(limits.retry_max_s * 1000),
-            zmq.CONNECT_TIMEOUT: 2000,
-            zmq.IPV6: 1,
-            **KEEPALIVE,
-        }
-
         def data_link(change: Link) -> None:
             if name in self._wires:
                 self._wires[name].data_up = change is Link.UP
@@ -139,24 +125,21 @@ class SenderGroup:
         def receive(parts: list[zmq.Frame]) -> None:
             self._received(name, parts)
 
-        push = Socket(self._context, zmq.PUSH, common, link=data_link)
-        own: dict[int, int | bytes] = {
-            zmq.ROUTING_ID: self._route,
-            zmq.MAXMSGSIZE: 1 << 20,
-            # What is said is always read: where it is not acked, the host is gone. Not so for
-            # data, which a receiver without room leaves in TCP for as long as it likes.
-            zmq.TCP_MAXRT: int(limits.heartbeat_s * 10_000),
-        }
-        dealer = Socket(self._context, zmq.DEALER, common | own, receive, control_link)
-        self._wires[name] = _Wires(address, push, dealer)
-        push.connect(address.data)
-        dealer.connect(address.control)
+        wires = self._wires[name] = wires_to(
+            self._context,
+            address,
+            self.sender.limits,
+            self._route,
+            receive=receive,
+            data_link=data_link,
+            control_link=control_link,
+        )
+        wires.connect()
 
     def _disconnect(self, name: str) -> None:
         wires = self._wires.pop(name, None)
         if wires is not None:
-            wires.push.close()
-            wires.dealer.close()
+            wires.close()
 
     def _control_linked(self, name: str, change: Link) -> None:
         wires = self._wires[name]
@@ -174,12 +157,38 @@ class SenderGroup:
             self._perform(self.sender.connected(name, now))
 
     def _received(self, name: str, parts: list[zmq.Frame]) -> None:
+        wires = self._wires.get(name)
+        if wires is not None:
+            wires.backlog.took(parts[-1])
         try:
-            message = decode(parts[-1].buffer)
+            if len(parts) != 1:
+                raise PeerError("a message of several parts")
+            message = decode(parts[0].buffer)
         except PeerError as error:
-            self._trouble(f"{name} sent what cannot be read: {error}")
+            self._unread.note(f"{name} sent what cannot be read: {error}")
             return
         self._perform(self.sender.heard(name, message, time.monotonic()))
+        if isinstance(message, Welcome):
+            self._show_face(name)
+
+    def _look_at_wires(self) -> None:
+        """Leave those that say more than is read, some in each tick."""
+        for _ in range(min(_WIRES_AT_ONCE, len(self._wires))):
+            name, wires = next(iter(self._wires.items()))
+            self._wires[name] = self._wires.pop(name)
+            if wires.says_too_much():
+                self._unread.note(f"{name} says more than anybody reads")
+                wires.dealer.reconnect(wires.address.control)
+                self._control_linked(name, Link.LOST)
+
+    def _show_face(self, name: str) -> None:
+        """An empty bundle, so that the data connection is known to be the session's: those that
+        nothing is known of are the first to be closed when there are too many."""
+        peer, wires = self.sender.peers.get(name), self._wires.get(name)
+        if peer is not None and wires is not None and peer.in_session:
+            me = self.sender.me
+            bundle = Bundle(peer.session, me.channel, peer.channel, 0)
+            wires.push.send(encode_bundle(bundle))
 
     # -- flow ------------------------------------------------------------------------------
 
@@ -188,8 +197,11 @@ class SenderGroup:
         self._channel.subscribe(self._load)
         while True:
             self._load()
+            self._look_at_wires()
             self._perform(self.sender.tick(time.monotonic()))
             self._tell_flagged()
+            if text := self._unread.due(time.monotonic()):
+                self._trouble(text)
             await asyncio.sleep(TICK_S)
 
     def _flagged(self) -> int:
@@ -197,7 +209,11 @@ class SenderGroup:
 
     def _tell_flagged(self) -> None:
         if more := self._flagged() - self._flagged_told:
-            log.warning("%s: flagged %d batches: other peers may have copies", self.output, more)
+            log.warning(
+                "%s: flagged %d batches: other peers may have copies; sinks publish one of each",
+                self.output,
+                more,
+            )
             self._flagged_told += more
 
     def _load(self) -> None:
@@ -209,16 +225,16 @@ class SenderGroup:
         left = LOAD_MAX
         try:
             while (wanted := min(self.sender.wants(), left)) > 0:
+                after = self._ahead.begin(self.sender.room)
                 try:
-                    entries = self._channel.entries(self.output, self._read_upto, wanted)
+                    entries = self._channel.entries(self.output, after, wanted)
                 except ChannelUnavailable:
                     break  # the channel says so itself, and tries again
                 left -= len(entries)
-                if not entries:
+                if not entries and not self._ahead.looks_back:
                     break
                 batches = []
-                for entry in entries:
-                    self._read_upto = entry.position
+                for entry in self._ahead.pick(entries, self.sender.room):
                     flagged = entry.flagged or entry.position <= self._flagged_upto
                     if flagged and not entry.flagged and entry.handed_to is None:
                         self._flagged_here += 1
@@ -231,6 +247,8 @@ class SenderGroup:
                             entry.hops,
                             flagged,
                             entry.handed_to,
+                            crc=entry.crc,
+                            agent=entry.agent,
                         )
                     )
                 self._perform(self.sender.offer(batches, time.monotonic()))
@@ -254,7 +272,15 @@ class SenderGroup:
             change = Change(dead=dead, damaged=damaged, handed=handed, releases=releases)
             self._channel.submit(change)
 
+    def mute(self) -> None:
+        """From now on nothing is said, and nothing let go of: this channel is to be renewed."""
+        self._mute = True
+
     def _perform(self, effects: Effects) -> None:
+        if effects.renew:
+            self._renew(effects.renew)
+        if self._mute:
+            return
         for name, message in effects.say:
             self._say(name, message)
         for sending in effects.send:
@@ -304,7 +330,8 @@ class SenderGroup:
             self.bytes_out += len(record)
         if carried:
             me = self.sender.me
-            bundle = Bundle(sending.session, me.channel, sending.receiver, sending.number, carried)
+            to = (sending.session, me.channel, sending.receiver, sending.number)
+            bundle = Bundle(*to, carried, sending.point)
             frame = encode_bundle(bundle)
             if wires is None or not wires.push.send(frame):
                 self._perform(self.sender.lost(sending.peer, time.monotonic()))
@@ -325,6 +352,32 @@ class SenderGroup:
         for name in list(self._wires):
             self._disconnect(name)
 
+    def work(self) -> Mapping[str, Work]:
+        """What no peer has on disk yet."""
+        peers = self.sender.peers.values()
+        handed = sum(len(peer.handed) for peer in peers)
+        up = [peer for peer in peers if peer.state is PeerState.UP]
+        waiting, held = self.sender.outstanding() - handed, ""
+        apart = self.sender.apart(time.monotonic())
+        if waiting <= 0 and self._ahead.passed:  # all that is left was passed over
+            waiting = self._channel.stats().queues[self.output].batches - handed
+            over = [agent for agent in self._ahead.passed if all(agent in p.over for p in up)]
+            if up and over:
+                names = ", ".join(peer.name for peer in up)
+                held = f"{names}: no more room for batches of {', '.join(over[:_OVER_SHOWN])}"
+        elif sum(count for count, _ in apart) == waiting:
+            held = "; ".join(why for _, why in apart)
+        elif up and all(peer.is_spent() or peer.over for peer in up):
+            # Some are on their way to who lets them wait, some are kept for who has no room.
+            held = "; ".join(
+                f"{peer.name}: no {'credit' if peer.is_spent() else 'more room for some batches'}"
+                for peer in up
+            )
+        if waiting <= 0:
+            return {}
+        done = sum(peer.batches for peer in peers)
+        return {"": Work(f"{waiting:,} batches wait for a peer's ack", done, held)}
+
     def status(self) -> dict[str, Any]:
         """For the status page: peers with state, credit and what is in flight."""
         peers = []
@@ -344,9 +397,12 @@ class SenderGroup:
                     "events": peer.events,
                     "batches": peer.batches,
                     "error": peer.error,
+                    "other_limits": peer.other_limits(),
                 }
             )
+        apart = self.sender.apart(time.monotonic())
         return {
+            "apart": [{"what": f"{count:,} batches", "why": why} for count, why in apart],
             "flagged": self._flagged(),
             "handed": sum(len(peer.handed) for peer in self.sender.peers.values()),
             "handed_max": HANDED_MAX,

@@ -6,6 +6,7 @@ and after every send all events must be read until none is left, or a wake-up is
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -13,7 +14,10 @@ from enum import Enum
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from tiers.core.peers import PEERS_MAX
 from tiers.errors import TiersError
+from tiers.listening import why_not
+from tiers.transport.gate import EVENTS, Gate
 
 # How connections to hosts that are gone end, seconds and probes. ZMTP's own heartbeats must not be
 # used: with libzmq 4.3.5 a PING that is found when a paused socket reads on, after its connection
@@ -24,7 +28,8 @@ KEEPALIVE: dict[int, int | bytes] = {
     zmq.TCP_KEEPALIVE_INTVL: 2,
     zmq.TCP_KEEPALIVE_CNT: 5,
 }
-DRAIN_MAX = 256  # messages taken in one turn, so that no socket starves the loop
+SOCKETS_MAX = 6 * PEERS_MAX + 64  # two for each peer, with both ends of a monitor each
+TURN_S = 0.005  # how long one socket's messages are taken before others have their turn
 
 
 class Link(Enum):
@@ -43,11 +48,12 @@ def _translated(what: str) -> Iterator[None]:
     try:
         yield
     except zmq.ZMQError as error:
-        raise TransportError(f"{what}: {error}") from error
+        raise TransportError(f"{what}: {why_not(error.errno, str(error))}") from error
 
 
 class Socket:
-    """One ZeroMQ socket whose messages are handed to `receive`, all parts of each."""
+    """One ZeroMQ socket whose messages are handed to `receive`, the parts of each: of one with more
+    than `parts_max` (the rest is thrown away) one more than that."""
 
     def __init__(
         self,
@@ -56,38 +62,60 @@ class Socket:
         options: dict[int, int | bytes],
         receive: Callable[[list[zmq.Frame]], None] | None = None,
         link: Callable[[Link], None] | None = None,
+        *,
+        parts_max: int = 1,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._context = context
+        self._gate: Gate | None = None
+        self._port = ""
         self._socket = context.socket(kind)
         self._receive = receive
+        self._parts_max = parts_max
+        self._parts: list[zmq.Frame] = []  # of a message that was not taken whole yet
         self._closed = False
         self._paused = False
         self._again = False
         self._socket.setsockopt(zmq.LINGER, 0)
         for option, value in options.items():
             self._socket.setsockopt(option, value)
+        self.connection = -1  # its descriptor, where it has one to one address and a `link`
         self._monitor: zmq.Socket[bytes] | None = None
         if link is not None:
-            events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+            events = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
             self._monitor = self._socket.get_monitor_socket(events)
             self._link = link
             self._loop.add_reader(self._monitor.FD, self._linked)
             self._loop.call_soon(self._linked)  # until it has been read once, it wakes nobody
         if receive is not None:
-            self._loop.add_reader(self._socket.FD, self._readable)
+            self._loop.add_reader(self._socket.FD, self._woken)
 
     def reconnect(self, address: str) -> None:
         """Drop the connection to `address` with what is under way on it, and connect anew."""
         if not self._closed:
+            self.connection = -1
             self._socket.disconnect(address)
             self._socket.connect(address)
             self._wake()
 
-    def bind(self, address: str) -> None:
-        """Raises TransportError."""
+    def bind(self, address: str, port: str = "", gate: Gate | None = None) -> None:
+        """Connections are kept within bounds by the gate, as those of `port`. Raises
+        TransportError."""
+        if gate is not None:
+            gate.watch(port, self._gate_monitor())
+            self._gate, self._port = gate, port
         with _translated(f"cannot listen on {address}"):
             self._socket.bind(address)
         self._wake()
+
+    def _gate_monitor(self) -> "zmq.Socket[bytes]":
+        place = f"inproc://gate-{self._socket.FD}"
+        self._socket.monitor(place, EVENTS)
+        monitor = self._context.socket(zmq.PAIR)
+        # Where it is full, libzmq's thread would wait in the middle of its work.
+        monitor.setsockopt(zmq.RCVHWM, 0)
+        monitor.connect(place)
+        return monitor
 
     def connect(self, address: str) -> None:
         """Raises TransportError for an address that cannot be one."""
@@ -120,7 +148,7 @@ class Socket:
             # Its descriptor stays readable while nobody reads: the loop would spin.
             self._loop.remove_reader(self._socket.FD)
         else:
-            self._loop.add_reader(self._socket.FD, self._readable)
+            self._loop.add_reader(self._socket.FD, self._woken)
             self._wake()
 
     def _is_reading(self) -> bool:
@@ -131,23 +159,37 @@ class Socket:
             self._again = True
             self._loop.call_soon(self._readable)
 
+    def _woken(self) -> None:
+        if not self._again:  # else it has its turn already: two in one would be one too many
+            self._readable()
+
     def _readable(self) -> None:
         self._again = False
         if not self._is_reading() or self._receive is None:
             return
-        for _ in range(DRAIN_MAX):
+        until_s = time.perf_counter() + TURN_S
+        while True:
+            # Part by part: a million of them, of no byte each, are one message.
             try:
-                parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                part = self._socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
+                if self._gate is not None:
+                    self._gate.drained(self._port)
                 return
-            try:
-                self._receive(parts)
-            except BaseException:
-                self._wake()  # our own mistake, told by the loop; what else is there still comes
-                raise
-            if not self._is_reading():
+            if len(self._parts) <= self._parts_max:
+                self._parts.append(part)
+            if not part.more:
+                parts, self._parts = self._parts, []
+                try:
+                    self._receive(parts)
+                except BaseException:
+                    self._wake()  # our own mistake, told by the loop; what else is there comes
+                    raise
+                if not self._is_reading():
+                    return
+            if time.perf_counter() >= until_s:
+                self._wake()
                 return
-        self._wake()
 
     def _linked(self) -> None:
         while self._monitor is not None:
@@ -155,7 +197,13 @@ class Socket:
                 message = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
             except zmq.Again:
                 return
-            self._link(Link.UP if message["event"] != zmq.EVENT_DISCONNECTED else Link.LOST)
+            if message["event"] == zmq.EVENT_CONNECTED:
+                self.connection = int(message["value"])
+            elif message["event"] == zmq.EVENT_DISCONNECTED:
+                self.connection = -1
+                self._link(Link.LOST)
+            else:
+                self._link(Link.UP)
 
     def close(self) -> None:
         """Idempotent."""
@@ -167,6 +215,16 @@ class Socket:
             monitor, self._monitor = self._monitor, None
             self._socket.disable_monitor()
             monitor.close(0)
+        if self._gate is not None:
+            self._socket.disable_monitor()
         if self._receive is not None and not self._paused:
             self._loop.remove_reader(self._socket.FD)
         self._socket.close(0)
+
+
+def source_of(frame: zmq.Frame) -> int:
+    """The descriptor of the connection that the message came over; -1 where it is not known."""
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1

@@ -1,15 +1,16 @@
 """Bugs on purpose: of a hop, and of a file on its way."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from unittest import mock
 
 from tests.simulation.store import Files
 from tiers.channel.applying import Applying
-from tiers.channel.change import Change
+from tiers.channel.change import Change, Entry
 from tiers.core import commit
+from tiers.core.arriving import Arriving
 from tiers.core.calls import Answer
 from tiers.core.claims import Outcome, Settlement, Step
 from tiers.core.commit import Publication, State
@@ -33,6 +34,7 @@ class Bug:
     name: str
     what: str
     patches: Callable[[], list[Any]]
+    lives: bool = False  # seen where disks go back, or exist twice
 
     @contextlib.contextmanager
     def planted(self) -> Iterator[None]:
@@ -54,7 +56,7 @@ def _ack_before_commit() -> list[Any]:
     def make(append: Any) -> Any:
         def early(self: ReceiverEnd, arrived: Any) -> None:
             append(self, arrived)
-            self._stored([batch.id for batch in arrived])
+            self._stored([batch.content for batch in arrived])
 
         return early
 
@@ -174,14 +176,15 @@ def _local_day() -> list[Any]:
     def make(begin: Any) -> Any:
         def local(self: FileSink, options: Any, context: Any, store: Any) -> None:
             begin(self, options, context, store)
-            look_up = self._loading.look_up
+            loading = self._supply.loading
+            look_up = loading.look_up
 
-            def today(after: int) -> Loaded:
-                loaded, day = look_up(after), day_name(context.now_ms())
+            def today(entries: Sequence[Entry]) -> Loaded:
+                loaded, day = look_up(entries), day_name(context.now_ms())
                 found = [(bucket._replace(day=day), ref, ms) for bucket, ref, ms in loaded.found]
                 return loaded._replace(found=found)
 
-            self._loading.look_up = today  # type: ignore[method-assign]
+            loading.look_up = today  # type: ignore[method-assign]
 
         return local
 
@@ -202,11 +205,11 @@ def _tmp_taken_as_published() -> list[Any]:
 
 def _session_not_compared() -> list[Any]:
     def make(received: Any) -> Any:
-        def lax(self: Receiver, bundle: Any, seen: Any, now: float) -> Any:
+        def lax(self: Receiver, bundle: Any, *rest: Any) -> Any:
             for sender in self.senders.values():
                 if sender.channel == bundle.sender:
                     bundle = replace(bundle, session=sender.session)
-            return received(self, bundle, seen, now)
+            return received(self, bundle, *rest)
 
         return lax
 
@@ -223,9 +226,9 @@ def _flag_dropped() -> list[Any]:
 def _answers_too_soon() -> list[Any]:
     def make(answer: Any) -> Any:
         def hasty(self: Receiver, seen: Any) -> None:
-            pending, self._pending = self._pending, {}
+            arriving, self._arriving = self._arriving, Arriving()
             answer(self, seen)
-            self._pending = pending
+            self._arriving = arriving
 
         return hasty
 
@@ -271,8 +274,8 @@ def _channel_not_compared() -> list[Any]:
         return lax
 
     def received_lax(received: Any) -> Any:
-        def lax(self: Receiver, bundle: Any, seen: Any, now: float) -> Any:
-            return received(self, replace(bundle, receiver=self.me.channel), seen, now)
+        def lax(self: Receiver, bundle: Any, *rest: Any) -> Any:
+            return received(self, replace(bundle, receiver=self.me.channel), *rest)
 
         return lax
 

@@ -1,15 +1,22 @@
-"""Further bugs on purpose: of closed days, of lost and damaged disks with `guarantee = "end"`."""
+"""Further bugs on purpose: of closed days, of lost and damaged disks with `guarantee = "end"`, of
+what fails above a channel, and of sources' way into it."""
 
+import asyncio
+from collections import deque
 from typing import Any, Final
 from unittest import mock
 
 from tests.simulation.planted.bugs import Bug, table, wrapped
 from tiers.channel.applying import Applying
+from tiers.channel.change import Change
+from tiers.channel.channel import Channel
 from tiers.core.assigning import Assigning
 from tiers.core.calls import Answer
 from tiers.core.commit import State
 from tiers.core.outbox import Outbox
 from tiers.core.peers import Peer
+from tiers.intake import SourceIntake
+from tiers.sinks.loading import Loading
 
 
 def _closed_ignored() -> list[Any]:
@@ -37,14 +44,68 @@ def _damaged_stays_seen() -> list[Any]:
 
 def _always_the_first() -> list[Any]:
     def make(next_peer: Any) -> Any:
-        def unfair(self: Assigning) -> Peer | None:
+        def unfair(self: Assigning, barred: Any) -> Peer | None:
             self._turn = 0
-            peer: Peer | None = next_peer(self)
+            peer: Peer | None = next_peer(self, barred)
             return peer
 
         return unfair
 
     return [wrapped(Assigning, "_next_peer", make)]
+
+
+def _failed_acked() -> list[Any]:
+    """What the shipped code does where a commit succeeds is done where it fails, too."""
+
+    def make(submit: Any) -> Any:
+        def hopeful(self: Channel, change: Change) -> Any:
+            future = submit(self, change)
+            if not any(put.arrived for put in change.puts):
+                return future
+            told: asyncio.Future[tuple[int, ...]] = future.get_loop().create_future()
+            future.add_done_callback(lambda _: told.set_result(()))
+            return told
+
+        return hopeful
+
+    return [wrapped(Channel, "submit", make)]
+
+
+def _pressed_first() -> list[Any]:
+    def make(submit_ready: Any) -> Any:
+        def hasty(self: SourceIntake, _: object = None) -> None:
+            # Stable: those that are pressed, then the others.
+            self._jobs = deque(sorted(self._jobs, key=lambda job: not job.is_pressed()))
+            submit_ready(self)
+
+        return hasty
+
+    return [wrapped(SourceIntake, "_submit_ready", make)]
+
+
+def _receipt_of_the_one_before() -> list[Any]:
+    def make(start: Any) -> Any:
+        def early(self: SourceIntake, cut: Any) -> None:
+            before = self._jobs[-1] if self._jobs else None
+            receipts = list(self._receipts)
+            start(self, cut)
+            if before is not None:
+                before.receipts += receipts
+
+        return early
+
+    return [wrapped(SourceIntake, "_start", make)]
+
+
+def _envelope_is_dead() -> list[Any]:
+    return [mock.patch.object(Loading, "_is_whole", lambda self, position: True)]
+
+
+def _envelope_is_left() -> list[Any]:
+    def make(look_up: Any) -> Any:
+        return lambda self, after: look_up(self, after)._replace(bad=Change())
+
+    return [wrapped(Loading, "look_up", make)]
 
 
 MORE: Final = (
@@ -55,4 +116,13 @@ MORE: Final = (
     Bug("lost peer waited for", "what a peer had stored waits for it for ever", _lost_waited_for),
     Bug("damaged one stays seen", "a sink says held of a copy it cannot read", _damaged_stays_seen),
     Bug("peers not taken in turn", "the first peer with room gets all", _always_the_first),
+    Bug("acks of a commit that failed", "a future that fails counts as stored", _failed_acked),
+    Bug("submitted as compressed", "what is pressed first is stored first", _pressed_first),
+    Bug(
+        "receipt with the batch before",
+        "a receipt comes when the batch before is on disk",
+        _receipt_of_the_one_before,
+    ),
+    Bug("damaged envelope dead", "what rotted here counts as dead for good", _envelope_is_dead),
+    Bug("damaged envelope left", "what rotted here stays in the queue for ever", _envelope_is_left),
 )

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from hdfs import HdfsError, InsecureClient
 
 from tiers.core.batch import Buffer
+from tiers.core.printable import without_user
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks.stores.store import Listed, Moved
 from tiers.sinks.stores.webhdfs import (
@@ -142,7 +143,7 @@ class HdfsStore:
             return round(parsedate_to_datetime(date).timestamp() * 1000)
 
     def where(self) -> str:
-        return f"hdfs {self._url} {self._root}"
+        return f"hdfs {without_user(self._url)} {self._root}"
 
     def close(self) -> None:
         self._web.close()

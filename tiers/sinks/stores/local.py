@@ -115,6 +115,8 @@ class LocalStore:
         with _translated(f"read {target}"):
             try:
                 with open(target, "rb", opener=_open_at_once) as file:
+                    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                        return b""  # a pipe whose writer says nothing, a device without an end
                     return file.read(-1 if bytes_max is None else bytes_max + 1)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._check_root()
@@ -331,8 +333,8 @@ def _is_there(path: Path) -> bool:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Opening a pipe would wait for its writer; so it is like an empty file."""
-    return os.open(path, flags | os.O_NONBLOCK)
+    """Opening a pipe would wait for its writer. What is no regular file is like an empty one."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _listed(entry: os.DirEntry[str]) -> Listed | None:

@@ -94,7 +94,7 @@ class WebHdfs:
         """This thread's client of one NameNode: where a token or Kerberos would go in."""
         clients = self._local.__dict__.setdefault("clients", {})
         if url not in clients:
-            session = requests.Session()
+            session = _Direct()
             adapter = _Adapter(send_s=self._timeout_s[1])
             session.mount("http://", adapter)
             session.mount("https://", adapter)
@@ -128,6 +128,17 @@ class WebHdfs:
 class _Client(InsecureClient):  # type: ignore[misc]  # the library has no types
     def resolve(self, hdfs_path: str) -> str:
         return hdfs_path  # full already; the library would expand "#LATEST" in a name
+
+
+class _Direct(requests.Session):
+    """Asks NameNodes and DataNodes themselves. A proxy that the environment names (HTTP_PROXY) is
+    for the web: it does not know these hosts, or keeps what it was sent for itself."""
+
+    def merge_environment_settings(self, *args: Any, **named: Any) -> Any:
+        return {**super().merge_environment_settings(*args, **named), "proxies": {}}
+
+    def rebuild_proxies(self, prepared_request: Any, proxies: Any) -> dict[str, str]:
+        return {}  # of a redirect
 
 
 class Body:

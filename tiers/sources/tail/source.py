@@ -1,23 +1,30 @@
-"""The `tail` source: follows log files by globs, through rotation, restarts and worse.
+"""The `tail` source as an agent runs it: keys, thread, watch, the way into the intake.
 
-What happens to files and what is done then is in `following.py`; here are the keys, the thread
-that does all file work, the watch that makes it quick, and the way into the intake. While a block
-is put, the next one is read.
+What happens to files and what is done then is in `following.py` and `matching.py`. While a block is
+put, the next one is read.
 """
 
 import asyncio
 import os
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from watchfiles import Change, awatch
 
 from tiers.core.batch import HEADER_BYTES_MAX
-from tiers.sources.following import Following, FollowOptions, Step
+from tiers.core.progress import Work
+from tiers.errors import ChannelDamaged
+from tiers.sources import globs
 from tiers.sources.source import Intake, SourceOptions
-from tiers.units import Duration
+from tiers.sources.tail.following import Following
+from tiers.sources.tail.generation import unpack
+from tiers.sources.tail.ours import Identity
+from tiers.sources.tail.step import FollowOptions, Step
+from tiers.sources.tail.walk import absolute
+from tiers.units import Duration, show_size
 
 _WATCHED_MAX: Final = 2000  # directories; more are looked at every `rescan` only
 _SHOWN_MAX: Final = 20  # files in status
@@ -31,27 +38,39 @@ class TailOptions(SourceOptions):
 
     paths: tuple[str, ...] = Field(min_length=1)  # globs; `**` for any directories
     start: Literal["beginning", "end"] = "beginning"  # of files there when the source is new
-    rescan: Duration = 1.0  # time between looks at all files, beside the watch
+    # Time between looks at all files, beside the watch.
+    rescan: Duration = Field(default=1.0, ge=0.001, le=3600)
     rotate_wait: Duration = 5.0  # a renamed or deleted file is done when quiet for so long
-    open_files_max: int = Field(default=1000, ge=1)
-    file_header: str = ""  # name of a header that carries the file's path
+    open_files_max: int = Field(default=1000, ge=1, le=1_000_000)
+    file_header: str | None = None  # name of a header that carries the file's path
+    follow_links: bool | None = None  # None: links whose owner is root, or owns the target too
 
     @field_validator("paths")
     @classmethod
-    def _not_empty(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(paths):
-            raise ValueError("a path or glob, such as /var/log/nginx/*.log")
+    def _may_be_read(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        if told := [f"{path!r} {why}" for path in paths if (why := globs.wrong(path))]:
+            raise ValueError(f"paths or globs of files ({'; '.join(told)})")
         return paths
 
-    @field_validator("rescan")
+    @field_validator("file_header")
     @classmethod
-    def _some_pause(cls, rescan: float) -> float:
-        if rescan <= 0:
-            raise ValueError('a duration above zero, such as "1s"')
-        return rescan
+    def _is_another(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if name in info.data.get("headers", {}):
+            raise ValueError("the name of another header than those of `headers`")
+        return name
+
+    def reads(self) -> tuple[str, ...]:
+        return tuple(os.path.abspath(path) for path in self.paths)  # noqa: PTH100
+
+    def subject(self, position: bytes) -> str:
+        try:
+            path = unpack(b"", position).path
+        except ChannelDamaged:
+            return ""
+        return path if any(absolute(pattern).matches(path) for pattern in self.paths) else ""
 
     def header_names(self) -> frozenset[str]:
-        own = {self.file_header} if self.file_header else set()
+        own = frozenset() if self.file_header is None else frozenset((self.file_header,))
         return frozenset(self.headers) | own
 
 
@@ -67,26 +86,46 @@ class Tail:
         self._wake = asyncio.Event()
         self._woken: set[str] = set()
         self._look = False
-        self._watched: list[str] = []
+        self._watched: dict[str, Identity] = {}
         self._watch_anew = asyncio.Event()
+        self._looks = 0  # at all files
         self._trouble = ""
         self._watch_trouble = ""
-        self._said = ""
+        self._said = self._remarked = ""
 
     def drain(self) -> None:
         self._draining = True
         self._wake.set()
 
     def status(self) -> dict[str, object]:
-        files = list(self._following.files.values()) if self._following else []
+        following = self._following
+        files = list(following.files.values()) if following else []
         behind = sorted(files, key=lambda file: -file.behind)[:_SHOWN_MAX]
         return {
             "files": len(files),
-            "open": sum(file.descriptor is not None for file in files),
+            "open": sum(file.opened is not None for file in files),
             "backlog_bytes": sum(file.behind for file in files),
+            "unread_bytes": sum(file.unread for file in files),
             "watched_directories": len(self._watched),
             "behind": {_text(file.path): file.behind for file in behind},
+            "problems": [
+                {"text": _text(problem.text), "since": int(problem.since_s * 1000)}
+                for problem in (following.problems.all() if following else [])[:_SHOWN_MAX]
+            ],
         }
+
+    def work(self) -> Mapping[str, Work]:
+        following = self._following
+        if following is None:
+            return {"": Work("a first look at all files is due", 0)}
+        due = {
+            _text(file.now): Work(f"{show_size(unread)} unread", file.offset)
+            for file in list(following.files.values())
+            if (unread := file.unread)
+        }
+        if following.is_look_due(time.monotonic()):
+            due[""] = Work("a look at all files is due", self._looks)
+        return due
 
     async def run(self, intake: Intake) -> None:
         options = self._options
@@ -99,6 +138,9 @@ class Tail:
                 open_files_max=options.open_files_max,
                 block_size_max=intake.block_size_max,
                 event_size_max=intake.event_size_max,
+                follow_links=options.follow_links,
+                not_below=intake.written,
+                retention_s=intake.retention_s,
             ),
             intake.positions,
         )
@@ -109,6 +151,7 @@ class Tail:
             await self._follow(self._following, with_files, intake)
         finally:
             watch.cancel()
+            self._following.stop()
             with_files.submit(self._following.close)
             with_files.shutdown(wait=False)
             await asyncio.gather(watch, return_exceptions=True)
@@ -118,13 +161,13 @@ class Tail:
     ) -> None:
         loop = asyncio.get_running_loop()
 
-        def advance() -> asyncio.Future[tuple[Step, list[str] | None]]:
+        def advance() -> asyncio.Future[tuple[Step, dict[str, Identity] | None]]:
             woken, self._woken = self._woken, set()
             look, self._look = self._look, False
             self._wake.clear()
             draining = self._draining
 
-            def work() -> tuple[Step, list[str] | None]:
+            def work() -> tuple[Step, dict[str, Identity] | None]:
                 step = following.advance(time.monotonic(), woken, look, draining)
                 return step, following.directories(_WATCHED_MAX) if step.looked else None
 
@@ -149,8 +192,8 @@ class Tail:
         if block is None:
             await intake.put(b"", 0, headers, positions=positions)
             return
-        if self._options.file_header:
-            headers = {**headers, self._options.file_header: _header(block.path)}
+        if (name := self._options.file_header) is not None:
+            headers = {**headers, name: _header(block.path)}
         await intake.put(
             block.data, block.count, headers, positions={**positions, block.key: block.position}
         )
@@ -164,24 +207,34 @@ class Tail:
         except TimeoutError:
             pass
 
-    def _report(self, step: Step, directories: list[str] | None, intake: Intake) -> None:
+    def _report(self, step: Step, directories: dict[str, Identity] | None, intake: Intake) -> None:
         for counter, by in step.counts.items():
             if by:
                 intake.count(counter, by)
         if directories is not None and directories != self._watched:
             self._watched = directories
             self._watch_anew.set()
+        self._looks += step.looked
         self._trouble = step.trouble
         said = self._trouble or self._watch_trouble
         if said != self._said:
             self._said = said
             intake.trouble(said)
+        if step.remark != self._remarked:
+            self._remarked = step.remark
+            intake.remark(step.remark)
+
+    def _knock(self) -> None:
+        self._look = True
+        self._wake.set()
 
     async def _watch(self) -> None:
         """Wake up when something changes. Only to be quick: every `rescan` all is looked at."""
         while True:
             await self._watch_anew.wait()
             self._watch_anew = asyncio.Event()
+            # What changed before this watch stood is looked at once it does.
+            asyncio.get_running_loop().call_soon(self._knock)
             try:
                 async for changes in awatch(
                     *self._watched,

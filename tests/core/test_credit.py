@@ -1,0 +1,426 @@
+"""Credit of many senders out of one memory: bounded in all, fair, and for everyone in turn."""
+
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+
+from tests.core.batches import a_record
+from tests.core.receiving import EDGE, ME, End, session
+from tiers.core.credit import IDLE_S, TURN_BYTES, Balance, Credits
+from tiers.core.messages import Ack, Bundle, Carried, Ping, Pong, Welcome
+from tiers.core.quota import SHARE, may_take
+from tiers.core.receiver import ReceiverLimits
+
+MIB = 1 << 20
+AMPLE = 1 << 40
+
+
+def ample(_: str) -> int:
+    return AMPLE
+
+
+@pytest.mark.parametrize("others", [0, 1, 3, 9])
+def test_each_of_many_gets_the_same_and_something_is_left(others: int) -> None:
+    room, held = 1_000_000, Counter[int]()
+    for _ in range(150):
+        for one in range(others + 1):
+            held[one] -= held[one] // 5  # it flows
+            held[one] += may_take(room - held.total(), held[one])
+    share = room * SHARE // (1 + SHARE * (others + 1))
+    assert all(share // 2 < got < 2 * share for got in held.values())
+    assert may_take(room - held.total(), 0) > 0
+
+
+def test_who_holds_its_part_takes_nothing_more() -> None:
+    assert may_take(100, 400) == may_take(0, 0) == may_take(-5, 0) == 0
+
+
+class Crowd:
+    """Senders that send whatever they may, and a disk."""
+
+    def __init__(self, count: int, *, memory: int = 64 * MIB, window: int = 16 * MIB) -> None:
+        self.credits = Credits(memory, window)
+        self.now = 0.0
+        self.all = [Balance(f"edge-{number}") for number in range(count)]
+        self.writing: list[tuple[Balance, int]] = []
+        self.got = Counter[str]()
+        for balance in self.all:
+            self.credits.begin(balance, AMPLE, 0.0)
+
+    def check(self) -> None:
+        assert self.credits.held == sum(one.held for one in self.all)
+        assert self.credits.pending == sum(one.pending for one in self.all)
+
+    def send(self, balance: Balance, batch: int) -> None:
+        """All that its credit allows; the last batch may overshoot it."""
+        while balance.credit:
+            self.credits.came(balance, batch, self.now)
+            self.credits.kept(balance, batch)
+            self.writing.append((balance, batch))
+
+    def commit(self, most: int = 1 << 60) -> None:
+        done, self.writing = self.writing[:most], self.writing[most:]
+        for balance, size in done:
+            self.credits.stored(balance, size)
+            self.got[balance.agent] += size
+        for balance, _ in done:
+            self.credits.grant(balance, AMPLE, self.now)
+
+    def look(self) -> None:
+        """What a tick does, 50 ms later."""
+        self.now += 0.05
+        for _ in self.credits.turns(ample, self.now):
+            pass
+        for balance in self.credits.idle(self.now):
+            self.credits.closed(balance)
+            self.credits.begin(balance, AMPLE, self.now)
+
+    def ask(self, balance: Balance) -> None:
+        self.credits.grant(balance, AMPLE, self.now)
+
+
+@pytest.mark.parametrize("batch", [70_000, MIB])
+@pytest.mark.parametrize("count", [1, 5, 100, 1000])
+def test_a_memory_bounds_what_all_may_send_and_each_gets_its_turn(count: int, batch: int) -> None:
+    crowd = Crowd(count)
+    for balance in crowd.all:
+        crowd.ask(balance)
+    memory = crowd.credits.memory_bytes_max
+    for _ in range(40):
+        for balance in crowd.all:
+            crowd.send(balance, batch)
+            assert crowd.credits.held <= memory + 65 * batch
+        crowd.commit()
+        crowd.look()
+        crowd.check()
+    assert len(crowd.got) == count, "nobody goes without"
+    if count > 1:
+        most, least = max(crowd.got.values()), min(crowd.got.values())
+        assert most <= 2 * least + 20 * max(batch, TURN_BYTES)
+
+
+def test_one_alone_has_its_whole_window() -> None:
+    crowd = Crowd(1)
+    for _ in range(12):
+        crowd.send(crowd.all[0], 100_000)
+        crowd.commit()
+    assert crowd.all[0].credit == 16 * MIB
+
+
+def test_idle_senders_leave_the_memory_to_those_that_send() -> None:
+    crowd = Crowd(150)
+    assert sum(1 for one in crowd.all if one.credit) > 30, "some may begin at once"
+    busy = crowd.all[7]
+    for _ in range(12):
+        crowd.send(busy, 100_000)
+        crowd.commit()
+    assert busy.credit > 8 * MIB
+    assert not list(crowd.credits.idle(1e9)), "nobody waits: nobody loses its session"
+
+
+@pytest.mark.parametrize("trickle", [False, True])
+def test_credit_that_is_not_used_comes_back_to_those_who_wait(trickle: bool) -> None:
+    crowd = Crowd(70)
+    for balance in crowd.all:
+        crowd.ask(balance)
+    greedy = [one for one in crowd.all if one.credit]
+    late = crowd.all[-1]
+    assert not late.credit, "there is not enough left for a turn"
+    waited = 0
+    while not (late.credit or late.received):
+        if trickle:  # they send now and then, and hold on to nearly all of it
+            for balance in greedy:
+                crowd.credits.came(balance, 100, crowd.now)
+                crowd.credits.kept(balance, 100)
+                crowd.writing.append((balance, 100))
+            crowd.commit()
+        crowd.look()
+        waited += 1
+        assert waited < 3 * IDLE_S / 0.05, "it is starved"
+    crowd.check()
+
+
+class Flood(Crowd):
+    """Very many that ask for credit, and do not use it, beside one that sends."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(1)
+        self.honest = self.all[0]
+        self.send(self.honest, 100_000)
+        self.commit()
+        self.all += [Balance(f"fake-{number}") for number in range(count)]
+        for balance in self.all[1:]:
+            self.credits.begin(balance, AMPLE, 0.0)
+
+    def goes_on(self) -> None:
+        for balance in self.all[1:]:
+            self.ask(balance)
+        self.send(self.honest, 100_000)
+        self.commit()
+        self.look()
+        self.check()
+        fresh = [one.credit for one in self.all if one.fresh]
+        assert sum(fresh) <= self.credits.memory_bytes_max // 2
+
+
+def test_those_of_whom_nothing_was_stored_take_nothing_from_one_that_sends() -> None:
+    flood = Flood(400)
+    for turn in range(25):
+        before = flood.got["edge-0"]
+        flood.goes_on()
+        assert flood.got["edge-0"] - before >= min(turn, 5) * MIB
+    assert flood.credits.waiting() > 200
+    # Its session ends, and the next is one of an agent that is known.
+    flood.credits.closed(flood.honest)
+    flood.all[0] = flood.honest = Balance("edge-0")
+    flood.credits.begin(flood.honest, AMPLE, flood.now)
+    flood.ask(flood.honest)
+    for _ in range(12):
+        flood.goes_on()
+    assert flood.honest.credit == 16 * MIB
+
+
+def test_one_that_is_new_has_its_turn_among_very_many() -> None:
+    flood = Flood(300)
+    new = Balance("edge-new")
+    flood.all.append(new)
+    flood.credits.begin(new, AMPLE, 0.0)
+    waited = 0
+    while not new.credit:
+        flood.goes_on()
+        waited += 1
+        assert waited < 300 / 128 * 2 * IDLE_S / 0.05
+    flood.send(new, 100_000)
+    flood.commit()
+    flood.goes_on()
+    assert not new.fresh
+    assert new.credit, "from now on it waits for none of them"
+
+
+def test_who_is_stored_while_it_waits_for_its_turn_changes_the_line() -> None:
+    flood = Flood(100)
+    flood.goes_on()
+    one = flood.all[-1]
+    assert not one.credit
+    flood.credits.kept(one, 10)
+    flood.credits.stored(one, 10)
+    flood.check()
+    flood.look()
+    assert one.credit
+
+
+def test_known_ones_that_hold_credit_for_nothing_give_it_back_to_fresh_ones() -> None:
+    crowd = Crowd(8, memory=16 * MIB, window=2 * MIB)
+    for _ in range(3):
+        for balance in crowd.all:
+            crowd.send(balance, 100_000)
+            crowd.commit()
+    crowd.ask(new := Balance("edge-new"))
+    crowd.all.append(new)
+    assert not new.credit, "the others hold all"
+    for _ in range(int(2 * IDLE_S / 0.05)):
+        crowd.look()
+        crowd.check()
+    assert new.credit
+
+
+def test_agents_that_are_known_are_so_many_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiers.core.credit._AGENTS_MAX", 2)
+    crowd = Crowd(3)
+    for balance in crowd.all:
+        crowd.send(balance, 1000)
+        crowd.commit()
+    again = [Balance(one.agent) for one in crowd.all]
+    for balance in again:
+        crowd.credits.begin(balance, AMPLE, crowd.now)
+    assert [one.fresh for one in again] == [True, False, False]
+
+
+def test_who_has_no_room_in_the_channel_holds_up_nobody() -> None:
+    crowd = Crowd(3)
+    full, other = crowd.all[0], crowd.all[1]
+    crowd.send(full, MIB)
+    crowd.commit(0)
+    crowd.writing.clear()
+    crowd.credits.stored(full, full.pending)
+    for _ in range(5):
+        crowd.credits.grant(full, 0, crowd.now)
+        assert not list(crowd.credits.turns(lambda agent: 0, crowd.now))
+    assert not full.credit
+    for _ in range(12):
+        crowd.send(other, 100_000)
+        crowd.commit()
+    assert other.credit == 16 * MIB
+    assert list(crowd.credits.turns(ample, crowd.now)) == [full], "once there is room again"
+    crowd.check()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_accounts_are_right_whatever_comes(seed: int) -> None:
+    random = Random(seed)
+    crowd = Crowd(8, memory=4 * MIB, window=random.choice([10_000, MIB, 16 * MIB]))
+    for _ in range(150):
+        balance = random.choice(crowd.all)
+        match random.randrange(6):
+            case 0:
+                crowd.send(balance, random.choice([100, 5000, 300_000, 2 * MIB]))
+            case 1:
+                crowd.credits.came(
+                    balance, random.randrange(50_000), crowd.now
+                )  # rejected, or known
+            case 2:
+                crowd.commit(random.randrange(20))
+            case 3:
+                crowd.credits.closed(balance)
+                crowd.credits.begin(balance, AMPLE, crowd.now)
+            case 4:
+                crowd.ask(balance)
+            case _:
+                crowd.look()
+        crowd.check()
+    crowd.commit()
+    for _ in range(30):
+        crowd.look()
+        for balance in crowd.all:
+            crowd.ask(balance)
+            crowd.send(balance, 100_000)
+        crowd.commit()
+    assert len([1 for got in crowd.got.values() if got]) == len(crowd.all)
+
+
+# -- in a receiver -------------------------------------------------------------------------------
+
+
+def crowded_end(count: int, memory: int) -> End:
+    end = End(free=1 << 40)
+    limits = ReceiverLimits(16 * MIB, 32 * MIB, memory)
+    end.receiver.limits = limits
+    end.receiver.credits = Credits(memory, limits.window_bytes_max)
+    for number in range(1, count + 1):
+        end.hello(number, f"edge-{number}", number.to_bytes(16, "big"))
+    return end
+
+
+def test_what_many_senders_may_send_while_the_disk_is_slow_is_bounded() -> None:
+    end = crowded_end(100, 4 * MIB)
+    limit = Counter[int]()
+    sent = Counter[int]()
+    body = bytes(50_000)
+
+    def take(messages: Sequence[object]) -> None:
+        for message in messages:
+            if isinstance(message, Ack | Pong | Welcome):
+                number = int.from_bytes(message.session, "big")
+                limit[number] = max(limit[number], message.limit)
+
+    take([message for _, message in end.said])
+    stored = Counter[int]()
+    seq = 0
+    for _ in range(90):
+        for number in range(1, 101):
+            while limit[number] > sent[number]:
+                seq += 1
+                record = a_record(seq, body)
+                sent[number] += len(record)
+                channel = number.to_bytes(16, "big")
+                carried = [Carried(record, False, ())]
+                bundle = Bundle(session(number), channel, ME.channel, seq, carried)
+                end.do(end.receiver.received(bundle, end.seen, end.now, end.now_ms))
+                assert end.receiver.pending_bytes() <= 4 * MIB + 32 * 51_000
+            take(end.hear(Ping(session(number), 1, 1000)))
+        for batch in end.writing[:40]:  # the disk takes 2 MB and no more in that time
+            stored[batch.envelope.seq] += 1
+        done, end.writing = end.writing[:40], end.writing[40:]
+        contents = [batch.content for batch in done]
+        end.disk.update(contents)
+        take(end.do(end.receiver.stored(contents, end.seen)))
+        take(end.tick(0.05))
+    assert all(sent[number] for number in range(1, 101)), "each had its turn"
+    assert sum(stored.values()) == 90 * 40, "and the disk was never without work"
+
+
+def test_bytes_of_what_was_rejected_or_known_come_back_as_credit() -> None:
+    end = End(free=1 << 40)
+    end.hello()
+    good = a_record(1, bytes(900))
+    bad = bytearray(good)
+    bad[-1] ^= 1
+    end.bundle([good])
+    end.commit()
+    for record in [bytes(bad), good] * 20:  # each time the whole of its window
+        end.bundle([record] * 12)
+        assert end.credit(), "what was not kept is not held against its sender"
+    assert end.receiver.pending_bytes() == 0
+    assert end.receiver.senders["edge-1"].channel == EDGE
+
+
+def test_a_ping_of_who_wants_nothing_takes_no_place_in_line() -> None:
+    end = crowded_end(100, MIB)
+    asked = [number for number in range(1, 101) if not end.credit(f"edge-{number}")]
+    assert asked, "not all can hold credit"
+    for number in asked:
+        end.hear(Ping(session(number), 1, 0))
+    assert end.receiver.credits.waiting() == 0
+    end.hear(Ping(session(asked[0]), 1, 500))
+    assert end.receiver.credits.waiting() == 1
+
+
+def test_one_without_room_that_sends_on_gets_no_more_in_by_a_new_session() -> None:
+    end = End(free=1 << 40)
+    end.receiver.limits = ReceiverLimits(16 * MIB, 32 * MIB)
+    end.receiver.room_of = {"edge-1": 0}.__getitem__
+    stored = 0
+    for number in range(1, 40):
+        end.names[:] = [session(number)]
+        end.hello(number)
+        for seq in range(8):
+            end.bundle([a_record(100 * number + seq, bytes(200_000))], number)
+        stored = sum(len(batch.record) for batch in end.writing)
+        if number > 3:
+            assert not end.receiver.senders, "it is shown the door"
+    assert stored < 2 * MIB
+    end.receiver.room_of = {"edge-1": AMPLE}.__getitem__
+    end.names[:] = [session(99)]
+    end.hello(99)
+    assert end.credit() > 0, "once it has room again it is as any other"
+    end.bundle([a_record(99_999, bytes(1000))], 99)
+    assert end.receiver.senders["edge-1"].balance.debt == 0
+
+
+@pytest.mark.parametrize(("left", "counts"), [(0, True), (512 << 10, True), (513 << 10, False)])
+def test_who_has_used_half_of_its_credit_has_used_it(left: int, counts: bool) -> None:
+    """Else it would lose its session to others that wait, as one that holds credit for nothing."""
+    crowd = Crowd(1, window=MIB)
+    balance = crowd.all[0]
+    assert balance.credit == MIB
+    crowd.now = 7.0
+    crowd.credits.came(balance, MIB - left, crowd.now)
+    crowd.credits.kept(balance, MIB - left)
+    crowd.credits.stored(balance, MIB - left)
+    crowd.ask(balance)
+    assert balance.credit == MIB
+    assert balance.raised_s == (7.0 if counts else 0.0)
+
+
+def test_what_is_granted_when_it_is_asked_for_counts_from_then_on() -> None:
+    end = End(free=1 << 40)
+    end.receiver.room_of = {"edge-1": 0}.__getitem__
+    end.hello()
+    end.receiver.room_of = {"edge-1": AMPLE}.__getitem__
+    end.now += 5.0
+    end.hear(Ping(session(1), 1, 500))
+    assert end.credit() > 0
+    assert end.receiver.senders["edge-1"].balance.raised_s == 5.0
+
+
+def test_a_sender_holds_at_most_twice_of_what_it_has_used() -> None:
+    crowd = Crowd(1)
+    balance = crowd.all[0]
+    held = []
+    for _ in range(4):
+        crowd.send(balance, balance.credit)
+        crowd.commit()
+        held.append(balance.credit)
+    assert held == [2 * MIB, 6 * MIB, 16 * MIB, 16 * MIB]

@@ -1,0 +1,1 @@
+"""What a stranger can do to a running flow, played beside one."""

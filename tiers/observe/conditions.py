@@ -1,0 +1,135 @@
+"""What may be the matter with an agent: one table, with what it does about each and what a person
+should do.
+
+Codes are stable: alerts are built on them.
+"""
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+
+class Kind(NamedTuple):
+    """What all conditions of one code have in common."""
+
+    unhealthy: bool  # a person should act; else it is told, and the agent deals with it
+    doing: str  # what the agent does about it
+    todo: str  # what a person should do; empty: nothing yet
+
+
+KINDS: Final = {
+    "topology_refused": Kind(
+        True, "the last accepted file stays in force", "mend the topology file"
+    ),
+    "restart_needed": Kind(False, "goes on with the old settings", "restart the agent"),
+    "directory_gone": Kind(
+        True,
+        "goes on with the file that it has open, which ends with its process",
+        "take it out of the topology file, so that it drains, and start it anew then",
+    ),
+    "channel_trouble": Kind(
+        True,
+        "takes nothing in, acks nothing, tries again",
+        "look at the data directory's disk",
+    ),
+    "disk_floor": Kind(
+        True, "takes nothing in until there is room", "free space on the data directory's disk"
+    ),
+    "disk_low": Kind(
+        False, "goes on until the floor is reached", "free space on the data directory's disk"
+    ),
+    "channel_full": Kind(
+        False, "sources and senders wait", "look at the output that holds most of it"
+    ),
+    "channel_set_aside": Kind(
+        True,
+        "goes on with a fresh channel, and salvages the old one",
+        "look into it: tiers channel info DIR/channel.damaged-...",
+    ),
+    "channel_salvaged": Kind(
+        False, "goes on with all of it", "remove DIR/channel.damaged-... once you have looked"
+    ),
+    "disk_went_back": Kind(
+        False, "has flagged what waited: sinks publish one copy of each", "run tiers audit"
+    ),
+    "dead_letters": Kind(True, "keeps them in the channel", "see why: tiers channel info DIR"),
+    "undeliverable": Kind(
+        True,
+        "keeps them in the queue, and takes nothing more of those agents",
+        "see why: tiers channel info DIR; then restart the agent",
+    ),
+    "over_share": Kind(
+        False, "takes batches of the others, and of these again when some have gone", "-"
+    ),
+    "output_orphan": Kind(
+        True, "keeps its batches", "put the output back until they are delivered"
+    ),
+    "output_error": Kind(True, "keeps the batches and tries again", "see the reason"),
+    "output_stalled": Kind(
+        True, "keeps the batches", "look at what it writes to or sends to; then restart the agent"
+    ),
+    "batches_stopped": Kind(
+        True, "the other batches flow on", "mend the file in the store, or take it away"
+    ),
+    "connecting": Kind(True, "has just begun to", ""),
+    "no_peer": Kind(
+        True, "keeps the batches and tries again", "start a peer, or look at the network"
+    ),
+    "peer_refused": Kind(True, "other peers get the batches", "see the reason"),
+    "peer_down": Kind(
+        False,
+        "other peers get its batches, flagged: sinks publish one copy of each",
+        "start it, or look at the network",
+    ),
+    "other_limits": Kind(
+        False, "offers it what it takes, and others the rest", "give both the same topology file"
+    ),
+    "batches_refused": Kind(
+        True,
+        "keeps them for the peers that have not refused them; the other batches flow on",
+        "see the reason",
+    ),
+    "held_back": Kind(False, "waits: its peers take no more for now", "look at the peers"),
+    "sender_error": Kind(False, "goes on with the others", "see the reason"),
+    "source_error": Kind(True, "tries again", "see the reason"),
+    "source_remark": Kind(False, "goes on with the rest", "see whether that is meant"),
+    "source_failed": Kind(
+        True, "starts the source again, from what is stored", "report the error in the log"
+    ),
+    "source_stalled": Kind(
+        True, "waits", "restart the agent, and report it with the log and the status"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing that is the matter now."""
+
+    code: str  # a key of KINDS
+    part: str  # the source, output or peer; or "channel", "topology"
+    text: str  # what is seen
+    at_risk: bool = False  # whether events may be lost while it lasts
+    since_ms: int = 0  # ms since the epoch
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The same thing at two looks, whatever its text says."""
+        return self.code, self.part
+
+    @property
+    def unhealthy(self) -> bool:
+        return KINDS[self.code].unhealthy
+
+    def told(self) -> dict[str, object]:
+        """For the status."""
+        kind = KINDS[self.code]
+        return {
+            "code": self.code,
+            "part": self.part,
+            "text": self.text,
+            "since_ms": self.since_ms,
+            "unhealthy": kind.unhealthy,
+            "at_risk": self.at_risk,
+            "doing": kind.doing,
+            "todo": kind.todo,
+        }
