@@ -3,7 +3,6 @@
 import bz2
 import gzip
 import lzma
-import os
 import struct
 import zlib
 from collections.abc import Callable
