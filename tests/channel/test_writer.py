@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from tests.channel.making import LIMITS, fill, opened, put, record, tmpfs
 from tests.waiting import eventually
 from tiers.channel import channel as channel_module
+from tiers.channel import writer as writer_module
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
 from tiers.channel.environment import Environment, Panicked, Transaction
@@ -131,6 +134,61 @@ async def test_data_pages_that_cannot_be_written_are_tried_again(tmp_path: Path)
         os.dup2(saved, descriptor)
         os.close(saved)
         assert await future == (1,)
+
+
+class Waits(threading.Event):
+    """Of the writer, after commits that failed: none is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        return self.is_set()
+
+
+@pytest.mark.parametrize("limit", ["changes", "bytes"])
+async def test_after_each_failure_the_wait_grows_and_the_group_shrinks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    real = Environment.writing
+    all_submitted = threading.Event()
+    outcomes = iter(["works", *["fails"] * 10, "works", "works", "fails", "fails"])
+    groups: list[tuple[str, int]] = []
+
+    @contextmanager
+    def writing(self: Environment) -> Iterator[Transaction]:
+        all_submitted.wait()
+        outcome = next(outcomes, "works")
+        groups.append((outcome, 0))
+        with real(self) as txn:
+            yield txn
+            if outcome == "fails":
+                raise ChannelUnavailable("the disk says no")
+
+    def apply(*args: Any) -> Any:
+        groups[-1] = groups[-1][0], groups[-1][1] + 1
+        return one_applied(*args)
+
+    limits = LIMITS
+    if limit == "changes":
+        monkeypatch.setattr(writer_module, "GROUP_CHANGES_MAX", 8)
+    else:
+        limits = replace(LIMITS, commit_bytes_max=8 * len(record(b"o" * 16, 1)))
+    one_applied = writer_module._apply
+    async with opened(tmp_path, limits) as channel:
+        channel._writer._give_up = waits = Waits()
+        monkeypatch.setattr(Environment, "writing", writing)
+        monkeypatch.setattr(writer_module, "_apply", apply)
+        first = channel.submit(Change(puts=[put(channel)]))
+        futures = [channel.submit(Change(puts=[put(channel)])) for _ in range(30)]
+        all_submitted.set()
+        assert await asyncio.gather(first, *futures) == [(n,) for n in range(1, 32)]
+    tried = [size for outcome, size in groups if outcome == "fails"]
+    assert tried == [8, 4, 2, 1, 1, 1, 1, 1, 1, 1, 8, 4]
+    assert waits.seconds[:10] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+    assert waits.seconds[10:] == [0.05, 0.1]
 
 
 def spoil(data: Path, flag: int) -> tuple[int, int]:

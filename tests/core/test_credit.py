@@ -424,3 +424,66 @@ def test_a_sender_holds_at_most_twice_of_what_it_has_used() -> None:
         crowd.commit()
         held.append(balance.credit)
     assert held == [2 * MIB, 6 * MIB, 16 * MIB, 16 * MIB]
+
+
+KIB = 1 << 10
+
+
+class Held:
+    """Fresh senders and known ones that hold a turn each, of 8 turns in all and 4 for the fresh,
+    have used so much of it, and keep others waiting."""
+
+    def __init__(self, fresh: int, known: int, used: int) -> None:
+        self.credits = Credits(8 * MIB, MIB)
+        self.fresh = [self._one(f"fresh-{n}", False) for n in range(fresh)]
+        self.known = [self._one(f"known-{n}", True) for n in range(known)]
+        for one in (*self.fresh, *self.known):
+            assert one.credit == MIB
+            self.credits.came(one, used, 0.0)
+
+    def _one(self, agent: str, known: bool) -> Balance:
+        self.credits.begin(balance := Balance(agent), 0, 0.0)
+        if known:
+            self.credits.kept(balance, 1)
+            self.credits.stored(balance, 1)
+        self.credits.grant(balance, AMPLE, 0.0)
+        return balance
+
+    def lost(self, fresh: int, known: int) -> tuple[int, int]:
+        """How many of them lose their sessions where so many others wait."""
+        late = [self._one(f"late-{n}", n >= fresh) for n in range(fresh + known)]
+        assert self.credits.waiting() == len(late)
+        assert not list(self.credits.idle(IDLE_S - 0.01)), "they had no time to use it"
+        idle = list(self.credits.idle(IDLE_S))
+        lost = (
+            [one for one in idle if one in self.fresh],
+            [one for one in idle if one in self.known],
+        )
+        assert lost == (self.fresh[: len(lost[0])], self.known[: len(lost[1])])
+        return len(lost[0]), len(lost[1])
+
+
+@pytest.mark.parametrize(
+    ("fresh", "known", "used", "waiting", "lost"),
+    [
+        (4, 0, 0, (1, 0), (1, 0)),
+        (4, 0, 250 * KIB, (1, 0), (1, 0)),  # a little of their half is free
+        (4, 0, 250 * KIB, (2, 0), (2, 0)),
+        (4, 0, 0, (9, 0), (4, 0)),
+        (0, 8, 0, (0, 1), (0, 1)),
+        (0, 8, 100 * KIB, (0, 1), (0, 1)),
+        (0, 8, 100 * KIB, (0, 2), (0, 2)),
+        (0, 8, 0, (1, 0), (0, 1)),
+        (0, 8, 0, (2, 3), (0, 5)),
+        (4, 4, 0, (1, 0), (1, 0)),
+        (4, 4, 0, (0, 1), (1, 0)),
+        (4, 4, 0, (0, 6), (4, 2)),
+        (1, 7, 0, (1, 0), (1, 0)),
+        (1, 7, 0, (1, 1), (1, 1)),
+        (4, 4, 0, (0, 0), (0, 0)),
+    ],
+)
+def test_no_more_lose_their_sessions_than_others_wait_for(
+    fresh: int, known: int, used: int, waiting: tuple[int, int], lost: tuple[int, int]
+) -> None:
+    assert Held(fresh, known, used).lost(*waiting) == lost

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,7 +34,17 @@ def test_runs_that_overlap_are_joined() -> None:
     assert union([[5, 9], [1, 3]], [[2, 4]]) == [[1, 9]]
 
 
-def test_show() -> None:
-    assert show([]) == ""
-    assert show([[1, 5], [7, 7]]) == "1-5, 7"
-    assert show([[n, n] for n in range(0, 20, 2)], most=3) == "0, 2, 4, and 7 runs more"
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, ""),
+        (1, "0-1"),
+        (2, "0-1, 4-5"),
+        (3, "0-1, 4-5, 8"),
+        (4, "0-1, 4-5, 8, and 1 runs more"),
+        (10, "0-1, 4-5, 8, and 7 runs more"),
+    ],
+)
+def test_show(count: int, shown: str) -> None:
+    runs = [[4 * n, 4 * n + (n < 2)] for n in range(count)]
+    assert show(runs, most=3) == shown

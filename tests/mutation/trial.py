@@ -22,8 +22,11 @@ _LOOK_S: Final = 0.05
 _TIMEOUT_S: Final = {"brief": 30, "long": 600}
 _CHOSEN: Final = ("tiers/core", "tiers/channel", "tiers/sources", "tiers/intake.py")
 _ROOMS: Final = {
-    "core": ["tests/core"],
-    "channel": ["tests/channel", "tests/test_shelf.py", "tests/test_intake.py"],
+    "core": ["tests/core", "tests/test_defaults.py"],
+    "channel": [
+        *("tests/channel", "tests/test_shelf.py", "tests/test_intake.py"),
+        "tests/test_defaults.py",
+    ],
     "sources": [
         *("tests/sources", "tests/tailing", "tests/contracts/test_source.py"),
         *("tests/test_findings.py", "tests/test_descriptors.py"),
