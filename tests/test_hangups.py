@@ -45,6 +45,13 @@ class Begun:
         assert self.process.poll() is None
         return isinstance(ask_now(self.directory), dict)
 
+    def kill_agent(self) -> None:
+        """Returns once another is begun."""
+        lock = self.directory / "lock"
+        killed = lock.read_text()
+        os.kill(int(killed), signal.SIGKILL)
+        wait_for(lambda: lock.read_text() not in ("", killed), "another is begun", 60)
+
     def stop(self) -> int:
         self.process.terminate()
         return self.process.wait(60)
@@ -98,8 +105,7 @@ def test_up_goes_on_without_its_terminal(tmp_path: Path, begun: list[Begun]) -> 
     begun.append(one)
     wait_for(one.answers, "the agent answers", 60)
     os.close(ours)  # hangs up
-    os.kill(int((one.directory / "lock").read_text()), signal.SIGKILL)
-    wait_for(lambda: not one.answers(), "it is dead")
+    one.kill_agent()
     wait_for(one.answers, "the agent is started again", 60)
     assert one.stop() == 0
 
@@ -114,8 +120,7 @@ def test_up_goes_on_where_nobody_reads_it(tmp_path: Path, begun: list[Begun]) ->
     one = Begun(tmp_path, "up", stdout=writer, stderr=writer)
     begun.append(one)
     wait_for(one.answers, "the agent answers", 60)
-    os.kill(int((one.directory / "lock").read_text()), signal.SIGKILL)
-    wait_for(lambda: not one.answers(), "it is dead")
+    one.kill_agent()
     wait_for(one.answers, "the agent is started again", 60)
     assert one.stop() == 0
     os.close(reader)

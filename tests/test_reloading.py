@@ -15,7 +15,7 @@ from tests.waiting import eventually
 from tiers import reloading
 from tiers.durable import write_durably
 from tiers.errors import ConfigError, TiersError, UsageError
-from tiers.reloading import KEPT, LEFT, begin
+from tiers.reloading import KEPT, LEAVE_AFTER_S, LEFT, begin
 from tiers.topology.steady import Absence, Steady
 
 EDGE = """
@@ -39,7 +39,6 @@ BAD = "name = "
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reloading, "LOOK_S", 0.01)
-    monkeypatch.setattr(reloading, "LEAVE_AFTER_S", 0.3)
 
 
 @pytest.fixture
@@ -67,6 +66,20 @@ class Follower:
     async def __aexit__(self, *_: object) -> None:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
+
+    async def looked_after(self, patch: pytest.MonkeyPatch, seconds: float) -> None:
+        """The loop's clock is moved on, and the file looked at again."""
+        loop, looks = asyncio.get_running_loop(), 0
+        plain, saw = loop.time, self.reloading._steady.saw
+
+        def seen(content: bytes | str) -> bytes | str | None:
+            nonlocal looks
+            looks += 1
+            return saw(content)
+
+        patch.setattr(loop, "time", lambda: plain() + seconds)
+        patch.setattr(self.reloading._steady, "saw", seen)
+        await eventually(lambda: looks > 2, "it has looked")
 
     @property
     def kept(self) -> str:
@@ -110,7 +123,9 @@ def test_an_absence_is_of_one_content_without_a_break(looks: list[tuple[bytes, f
 # --- while it runs ------------------------------------------------------------------------------
 
 
-async def test_the_first_part_of_a_file_takes_nobody_out(file: Path) -> None:
+async def test_the_first_part_of_a_file_takes_nobody_out(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with Follower(file) as one:
         file.write_text(WEB)
         await eventually(lambda: "does not name db-1" in one.reloading.error, "it is said")
@@ -119,17 +134,20 @@ async def test_the_first_part_of_a_file_takes_nobody_out(file: Path) -> None:
         await eventually(lambda: one.reloading.generation == 2, "the whole file is in force")
         assert not one.reloading.error
         assert one.kept == MOVED
-        looked = asyncio.get_running_loop().time() + 2 * reloading.LEAVE_AFTER_S
-        await eventually(lambda: asyncio.get_running_loop().time() > looked, "it would have left")
+        await one.looked_after(monkeypatch, 2 * LEAVE_AFTER_S)
         assert not one.draining.is_set()
 
 
-async def test_a_file_that_leaves_an_agent_out_for_long_takes_it_out(file: Path) -> None:
+async def test_a_file_that_leaves_an_agent_out_for_long_takes_it_out(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with Follower(file) as one:
         file.write_text(WEB)
-        begun = asyncio.get_running_loop().time()
+        await eventually(lambda: "does not name db-1" in one.reloading.error, "it is said")
+        await one.looked_after(monkeypatch, LEAVE_AFTER_S / 2)
+        assert not one.draining.is_set()
+        await one.looked_after(monkeypatch, LEAVE_AFTER_S / 2)
         await eventually(one.draining.is_set, "it drains")
-        assert asyncio.get_running_loop().time() - begun >= reloading.LEAVE_AFTER_S
         assert one.reloading.left
         assert one.kept == BOTH
         await one.reloading.drained()
@@ -256,7 +274,9 @@ async def test_one_that_has_drained_does_not_begin_again_by_its_copy(file: Path)
         assert one.kept == BOTH
 
 
-async def test_a_start_while_the_file_leaves_it_out_is_no_end_at_once(file: Path) -> None:
+async def test_a_start_while_the_file_leaves_it_out_is_no_end_at_once(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with Follower(file):
         pass
     file.write_text(WEB)
@@ -266,6 +286,8 @@ async def test_a_start_while_the_file_leaves_it_out_is_no_end_at_once(file: Path
         file.write_text(BOTH)
         await eventually(lambda: not one.reloading.error, "it is back")
         file.write_text(WEB)
+        await eventually(lambda: "does not name db-1" in one.reloading.error, "it is said again")
+        await one.looked_after(monkeypatch, LEAVE_AFTER_S)
         await eventually(one.draining.is_set, "it leaves")
 
 

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -77,7 +79,7 @@ def lives(data: Path, agent: str) -> list[str]:
 @pytest.fixture(autouse=True)
 def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("tiers.supervisor._STOP_MARGIN_S", 0.4)
+    monkeypatch.setattr("tiers.supervisor._STOP_MARGIN_S", 30.0)  # however busy the machine is
 
 
 @pytest.fixture
@@ -98,7 +100,7 @@ async def supervised(file: Path, data: Path, **how: Any) -> AsyncIterator["Run"]
         yield run
     finally:
         run.supervisor.stop()
-        await asyncio.wait_for(run.task, 20)
+        await asyncio.wait_for(run.task, 60)
 
 
 class Run:
@@ -332,10 +334,17 @@ async def test_a_new_file_that_no_longer_says_where_data_is_is_refused(
     assert await task == 0
 
 
-async def test_one_that_does_not_stop_is_killed(file: Path, data: Path) -> None:
+async def test_one_that_does_not_stop_is_killed(
+    file: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script(data, "edge-1", deaf=True)
     async with supervised(file, data) as run:
         await run.answering("edge-1", "agg-1", "sink-1")
+        run.supervisor.stop()
+        for other in ("agg-1", "sink-1"):
+            await eventually(lambda o=other: "stopped" in lives(data, o), f"{other} stops")  # type: ignore[misc]
+        later = SimpleNamespace(monotonic=lambda: time.monotonic() + 60)
+        monkeypatch.setattr("tiers.supervisor.time", later)
     assert "edge-1: did not stop in time; killed" in run.lines
     assert lives(data, "edge-1") == ["begun"]
     assert lives(data, "agg-1") == ["begun", "stopped"]

@@ -1,12 +1,12 @@
 """Damaged bytes: a body costs its batch, anything else the channel; nothing wrong is believed."""
 
-import random
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.channel.making import LIMITS, arrived, opened, put, python
+from tests.seeds import a_seed
 from tests.waiting import eventually
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel
@@ -248,11 +248,9 @@ async def test_a_value_that_is_marked_as_a_tree_is_seen(
 
 
 async def test_random_flips_are_never_believed(tmp_path: Path) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
     await make(tmp_path / "base")
     rounds = 40
-    done = python(FLIPS, tmp_path / "base", tmp_path / "work", rounds, seed)
+    done = python(FLIPS, tmp_path / "base", tmp_path / "work", rounds, a_seed())
     assert done.returncode == 0, done.stderr
     outcomes = done.stdout.splitlines()
     assert len(outcomes) == rounds

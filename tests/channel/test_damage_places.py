@@ -1,18 +1,17 @@
 """`scripts/damage`, a sample of it."""
 
-import os
-import random
 import re
 import subprocess
 from pathlib import Path
+
+from tests.seeds import a_seed
 
 ROOT = Path(__file__).parent.parent.parent
 PLACES = 100  # of each kind of node
 
 
 def test_damage_at_many_places_is_never_believed_and_costs_one_batch_at_most() -> None:
-    seed = os.environ.get("TIERS_SEED", str(random.randrange(2**32)))
-    command = [str(ROOT / "scripts" / "damage"), "--places", str(PLACES), "--seed", seed]
+    command = [str(ROOT / "scripts" / "damage"), "--places", str(PLACES), "--seed", str(a_seed())]
     # A process of its own: LMDB could take the tests along.
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     print(ended.stdout)

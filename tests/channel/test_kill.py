@@ -1,23 +1,20 @@
 """The channel killed with SIGKILL at random points: what was acknowledged is there, in order,
 positions written with their batches, totals right."""
 
-import os
-import random
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.channel.child import HELD, POSITION
 from tests.channel.making import LIMITS, opened
+from tests.seeds import some_dice
 from tiers.channel.checking import value_problems
 
 ROUNDS = 12
 
 
 async def test_nothing_acknowledged_is_lost_by_sigkill(tmp_path: Path) -> None:
-    seed = int(os.environ.get("TIERS_SEED", random.randrange(2**32)))
-    print(f"replay with TIERS_SEED={seed}")
-    rng = random.Random(seed)
+    rng = some_dice()
     for _ in range(ROUNDS):
         acknowledged = run_and_kill(tmp_path, rng.randrange(2**32), rng.choice((1, 2, 40, 300)))
         async with opened(tmp_path, LIMITS) as channel:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.contracts.conftest import Place, names
+from tests.seeds import some_dice
 from tests.waiting import wait_for
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks.stores.store import Moved, Store
@@ -298,9 +299,7 @@ def test_a_closed_store_and_its_name(place: Place) -> None:
 
 
 def test_random_calls_answer_as_a_dictionary_would(store: Store) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+    rng = some_dice()
     model: dict[str, bytes] = {}
     paths = [f"{directory}/{name}" for directory in ("a", "b", "c") for name in ("x", "y", "z")]
     made: set[str] = set()

@@ -1,6 +1,7 @@
 """A whole topology of real processes that a test writes lines into and kills nodes of."""
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -25,12 +26,23 @@ _PYTHON: Final = (sys.executable, "-m", "tiers")
 _nursery: Final = Nursery()
 
 
-def free_port_pair() -> int:
-    """A port that is free, with the one after it. None that a connection could be given while its
-    agent is dead; each worker of pytest has its own."""
+def _own_ports() -> Iterator[int]:
+    """Even ones, each once, then from the beginning. They lie below those that scripts/hdfs and
+    the kernel take, and each worker of pytest has its own."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    share = 12_000 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) // 2 * 2
+    ports = range(8000 + share * worker, 8000 + share * (worker + 1), 2)
+    return itertools.cycle(random.sample(ports, len(ports)))
+
+
+_ports: Final = _own_ports()
+
+
+def free_port_pair() -> int:
+    """A port that is free, with the one after it; none that was given before, as who has it may
+    not listen yet, or again."""
     while True:
-        port = 8000 + 8000 * (worker % 2) + 2 * random.randrange(4000)
+        port = next(_ports)
         with socket.socket() as first, socket.socket() as second:
             try:
                 first.bind(("127.0.0.1", port))

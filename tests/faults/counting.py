@@ -116,10 +116,17 @@ class Pauses:
     """Watches how long nothing is published while lines wait for it. `published` says how many
     files there are by now in each store."""
 
-    def __init__(self, published: Callable[[], Mapping[str, int]], every_s: float = 0.25) -> None:
+    def __init__(
+        self,
+        published: Callable[[], Mapping[str, int]],
+        every_s: float = 0.25,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.longest_s: dict[str, float] = {}
+        self.ended = 0  # times that lines waited, and do no more
         self._published = published
         self._every_s = every_s
+        self._clock = clock
         self._waiting = threading.Event()
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -143,10 +150,11 @@ class Pauses:
     def _run(self) -> None:
         while self._waiting.wait() and not self._over.is_set():
             self._watch()
+            self.ended += 1
 
     def _watch(self) -> None:
         """From the moment when lines wait to the one when none does."""
-        begun, last = time.monotonic(), dict[str, int]()
+        begun, last = self._clock(), dict[str, int]()
         since: dict[str, float] = {}
         waiting = True
         while waiting:
@@ -156,7 +164,7 @@ class Pauses:
             except Exception as error:
                 print(f"  (the store cannot be asked: {type(error).__name__})", flush=True)
                 found = last
-            now = time.monotonic()
+            now = self._clock()
             for store, files in found.items():
                 pause_s = now - since.setdefault(store, begun)
                 self.longest_s[store] = max(self.longest_s.get(store, 0.0), pause_s)

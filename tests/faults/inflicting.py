@@ -1,7 +1,6 @@
 """What is done to the nodes of a cluster while lines flow, whatever it publishes into."""
 
 import itertools
-import os
 import random
 import signal
 import time
@@ -13,13 +12,6 @@ from tests.faults.settling import flows_on
 GONE_S = 6.0  # longer than acks, sessions and claims are waited for, where tests set `SHORT`
 SHORT = 'takeover_after = "1s"'
 _MOMENT_S = 0.5
-
-
-def some_dice() -> random.Random:
-    """Seeded; the seed is printed."""
-    seed = int(os.environ.get("TIERS_SEED", random.randrange(2**32)))
-    print(f"replay with TIERS_SEED={seed}")
-    return random.Random(seed)
 
 
 def pairs(cluster: Cluster, dice: random.Random, count: int) -> list[tuple[str, str]]:

@@ -1,7 +1,6 @@
 """The counting sees what it is there to see: each kind of wrong, planted."""
 
 import gzip
-import time
 from pathlib import Path
 
 import pytest
@@ -83,21 +82,31 @@ def test_a_double_planted_in_the_store_of_a_cluster(tmp_path: Path) -> None:
 
 
 def test_a_pause_is_timed_while_lines_wait_and_no_longer() -> None:
-    files = {"a": 0, "b": 0}
-    pauses = Pauses(lambda: dict(files), every_s=0.01)
-    pauses.lines_wait()
-    begun = time.monotonic()
+    files, now_s, looks = {"a": 0, "b": 0}, 100, 0
 
-    def b_is_published_all_the_time() -> bool:
-        files["b"] += 1
-        return time.monotonic() > begun + 0.5
+    def look() -> dict[str, int]:
+        nonlocal looks
+        looks += 1
+        return dict(files)
 
-    wait_for(b_is_published_all_the_time)
-    files["a"] = 1
-    pauses.all_is_published()
-    told = wait_for(lambda: pauses.longest_s.get("a", 0.0) >= 0.5 and dict(pauses.longest_s))
-    assert told and told["b"] < 0.4
-    over = time.monotonic()
-    wait_for(lambda: time.monotonic() > over + 1.0)
+    def looked() -> None:
+        """Wholly since it was called."""
+        before = looks
+        wait_for(lambda: looks > before + 1)
+
+    pauses = Pauses(look, 0.001, lambda: now_s)
+    for ended in range(2):
+        pauses.lines_wait()
+        looked()
+        for _ in range(5):  # b is published all the time
+            now_s += 1
+            looked()
+            files["b"] += 1
+            looked()
+        files["a"] += 1
+        pauses.all_is_published()
+        wait_for(lambda: pauses.ended == ended + 1)  # noqa: B023
+        assert pauses.longest_s == {"a": 5, "b": 1}
+        now_s += 100
     pauses.close()
-    assert pauses.longest_s["a"] < 1.0
+    assert pauses.longest_s == {"a": 5, "b": 1}

@@ -12,9 +12,9 @@ from tests.faults.inflicting import (
     kill_at_one_moment,
     leave_dead_for_long,
     pairs,
-    some_dice,
 )
 from tests.faults.settling import flows_on, settle
+from tests.seeds import some_dice
 
 
 @pytest.fixture

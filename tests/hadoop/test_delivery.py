@@ -12,11 +12,11 @@ from tests.faults.inflicting import (
     counted,
     kill_at_one_moment,
     pairs,
-    some_dice,
     stop_for_long,
 )
 from tests.faults.settling import emptied, flows_on, settle
 from tests.hadoop.cluster import HdfsCluster
+from tests.seeds import some_dice
 
 
 class HdfsDelivery(Cluster):

@@ -66,15 +66,15 @@ async def main(name: str, directory: Path) -> int:
             end.set_result(status)
 
     directory.mkdir(parents=True, exist_ok=True)
-    note(directory, "begun")
-    print(f"stand-in {name} begins", flush=True)
-    if "exit" in script():
-        return int(script()["exit"])
     if script().get("deaf"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, lambda: finish("stopped", 0))
+    note(directory, "begun")  # once it obeys
+    print(f"stand-in {name} begins", flush=True)
+    if "exit" in script():
+        return int(script()["exit"])
 
     def drain() -> None:
         if script().get("hold"):

@@ -1,15 +1,19 @@
 """The status server and its client, over real sockets."""
 
 import asyncio
+import os
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from tests.faults.cluster import free_port_pair
 from tests.observe.stand_in import plain_status
+from tests.waiting import eventually
 from tiers.errors import UsageError
 from tiers.observe.client import ask, ask_all, tell_drain
 from tiers.observe.status import StatusServer, split_address
@@ -20,8 +24,10 @@ class Agent:
 
     def __init__(self) -> None:
         self.drains = 0
+        self.asked = 0
 
     def snapshot(self) -> dict[str, Any]:
+        self.asked += 1
         return plain_status("edge-1")
 
     def audit(self) -> dict[str, Any]:
@@ -39,9 +45,7 @@ async def served(directory: Path, address: str | None = None) -> tuple[Agent, St
 
 
 def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port_pair()}"
 
 
 async def test_answers_on_its_unix_socket_which_is_its_owner_s_alone(tmp_path: Path) -> None:
@@ -157,30 +161,49 @@ async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch
     assert answer.endswith("no answer: more than 65536 bytes")
 
 
-async def test_one_silent_agent_does_not_hold_up_the_others(tmp_path: Path) -> None:
-    _, server = await served(tmp_path)
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        mute = f"127.0.0.1:{silent.getsockname()[1]}"
-        answers = await ask_all(
-            {"edge-1": (tmp_path, None), "edge-2": (None, mute), "edge-3": (None, None)},
-            timeout_s=0.2,
-        )
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """It takes connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        yield made
+
+
+async def test_a_silent_agent_is_given_up(silent: socket.socket) -> None:
+    mute = f"127.0.0.1:{silent.getsockname()[1]}"
+    assert await ask(None, mute, timeout_s=0.1) == f"{mute}: no answer within 0.1 s"
+
+
+async def test_one_silent_agent_does_not_hold_up_the_others(
+    tmp_path: Path, silent: socket.socket
+) -> None:
+    agent, server = await served(tmp_path)
+    mute = f"127.0.0.1:{silent.getsockname()[1]}"
+    who = {"edge-2": (None, mute), "edge-1": (tmp_path, None), "edge-3": (None, None)}
+    asking = asyncio.create_task(ask_all(who, timeout_s=30.0))
+    held, _ = await asyncio.to_thread(silent.accept)
+    await eventually(lambda: agent.asked, "edge-1 is asked meanwhile")
+    assert not asking.done()
+    held.close()
+    silent.close()  # it is asked once more
+    answers = await asking
     await server.stop()
+    assert list(answers) == [*who]
     assert isinstance(answers["edge-1"], dict)
-    assert answers["edge-2"] == f"{mute}: no answer within 0.2 s"
+    assert answers["edge-2"] == f"{mute}: not running: connection refused"
     assert answers["edge-3"] == "neither a data directory here nor a status address"
 
 
 async def test_asking_leaves_no_descriptors_open(tmp_path: Path) -> None:
     _, server = await served(tmp_path)
     await ask(tmp_path)
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for _ in range(5):
         assert isinstance(await ask(tmp_path), dict)
         assert isinstance(await ask(tmp_path / "nowhere"), str)
-    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    await eventually(
+        lambda: len(os.listdir("/proc/self/fd")) <= before,  # noqa: PTH208
+        "the server has closed its end, too",
+    )
     await server.stop()
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-import random
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.power.cuts import Cuts, record
+from tests.seeds import a_seed
 
 CUTS = 120
 RESTARTS = 2
@@ -16,12 +16,6 @@ RESTARTS = 2
 pytestmark = pytest.mark.skipif(
     shutil.which("gcc") is None and os.environ.get("CI") != "true", reason="no gcc here"
 )
-
-
-def a_seed() -> int:
-    seed = int(os.environ.get("TIERS_SEED", random.randrange(2**32)))
-    print(f"replay with TIERS_SEED={seed}")
-    return seed
 
 
 async def test_whatever_a_power_cut_leaves_what_was_acked_is_there(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.seeds import some_dice
 from tests.sinks.parts import (
     OUTPUT,
     MemorySink,
@@ -166,10 +167,8 @@ async def crash_at(index: int, how: str, channel: Channel, store: MemoryStore) -
 
 async def test_random_trouble(tmp_path: Path, impatient: None) -> None:
     """Many calls fail, in any way, and the sink is stopped again and again."""
+    dice = some_dice()
     for round_ in range(15):
-        seed = random.SystemRandom().getrandbits(32)
-        print(f"seed {seed}")
-        dice = random.Random(seed)
         channel, store = await filled(tmp_path / str(round_)), MemoryStore()
         wrong = watch(store)
         store.before = _roll(dice, store.before)
@@ -178,7 +177,7 @@ async def test_random_trouble(tmp_path: Path, impatient: None) -> None:
             await run_for_calls(channel, store, dice.randrange(1, 30))
         await run_until_empty(channel, store)
         await channel.close()
-        assert lines_of(store) == LINES and not wrong, f"seed {seed}"
+        assert lines_of(store) == LINES and not wrong, f"round {round_}"
 
 
 async def run_for_calls(channel: Channel, store: MemoryStore, calls: int) -> None:
@@ -226,9 +225,7 @@ def kill_in_mid_stream(directory: Path, codec: str, dice: random.Random) -> None
 
 @pytest.mark.parametrize("codec", ["none", "zstd"])
 def test_killed_at_random_moments(tmp_path: Path, codec: str) -> None:
-    seed = random.SystemRandom().getrandbits(32)
-    print(f"seed {seed}")
-    dice = random.Random(seed)
+    dice = some_dice()
     for _ in range(5):
         kill_in_mid_stream(tmp_path, codec, dice)
     with start_child(tmp_path, codec) as last:
