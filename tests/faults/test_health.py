@@ -70,7 +70,7 @@ def test_a_store_that_refuses_holds_back_all_before_it(cluster: Cluster) -> None
     cluster.write("edge-1", 50_000)
     told = seen(cluster, "sink-1", "output_stalled")
     assert "the oldest batch came" in told["text"]
-    assert conditions(cluster, "sink-1")["output_error"]["unhealthy"]
+    assert seen(cluster, "sink-1", "output_error")["unhealthy"]
     for sink in ("sink-1", "sink-2"):  # one of them is full before the other
         wait_for(
             lambda n=sink: n in seen(cluster, "agg-1", "held_back")["text"],  # type: ignore[misc]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.cluster import Cluster, Writer, free_port_pair
-from tests.faults.settling import PATIENCE_S, all_published, flows_on, settle
+from tests.faults.settling import LOOK_S, PATIENCE_S, all_published, flows_on, settle
 from tests.waiting import wait_for
 from tiers.reloading import LEAVE_AFTER_S
 
@@ -27,12 +27,22 @@ def events_of(cluster: Cluster, *names: str) -> dict[str, int]:
     return {name: int(status["events_in"]) if status else 0 for name, status in statuses.items()}
 
 
+def at_rest(cluster: Cluster, *names: str) -> dict[str, int]:
+    """`events_of`, once nothing is on its way to them."""
+    written = cluster.written.total()
+    wait_for(lambda: cluster.events_in("sink") == written, "all has come", PATIENCE_S, LOOK_S)
+    return events_of(cluster, *names)
+
+
 def shares_are_even(cluster: Cluster, *names: str) -> None:
-    """From when the last of them has begun to take its share."""
-    wait_for(lambda: all(events_of(cluster, *names).values()), f"{names} take part", PATIENCE_S)
-    before = events_of(cluster, *names)
-    flows_on(cluster, 60_000)
-    shares = [count - before[name] for name, count in events_of(cluster, *names).items()]
+    """Of what is written once the last of them takes part; counted at rest, as they are not asked
+    all at one moment."""
+    with Writer(cluster, lines_per_step=60):  # no more than flows on in batches of a few lines
+        wait_for(lambda: all(events_of(cluster, *names).values()), f"{names} take part", PATIENCE_S)
+    before = at_rest(cluster, *names)
+    with Writer(cluster, lines_per_step=60):
+        flows_on(cluster, 60_000)
+    shares = [count - before[name] for name, count in at_rest(cluster, *names).items()]
     print(f"shares {shares}")
     assert max(shares) <= 1.2 * min(shares), shares
 
@@ -40,12 +50,11 @@ def shares_are_even(cluster: Cluster, *names: str) -> None:
 def test_load_is_even_and_an_added_aggregator_takes_its_share(cluster: Cluster) -> None:
     cluster.start()
     cluster.wait_running()
-    with Writer(cluster, lines_per_step=60):  # no more than flows on in batches of a few lines
-        shares_are_even(cluster, "agg-1", "agg-2")
-        cluster.ports["agg-3"] = free_port_pair()
-        cluster.write_topology()
-        cluster.start("agg-3")
-        shares_are_even(cluster, "agg-1", "agg-2", "agg-3")
+    shares_are_even(cluster, "agg-1", "agg-2")
+    cluster.ports["agg-3"] = free_port_pair()
+    cluster.write_topology()
+    cluster.start("agg-3")
+    shares_are_even(cluster, "agg-1", "agg-2", "agg-3")
     settle(cluster)
 
 

@@ -60,8 +60,10 @@ def test_a_frozen_aggregator_comes_back_a_zombie(cluster: Cluster) -> None:
 
 
 def peer_state(cluster: Cluster, name: str) -> str:
+    """Empty while the edge is too busy to tell."""
     status = cluster.status("edge-1")
-    assert status is not None
+    if status is None:
+        return ""
     (output,) = status["outputs"]
     (state,) = (p["state"] for p in output["detail"]["peers"] if p["agent"] == name)
     return str(state)
@@ -89,8 +91,8 @@ def test_killed_at_full_speed(cluster: Cluster) -> None:
 
 def is_down(cluster: Cluster, asked: str, name: str) -> bool:
     status = cluster.status(asked)
-    assert status is not None
-    peers = [peer for output in status["outputs"] for peer in output["detail"]["peers"]]
+    outputs = status["outputs"] if status else []
+    peers = [peer for output in outputs for peer in output["detail"]["peers"]]
     return any(peer["agent"] == name and peer["state"] == "down" for peer in peers)
 
 

@@ -15,7 +15,7 @@ import zstandard
 Pack = Callable[[bytes], bytes]
 
 KINDS: Final[dict[str, Pack]] = {
-    ".gz": gzip.compress,
+    ".gz": partial(gzip.compress, mtime=0),
     ".bz2": bz2.compress,
     ".xz": partial(lzma.compress, preset=0),
     ".zst": zstandard.compress,
@@ -99,8 +99,8 @@ VARIANTS: Final[dict[str, tuple[bytes, bytes]]] = {
         gzip_member(LINES, 1 | 2 | 4 | 8 | 16, b"\4\0AB\0\0app.log\0a comment\0"),
         LINES,
     ),
-    "gzip: stored": (gzip.compress(LINES, 0), LINES),
-    "gzip: best": (gzip.compress(LINES, 9), LINES),
+    "gzip: stored": (gzip.compress(LINES, 0, mtime=0), LINES),
+    "gzip: best": (gzip.compress(LINES, 9, mtime=0), LINES),
     "gzip: bgzf": (bgzf(LINES), LINES),
     "gzip: flushed": (flushed(LINES, zlib.Z_SYNC_FLUSH), LINES),
     "gzip: flushed in full": (flushed(LINES, zlib.Z_FULL_FLUSH), LINES),

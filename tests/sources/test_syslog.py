@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tests.faults.cluster import free_port_pair
 from tests.sources.intake import RecordingIntake
 from tests.waiting import eventually
 from tiers.sources.listening import parse_address
@@ -401,10 +402,13 @@ async def test_a_quiet_connection_is_probed() -> None:
     async with listening(RecordingIntake(), transports=["tcp"]) as source:
         with await connect(source) as connection:
             await eventually(lambda: source.status()["connections"] == 1)
-            mine = f"{connection.getsockname()[1]:04X}"
+            mine, its = (
+                f"{port:04X}" for port in (connection.getsockname()[1], ports(source)["tcp"])
+            )
             rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
             # proc(5): local and remote address, state, queues, timer: 02 is keepalive
-            [timer] = [row[5] for row in rows if row[2].endswith(f":{mine}") and row[3] == "01"]
+            ends = (f":{its}", f":{mine}")
+            [timer] = [row[5] for row in rows if (row[1][-5:], row[2][-5:]) == ends]
             assert timer.startswith("02:")
 
 
@@ -488,8 +492,8 @@ async def test_drain_takes_what_was_sent_and_closes() -> None:
 
 
 async def test_an_address_that_is_taken_is_tried_again() -> None:
-    taken = socket.create_server(("127.0.0.1", 0))
-    port = taken.getsockname()[1]
+    port = free_port_pair()  # which no connection is given meanwhile
+    taken = socket.create_server(("127.0.0.1", port))
     intake = RecordingIntake()
     source = make(listen=f"127.0.0.1:{port}", transports=["tcp"])
     task = asyncio.create_task(source.run(intake))

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 import zstandard
@@ -83,9 +84,13 @@ def test_a_compressed_file_that_is_being_written(log: Path) -> None:
     follower = Follower(log)
     append(log, LONG)
     follower.read()
-    append(log, b"".join(b"more %d %s\n" % (i, os.urandom(20).hex().encode()) for i in range(3000)))
+    random = Random(4)
+    append(
+        log,
+        b"".join(b"more %d %s\n" % (i, random.randbytes(20).hex().encode()) for i in range(3000)),
+    )
     data = log.read_bytes()
-    packed = gzip.compress(data)
+    packed = gzip.compress(data, mtime=0)
     part = log.with_name("app.log.1.gz")
     part.write_bytes(packed[: len(packed) // 2])
     follower.restart()
@@ -391,9 +396,10 @@ def test_what_shred_leaves_of_a_rotated_log_is_no_text(tmp_path: Path, read_firs
     log.rename(old)
     append(log, b"new\n")
     assert follower.read(after_s=2 * ROTATE_WAIT_S if read_first else 1.0) == b"new\n"
+    random = Random(5)
     for _ in range(3):
         with old.open("r+b") as file:
-            file.write(os.urandom(4096))
+            file.write(random.randbytes(4096))
         assert follower.read(after_s=ROTATE_WAIT_S) == follower.read() == b""
     old.unlink()
     assert follower.read(after_s=ROTATE_WAIT_S) == b""

@@ -6,6 +6,7 @@ import gzip
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import zstandard
@@ -16,7 +17,7 @@ Deed = tuple[Any, ...]
 LOG: Final = "/logs/app.log"
 GENERATIONS_MAX: Final = 4
 _PACK: Final[dict[str, Callable[[bytes], bytes]]] = {
-    ".gz": gzip.compress,
+    ".gz": partial(gzip.compress, mtime=0),
     ".zst": zstandard.compress,
     ".bz2": bz2.compress,
 }

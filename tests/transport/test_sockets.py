@@ -1,8 +1,8 @@
 """The door to pyzmq: errors in our words, nothing stalls, nothing is sent after the end."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
+from functools import partialmethod
 
 import pytest
 import zmq
@@ -177,7 +177,16 @@ async def test_a_callback_may_close_its_socket(context: Context) -> None:
     push.close()
 
 
-async def test_a_paused_socket_receives_nothing_and_spins_nobody(context: Context) -> None:
+async def test_a_paused_socket_receives_nothing_and_spins_nobody(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[str] = []
+    for name in ("_woken", "_readable"):
+        plain = getattr(Socket, name)
+        counted = partialmethod(
+            lambda self, name, plain: (turns.append(name), plain(self)), name=name, plain=plain
+        )
+        monkeypatch.setattr(Socket, name, counted)
     address, heard = a_free_address().data, list[bytes]()
     pull = Socket(context, zmq.PULL, {}, lambda parts: texts(heard, parts))
     pull.bind(address)
@@ -185,10 +194,9 @@ async def test_a_paused_socket_receives_nothing_and_spins_nobody(context: Contex
     push = context.socket(zmq.PUSH)
     push.connect(address)
     push.send(b"one")
-    begun_s = time.process_time()
     with pytest.raises(AssertionError):
         await eventually(lambda: heard, "nothing is heard", deadline_s=0.3)
-    assert time.process_time() - begun_s < 0.25  # of 0.3 s: a loop that spins takes all of it
+    assert len(turns) < 10, "a loop that spins has thousands"
     pull.pause(False)
     await eventually(lambda: heard == [b"one"], "it is heard at last")
     push.close(0)

@@ -2,11 +2,11 @@
 costs the agent."""
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import pytest
 import zmq
@@ -161,7 +161,7 @@ async def test_a_damaged_record_of_a_session_is_rejected(hop: Hop) -> None:
 async def test_garbage_on_the_wire_is_nothing(hop: Hop, which: str, size: int) -> None:
     receiver, sender = await hop.receiver(), await hop.sender()
     port = hop.address.port + (which == "control")
-    for garbage in (os.urandom(size), b"GET / HTTP/1.1\r\n\r\n", b"\xff" + bytes(size)):
+    for garbage in (Random(size).randbytes(size), b"GET / HTTP/1.1\r\n\r\n", b"\xff" + bytes(size)):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(garbage)
         writer.close()
