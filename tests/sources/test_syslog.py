@@ -402,12 +402,10 @@ async def test_a_quiet_connection_is_probed() -> None:
     async with listening(RecordingIntake(), transports=["tcp"]) as source:
         with await connect(source) as connection:
             await eventually(lambda: source.status()["connections"] == 1)
-            mine, its = (
-                f"{port:04X}" for port in (connection.getsockname()[1], ports(source)["tcp"])
-            )
+            two = (connection.getpeername(), connection.getsockname())
+            ends = tuple(f":{port:04X}" for _, port in two)
             rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
             # proc(5): local and remote address, state, queues, timer: 02 is keepalive
-            ends = (f":{its}", f":{mine}")
             [timer] = [row[5] for row in rows if (row[1][-5:], row[2][-5:]) == ends]
             assert timer.startswith("02:")
 

@@ -1,8 +1,7 @@
 """The door to pyzmq: errors in our words, nothing stalls, nothing is sent after the end."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from functools import partialmethod
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import zmq
@@ -181,12 +180,16 @@ async def test_a_paused_socket_receives_nothing_and_spins_nobody(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[str] = []
-    for name in ("_woken", "_readable"):
-        plain = getattr(Socket, name)
-        counted = partialmethod(
-            lambda self, name, plain: (turns.append(name), plain(self)), name=name, plain=plain
-        )
-        monkeypatch.setattr(Socket, name, counted)
+
+    def counted(plain: Callable[[Socket], None]) -> Callable[[Socket], None]:
+        def turn(self: Socket) -> None:
+            turns.append(plain.__name__)
+            plain(self)
+
+        return turn
+
+    for plain in (Socket._woken, Socket._readable):
+        monkeypatch.setattr(Socket, plain.__name__, counted(plain))
     address, heard = a_free_address().data, list[bytes]()
     pull = Socket(context, zmq.PULL, {}, lambda parts: texts(heard, parts))
     pull.bind(address)
