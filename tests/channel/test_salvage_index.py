@@ -14,8 +14,8 @@ from tests.channel.making import LIMITS, opened, put
 from tests.channel.test_salvage import SOURCE, change, live, make, read
 from tiers.channel import salvage
 from tiers.channel.change import Change
-from tiers.channel.layout import STATE, State, Totals, guard
-from tiers.channel.salvage import Batch, End, Head, Told
+from tiers.channel.layout import STATE, Item, Letter, State, Totals, guard
+from tiers.channel.salvage import Batch, End, Head, Told, _Reading
 from tiers.channel.salvage_index import (
     SOURCE_POSITIONS,
     Index,
@@ -30,6 +30,7 @@ from tiers.channel.salvage_index import (
     tree_entries,
 )
 from tiers.channel.salvage_pages import PAGE_BYTES, Node, PageFile, databases
+from tiers.core.batch import BatchId
 
 KEY = SOURCE + b"8-15"
 VALUE = msgpack.packb([6000, 60])
@@ -165,6 +166,57 @@ def test_what_is_alive_is_told_by_the_batches_or_by_all_that_waits(
     index = an_index()
     index.whole = whole
     assert index.live() == alive
+
+
+def reading(tmp_path: Path, index: Index) -> _Reading:
+    """Of a file in which there is nothing, and nothing more is found."""
+    (tmp_path / "data.mdb").touch()
+    index.scanned = True
+    return _Reading(PageFile(tmp_path / "data.mdb"), index, 0)
+
+
+OWN, OTHER = b"a" * 16, b"b" * 16
+COUNTS = State(origin=OWN, next_seq=5)
+
+
+@pytest.mark.parametrize(
+    ("state", "walked", "own"),
+    [
+        (COUNTS, True, [4]),  # the others were written by a commit that never was
+        (COUNTS, False, [4, 5, 6]),  # another commit's state does not tell
+        (None, False, [4, 5, 6]),
+    ],
+)
+def test_what_a_scan_finds_counts_but_what_the_last_commit_knows_nothing_of(
+    tmp_path: Path, state: State | None, walked: bool, own: list[int]
+) -> None:
+    index = Index(state=state, walked=walked)
+    for origin in (OTHER, OWN):
+        index.strays |= {BatchId(origin, seq): [] for seq in (6, 5, 4)}
+    found = [one.id for one in reading(tmp_path, index).batches()]
+    assert found == [BatchId(OWN, seq) for seq in own] + [BatchId(OTHER, s) for s in (4, 5, 6)]
+
+
+def test_of_what_is_found_by_a_scan_the_trees_tell_what_they_can(tmp_path: Path) -> None:
+    """Its place in the order and who waits for it; an entry alone is no batch."""
+
+    def item(seq: int) -> Item:
+        return Item(False, False, False, 1, 1, 1, BatchId(OWN, seq), 0, b"")
+
+    index = Index()
+    index.items = {9: {1: item(2)}, 8: {1: item(3), 2: item(3)}}
+    index.letters = {7: [Letter("out", "why", 1, item(4))], 8: [Letter("out", "why", 1, item(3))]}
+    index.stray_items = {
+        BatchId(OWN, 5): (6, {2: item(5)}),
+        BatchId(OWN, 6): (5, {2: item(6)}),
+        BatchId(OWN, 2): (4, {2: item(2)}),
+    }
+    index.strays = {BatchId(OWN, 1): [], BatchId(OWN, 5): []}
+    found = [
+        (one.position, one.id and one.id.seq, sorted(one.items))
+        for one in reading(tmp_path, index).batches()
+    ]
+    assert found == [(0, 1, []), (6, 5, [2]), (7, 4, []), (8, 3, [1, 2]), (9, 2, [1])]
 
 
 async def test_pages_are_scanned_only_where_positions_might_be_missing(tmp_path: Path) -> None:

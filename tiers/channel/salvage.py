@@ -173,11 +173,10 @@ class _Reading:
                 known[item.id] = (position, items)
         for position, letters in index.letters.items():
             known[letters[0].item.id] = (position, index.items.get(position, {}))
-        own = index.state.origin if index.state else b""
-        next_seq = index.state.next_seq if index.state and index.walked else 0
+        state = index.state if index.walked else None
         for one in index.strays:
             # Else it was written by a commit that never was.
-            if one.origin != own or not next_seq or one.seq < next_seq:
+            if state is None or one.origin != state.origin or one.seq < state.next_seq:
                 known.setdefault(one, (0, {}))
         order = sorted(known.items(), key=lambda entry: (entry[1][0], entry[0]))
         live = {*index.items, *index.letters}
