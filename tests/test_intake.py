@@ -13,7 +13,7 @@ import pytest
 from tests.waiting import eventually
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel, ChannelLimits
-from tiers.core.batch import HEADER_BYTES_MAX, Buffer, Envelope, split, verify
+from tiers.core.batch import HEADER_BYTES_MAX, TIME_MS_MAX, Buffer, Envelope, split, verify
 from tiers.core.codecs import decompress
 from tiers.core.cutting import Cut, CuttingRules
 from tiers.errors import BatchError, ChannelUnavailable, TiersError
@@ -207,7 +207,7 @@ async def test_positions_live_with_the_channel_and_can_be_deleted(tmp_path: Path
         (b"a\nand a half", 1, None),
         (b"not counted\n", 0, None),
         (b"before 1970\n", 1, -1),
-        (b"in 10000\n", 1, 253_402_300_800_000),
+        (b"in 10000\n", 1, TIME_MS_MAX + 1),
     ],
 )
 async def test_what_no_sink_would_take_is_not_taken_from_a_source(
@@ -218,6 +218,23 @@ async def test_what_no_sink_would_take_is_not_taken_from_a_source(
             await b.intake.put(block, count, WEB, time_ms=time_ms)
         await (await b.intake.put(b"good\n", 1, WEB))
         assert [body for _, body in b.stored()] == [b"good\n"]
+
+
+@pytest.mark.parametrize("time_ms", [0, TIME_MS_MAX])
+async def test_any_time_that_a_calendar_has_is_taken(tmp_path: Path, time_ms: int) -> None:
+    async with bench(tmp_path) as b:
+        await (await b.intake.put(b"a\n", 1, WEB, time_ms=time_ms))
+        ((envelope, _),) = b.stored()
+        assert envelope.time == time_ms // HOUR_MS * HOUR_MS
+
+
+async def test_a_source_is_told_how_large_and_how_old_things_may_be(tmp_path: Path) -> None:
+    rules = CuttingRules(size_bytes=700)
+    async with bench(tmp_path, rules=rules) as b:
+        press, written = b.press, ("/var/log/out",)
+        one = SourceIntake("s", "edge-1", b.channel, (), press, rules, 500, 60.0, written)
+        told = (one.block_size_max, one.event_size_max, one.retention_s, one.written)
+        assert told == (700, 500, 60.0, written)
 
 
 async def test_receipts_of_a_put_that_cuts_twice(tmp_path: Path) -> None:
@@ -315,6 +332,28 @@ async def test_counters_and_trouble_are_for_status(tmp_path: Path) -> None:
         b.intake.count("lines_split", 2)
         b.intake.trouble("cannot read")
         assert (b.intake.counters["lines_split"], b.intake.error) == (3, "cannot read")
+
+
+async def test_what_a_source_remarks_lasts_until_it_says_so(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        remarked = [b.intake.remarked]
+        for words in [("a link",), ("a link", True), ("a link", False), ("", True)]:
+            b.intake.remark(*words)  # type: ignore[arg-type]
+            remarked.append(b.intake.remarked)
+        assert remarked == [None, ("a link", False), ("a link", True), ("a link", False), None]
+
+
+async def test_the_next_life_of_a_source_counts_on(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await (await b.intake.put(b"a\nb\n", 2, WEB))
+        b.intake.count("lines_split", 3)
+        b.intake.close()
+        before, b.intake = b.intake, b.another("tail")
+        assert (b.intake.events, b.intake.bytes, b.intake.counters) == (0, 0, {})
+        b.intake.go_on(before)
+        await (await b.intake.put(b"c\n", 1, WEB))
+        assert (b.intake.events, b.intake.bytes) == (3, 6)
+        assert b.intake.counters == {"lines_split": 3}
 
 
 async def test_a_press_that_fails_lets_nothing_past_it(tmp_path: Path) -> None:

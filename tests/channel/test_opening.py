@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import lmdb
@@ -247,3 +248,23 @@ async def test_who_only_looks_in_for_a_moment_is_waited_for(tmp_path: Path) -> N
     assert not done
     os.close(held)
     await (await begun).close()
+
+
+def test_channels_set_aside_in_one_second_have_names_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Stopped":
+            return cls(2026, 11, 29, 18, 5, 9, tzinfo=tz)
+
+    monkeypatch.setattr(opening, "datetime", Stopped)
+    names = []
+    for number in range(3):
+        (tmp_path / "channel").mkdir()
+        (tmp_path / "channel" / "data.mdb").write_text(f"damaged {number}")
+        names.append(opening._set_aside(tmp_path, tmp_path / "channel"))
+    stem = "channel.damaged-20261129T180509Z"
+    assert names == [stem, f"{stem}-2", f"{stem}-3"]
+    for number, name in enumerate(names):
+        assert (tmp_path / name / "data.mdb").read_text() == f"damaged {number}"

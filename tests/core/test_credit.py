@@ -8,7 +8,7 @@ import pytest
 
 from tests.core.batches import a_record
 from tests.core.receiving import EDGE, ME, End, session
-from tiers.core.credit import IDLE_S, TURN_BYTES, Balance, Credits
+from tiers.core.credit import IDLE_S, SLACK_BYTES, TURN_BYTES, Balance, Credits
 from tiers.core.messages import Ack, Bundle, Carried, Ping, Pong, Welcome
 from tiers.core.quota import SHARE, may_take
 from tiers.core.receiver import ReceiverLimits
@@ -51,6 +51,7 @@ class Crowd:
 
     def check(self) -> None:
         assert self.credits.held == sum(one.held for one in self.all)
+        assert self.credits.free == max(0, self.credits.memory_bytes_max - self.credits.held)
         assert self.credits.pending == sum(one.pending for one in self.all)
 
     def send(self, balance: Balance, batch: int) -> None:
@@ -217,7 +218,8 @@ def test_known_ones_that_hold_credit_for_nothing_give_it_back_to_fresh_ones() ->
         for balance in crowd.all:
             crowd.send(balance, 100_000)
             crowd.commit()
-    crowd.ask(new := Balance("edge-new"))
+    crowd.credits.begin(new := Balance("edge-new"), AMPLE, crowd.now)
+    crowd.ask(new)
     crowd.all.append(new)
     assert not new.credit, "the others hold all"
     for _ in range(int(2 * IDLE_S / 0.05)):
@@ -438,7 +440,7 @@ class Held:
         self.fresh = [self._one(f"fresh-{n}", False) for n in range(fresh)]
         self.known = [self._one(f"known-{n}", True) for n in range(known)]
         for one in (*self.fresh, *self.known):
-            assert one.credit == MIB
+            assert one.credit == one.limit == MIB
             self.credits.came(one, used, 0.0)
 
     def _one(self, agent: str, known: bool) -> Balance:
@@ -449,10 +451,14 @@ class Held:
         self.credits.grant(balance, AMPLE, 0.0)
         return balance
 
-    def lost(self, fresh: int, known: int) -> tuple[int, int]:
-        """How many of them lose their sessions where so many others wait."""
-        late = [self._one(f"late-{n}", n >= fresh) for n in range(fresh + known)]
-        assert self.credits.waiting() == len(late)
+    def wait(self, fresh: int, known: int) -> None:
+        """So many others wait."""
+        for number in range(fresh + known):
+            self._one(f"late-{number}", number >= fresh)
+        assert self.credits.waiting() == fresh + known
+
+    def lost(self) -> tuple[int, int]:
+        """How many of them lose their sessions, as others wait."""
         assert not list(self.credits.idle(IDLE_S - 0.01)), "they had no time to use it"
         idle = list(self.credits.idle(IDLE_S))
         lost = (
@@ -486,4 +492,73 @@ class Held:
 def test_no_more_lose_their_sessions_than_others_wait_for(
     fresh: int, known: int, used: int, waiting: tuple[int, int], lost: tuple[int, int]
 ) -> None:
-    assert Held(fresh, known, used).lost(*waiting) == lost
+    held = Held(fresh, known, used)
+    held.wait(*waiting)
+    assert held.lost() == lost
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_who_has_used_all_of_its_credit_does_not_lose_its_session(known: bool) -> None:
+    held = Held(0 if known else 4, 8 if known else 0, 0)
+    first, second = (held.known or held.fresh)[:2]
+    held.credits.came(first, MIB, 0.0)
+    held.credits.kept(first, MIB)
+    if not known:
+        assert held._one("fresh, instead of it", False).credit == MIB
+    held.wait(int(not known), int(known))
+    assert list(held.credits.idle(IDLE_S)) == [second]
+
+
+def test_known_and_fresh_ones_have_their_turns_by_turns() -> None:
+    held = Held(4, 4, 0)
+    held.wait(2, 4)
+    for one in (*held.fresh, *held.known):
+        held.credits.closed(one)
+    served = [one.agent for one in held.credits.turns(ample, 0.0)]
+    assert served == [f"late-{number}" for number in (2, 0, 3, 1, 4, 5)]
+
+
+def test_who_is_silent_takes_no_share_from_one_that_sends() -> None:
+    crowd = Crowd(2, memory=16 * MIB)
+    busy, silent = crowd.all
+    crowd.send(busy, 100_000)
+    crowd.credits.came(silent, 100, crowd.now)
+    shares = []
+    for _ in range(int(2 * IDLE_S / 0.05)):
+        crowd.send(busy, 100_000)
+        crowd.commit()
+        crowd.look()
+        shares.append(busy.credit)
+    assert shares[10] <= 8 * MIB < shares[-1]
+
+
+@pytest.mark.parametrize("slack", [100, 2 * SLACK_BYTES])
+@pytest.mark.parametrize("debt", [0, 50])
+def test_no_honest_sender_sends_more_than_its_credit_and_a_batch(slack: int, debt: int) -> None:
+    credits = Credits(8 * MIB, MIB)
+    credits.begin(balance := Balance("edge-1"), AMPLE, 0.0)
+    balance.debt = debt
+    credits.came(balance, MIB + min(slack, SLACK_BYTES) - debt, 0.0)
+    assert not credits.is_beyond(balance, slack)
+    credits.came(balance, 1, 0.0)
+    assert credits.is_beyond(balance, slack)
+
+
+def test_what_was_sent_beyond_the_credit_is_a_debt_until_there_is_room() -> None:
+    credits = Credits(8 * MIB, MIB)
+    credits.begin(balance := Balance("edge-1"), AMPLE, 0.0)
+    assert (balance.received, balance.debt) == (0, 0)
+    credits.came(balance, MIB + 70, 0.0)
+    for _ in range(3):  # sessions, without room
+        credits.closed(balance)
+        credits.begin(balance := Balance("edge-1"), 0, 0.0)
+        assert balance.debt == 70
+    credits.came(balance, 5, 0.0)
+    credits.closed(balance)
+    credits.begin(balance := Balance("edge-1"), 0, 0.0)
+    assert balance.debt == 75
+    credits.grant(balance, AMPLE, 0.0)
+    assert (balance.credit, balance.debt) == (MIB, 0)
+    credits.closed(balance)
+    credits.begin(balance := Balance("edge-1"), 0, 0.0)
+    assert balance.debt == 0, "it came back once, and is not claimed again"

@@ -210,8 +210,7 @@ def _set_aside(directory: Path, path: Path) -> str:
     """Moves the damaged channel out of the way; its new name."""
     stem = f"{SET_ASIDE_STEM}{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     with translated("set the damaged channel aside"):
-        for number in range(1, 1000):
-            name = stem if number == 1 else f"{stem}-{number}"
+        for name in (stem, *(f"{stem}-{number}" for number in range(2, 1000))):
             if not (directory / name).exists():
                 path.rename(directory / name)
                 sync_directory(directory)

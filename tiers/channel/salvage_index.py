@@ -179,9 +179,9 @@ def _commits(file: PageFile, *, trees: bool) -> tuple[dict[str, Tree], dict[str,
     """The trees of the last commit, and of the one before; none without `trees`. The numbers in
     the meta pages have no checksum: where the states inside say otherwise, they are right."""
     metas = file.metas() if trees else []
-    groups = [_groups(file, meta) for meta in metas]
-    if len(metas) == 2 and None not in groups and (groups[0] or 0) < (groups[1] or 0):
-        metas.reverse()
+    match [_groups(file, meta) for meta in metas]:
+        case [int(newer), int(older)] if newer < older:
+            metas.reverse()
     found: list[dict[str, Tree]] = [*(databases(file, meta) for meta in metas), {}, {}]
     return found[0], found[1]
 

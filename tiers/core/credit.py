@@ -15,7 +15,7 @@ Sizes are bytes, times seconds of a monotonic clock.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
@@ -37,7 +37,7 @@ class Balance:
     used: int = 0  # stored in this session
     debt: int = 0  # beyond the credit of earlier sessions, since when it has had none
     raised_s: float = 0.0  # when `limit` was last raised
-    fresh: bool = True  # nothing of its agent was stored yet, as far as is known
+    fresh: bool = field(init=False)  # nothing of its agent was stored yet, as far as is known
 
     @property
     def credit(self) -> int:
@@ -142,8 +142,7 @@ class Credits:
         """The first credit of a session; none where half of the memory is held: it may ask."""
         balance.fresh = balance.agent not in self._known
         debt = self._debts.pop(balance.agent, 0)
-        if not room and debt:
-            balance.debt = self._debts[balance.agent] = debt
+        balance.debt = 0 if room else debt
         waits = balance.fresh and self._fresh_waits()
         if self.held <= self.memory_bytes_max // 2 and not waits:
             self._raise(balance, min(self._turn(), room), now)
