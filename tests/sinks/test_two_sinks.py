@@ -256,7 +256,7 @@ async def test_a_directory_where_a_claim_should_be_stops_its_batch(tmp_path: Pat
         sink = sink_of(channel, root, "a")
         async with running(sink):
             await eventually(lambda: lines(root) == Counter(BLOCKS[1:]))
-            assert layout.claim_name(ID) in str(sink.status()["stopped"])
+            await eventually(lambda: layout.claim_name(ID) in str(sink.status()["stopped"]))
             claim.rmdir()
             await eventually(empty(channel))
     assert lines(root) == Counter(BLOCKS)
