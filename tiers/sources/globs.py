@@ -85,12 +85,13 @@ def _meet(
         seen.add(place)
         if place == (len(a), len(b)):
             return True
-        one, other = a[i : i + 1], b[j : j + 1]
-        if one and one[0] == any_number:
-            todo += [(i + 1, j)] + ([(i, j + 1)] if other and stands_for(other[0]) else [])
-        if other and other[0] == any_number:
-            todo += [(i, j + 1)] + ([(i + 1, j)] if one and stands_for(one[0]) else [])
-        if one and other and any_number not in (one[0], other[0]) and share(one[0], other[0]):
+        one = a[i] if i < len(a) else None
+        other = b[j] if j < len(b) else None
+        if one == any_number:
+            todo += [(i + 1, j)] + ([(i, j + 1)] if other and stands_for(other) else [])
+        if other == any_number:
+            todo += [(i, j + 1)] + ([(i + 1, j)] if one and stands_for(one) else [])
+        if one and other and any_number not in (one, other) and share(one, other):
             todo.append((i + 1, j + 1))
     return False
 

@@ -323,7 +323,7 @@ class Following:
             return
         if behind := generation.behind:
             self._step.counts["bytes_lost"] += behind
-            log.warning("%s: %d bytes were gone before they were read", generation.path, behind)
+            self._losses.note(generation.path, behind)
         self._step.counts["files_truncated"] += (generation.inode, generation.birth_ns) in there
         self._finish(generation)
 

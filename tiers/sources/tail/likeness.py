@@ -106,7 +106,7 @@ class Likeness:
             if generation is not but and self._head_of(generation) == head
         ]
         for other in self._left:
-            if other is sighting or not (other.paths or not self._first_look):
+            if other is sighting or (self._first_look and not other.paths):
                 continue
             if self._texts.head(other) != head:
                 continue
@@ -190,8 +190,9 @@ class Likeness:
             common = min(end, len(text.read(0, STRONG_BYTES)) if text.packed else text.size)
             if common > doubt and self._texts.same_to(sighting, text, common):
                 doubt = common
-        for other in self._left:
-            common = min(end, self._reach(other)) if other is not sighting else 0
+        # Also of a copy that waits: it is read where its log goes before that was told.
+        for other in (one for one in self._left if one is not sighting):
+            common = min(end, self._reach(other))
             if common > doubt and self._texts.same_to(sighting, self._texts.of(other), common):
                 doubt = common
         return doubt

@@ -57,7 +57,7 @@ class Look:
         dormant: Sequence[Generation],
         skip: bool,
         room: Room,
-        quiet_ns: int = 0,
+        quiet_ns: int,
     ) -> None:
         self._door = door
         self._walked = walked
@@ -123,7 +123,7 @@ class Look:
     def _at_glob(self, found: Found) -> Sighting:
         path = found.paths[0]
         kin = self._logs.kin(path)
-        rotated = kin != path and kin not in found.paths
+        rotated = kin not in found.paths
         added = rotated and is_added(_name(path), _name(kin))
         return Sighting(found.status, path, kin, list(found.paths), rotated, added)
 
@@ -171,10 +171,10 @@ class Look:
         was first looked at, as there are beside a log that is new."""
         kin, directory = sighting.kin, _parent(sighting.where)
         new = self._logs.is_learned(directory) and (kin, directory) not in self._been_in
-        return new and sighting.status.mtime_ns < self._since_ns.get(kin, 0)
+        return new and sighting.status.mtime_ns < self._since_ns[kin]
 
     def _by_inode(self, generation: Generation) -> Iterator[Sighting]:
-        for directory in {_parent(generation.now): 0, _parent(generation.real): 0}:
+        for directory in dict.fromkeys((_parent(generation.now), _parent(generation.real))):
             listing = self._listings.of(directory)
             name = listing.by_inode.get(generation.inode) if listing is not None else None
             if name is None:

@@ -34,7 +34,7 @@ class Kin(Likeness):
         log: Log,
         *,
         skip: bool,  # what is there now
-        hidden: bool = False,  # a file at the path cannot be read now
+        hidden: bool,  # a file at the path cannot be read now
     ) -> None:
         super().__init__(log)
         self._skip = skip
@@ -155,19 +155,17 @@ class Kin(Likeness):
     def _beside(self, sighting: Sighting) -> None:
         """Rows 3 and 4, and what row 5 will want."""
         lines, end = self._texts.ends(sighting)
-        best: Generation | None = None
-        for generation in sorted((*self._followed, *self._history), key=strength, reverse=True):
-            if not self._texts.agrees(generation, sighting):
-                continue
-            if not generation.strong and not self._is_believed(generation, sighting, (lines, end)):
-                continue
-            if best is None or generation.offset > best.offset:
-                best = generation
-        if best is None:
+        everything = sorted((*self._followed, *self._history), key=strength, reverse=True)
+        for best in everything:
+            if self._texts.agrees(best, sighting) and (
+                best.strong or self._is_believed(best, sighting, (lines, end))
+            ):
+                break
+        else:
             return
         if self._is_matched(best):
             self._beside_another(best, sighting, lines)
-        elif best.current and not best.done:
+        elif not best.done:
             self._left.remove(sighting)
             self._rest_in.setdefault(id(best), []).append(sighting)
         else:  # of a finished one, whose file is gone, this is what is left
@@ -184,20 +182,18 @@ class Kin(Likeness):
         return self._is_truncated(generation) or generation.offset in ends
 
     def _beside_another(self, generation: Generation, sighting: Sighting, lines: int) -> None:
-        """It agrees with a generation that has its file."""
+        """It agrees strongly with a generation that has its file."""
         of = self._file.get(id(generation))
         text = self._text_of(generation)
         assert text is not None
         end = content_end(text) if of is None else self._texts.ends(of)[1]
-        ahead = generation.strong
         if of is not None and not of.at_path and self._texts.ends(sighting)[1] > end:
             self._take(generation, sighting)
             self.verdicts.append(self._copy(of, generation, self._texts.ends(of)[0], False))
-        elif of is not None and of.at_path and ahead and lines > generation.offset:
+        elif of is not None and of.at_path and lines > generation.offset:
             common = min(lines, end)
             if not self._texts.same_to(sighting, text, common):
                 # The log was truncated and began with the same text: this is what it was.
-                self._drop_same(generation)
                 self._take(generation, sighting)
                 self._left.append(of)
             elif lines > end:
