@@ -451,11 +451,11 @@ class Held:
         self.credits.grant(balance, AMPLE, 0.0)
         return balance
 
-    def wait(self, fresh: int, known: int) -> None:
+    def wait(self, fresh: int, known: int) -> list[Balance]:
         """So many others wait."""
-        for number in range(fresh + known):
-            self._one(f"late-{number}", number >= fresh)
+        late = [self._one(f"late-{number}", number >= fresh) for number in range(fresh + known)]
         assert self.credits.waiting() == fresh + known
+        return late
 
     def lost(self) -> tuple[int, int]:
         """How many of them lose their sessions, as others wait."""
@@ -507,6 +507,51 @@ def test_who_has_used_all_of_its_credit_does_not_lose_its_session(known: bool) -
         assert held._one("fresh, instead of it", False).credit == MIB
     held.wait(int(not known), int(known))
     assert list(held.credits.idle(IDLE_S)) == [second]
+
+
+def test_who_is_fresh_no_more_has_one_place_among_the_others() -> None:
+    held = Held(4, 4, 0)
+    proven, late = held.fresh[0], held.wait(9, 9)[0]
+    for one in (proven, late):
+        held.credits.kept(one, 1)
+        held.credits.stored(one, 1)
+    assert held.credits.waiting() == 18
+    idle = list(held.credits.idle(IDLE_S))
+    assert idle == [*held.fresh[1:], *held.known, proven]
+
+
+def test_whose_session_is_over_neither_waits_nor_holds_anything() -> None:
+    held = Held(4, 4, 0)
+    late = held.wait(2, 2)
+    for one in (held.fresh[0], held.known[0], late[0], late[2]):
+        held.credits.closed(one)
+        assert one.credit == 0
+    assert held.credits.waiting() == 2
+    assert (held.credits.held, held.credits.free) == (6 * MIB, 2 * MIB)
+    assert list(held.credits.turns(ample, 0.0)) == [late[3], late[1]]
+    held.wait(9, 9)
+    idle = list(held.credits.idle(IDLE_S))
+    assert idle == [*held.fresh[1:], late[1], *held.known[1:], late[3]]
+
+
+def test_who_had_no_room_and_is_gone_gets_no_turn() -> None:
+    held = Held(0, 4, 0)
+    for one in held.known[:2]:
+        held.credits.came(one, MIB, 0.0)
+        held.credits.grant(one, 0, 0.0)
+    held.credits.closed(held.known[0])
+    assert list(held.credits.turns(ample, 0.0)) == [held.known[1]]
+
+
+def test_debts_are_so_many_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiers.core.credit._AGENTS_MAX", 2)
+    held = Held(0, 3, MIB + 7)
+    for one in held.known:
+        held.credits.closed(one)
+    again = [Balance(one.agent) for one in held.known]
+    for one in again:
+        held.credits.begin(one, 0, 0.0)
+    assert [one.debt for one in again] == [0, 7, 7]
 
 
 def test_known_and_fresh_ones_have_their_turns_by_turns() -> None:

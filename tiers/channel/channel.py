@@ -344,11 +344,11 @@ class Channel(Reader):
 
     async def _close(self, within_s: float) -> None:
         self._writer.stop()
+        # Its last report was put onto the loop before its end is told there.
         await asyncio.to_thread(self._writer.join, within_s)
         if self._writer.is_alive():
             self._writer.give_up()
             await asyncio.to_thread(self._writer.join, CLOSE_WITHIN_S)
-        await asyncio.sleep(0)  # the writer's last report
         try:
             if self._writer.is_alive():
                 # Stuck in the kernel: the file stays open, and locked, until this process ends.
