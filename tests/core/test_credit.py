@@ -435,8 +435,8 @@ class Held:
     """Fresh senders and known ones that hold a turn each, of 8 turns in all and 4 for the fresh,
     have used so much of it, and keep others waiting."""
 
-    def __init__(self, fresh: int, known: int, used: int) -> None:
-        self.credits = Credits(8 * MIB, MIB)
+    def __init__(self, fresh: int, known: int, used: int, window: int = MIB) -> None:
+        self.credits = Credits(8 * MIB, window)
         self.fresh = [self._one(f"fresh-{n}", False) for n in range(fresh)]
         self.known = [self._one(f"known-{n}", True) for n in range(known)]
         for one in (*self.fresh, *self.known):
@@ -532,6 +532,80 @@ def test_whose_session_is_over_neither_waits_nor_holds_anything() -> None:
     held.wait(9, 9)
     idle = list(held.credits.idle(IDLE_S))
     assert idle == [*held.fresh[1:], late[1], *held.known[1:], late[3]]
+
+
+@pytest.mark.parametrize(
+    ("pending", "credit", "others", "room", "granted", "waits"),
+    [
+        (0, 0, 0, AMPLE, 4 * MIB, False),
+        (0, 0, 4 * MIB, AMPLE, 4 * MIB, False),
+        (0, 0, 5 * MIB, AMPLE, 3 * MIB, False),  # of the memory that is left
+        (0, 0, 7 * MIB, AMPLE, MIB, False),
+        (0, 0, 7 * MIB + 1, AMPLE, 0, True),  # less than a turn is none
+        (0, 0, 7 * MIB + 1, MIB - 1, MIB - 1, False),  # unless it is all there is room for
+        (0, 0, 7 * MIB + 2, MIB - 1, 0, True),
+        (0, MIB, 0, AMPLE, 4 * MIB, False),
+        (0, MIB, 0, MIB - 1, MIB, False),  # what was told cannot be taken back
+        (0, MIB, 6 * MIB, AMPLE, 2 * MIB, False),
+        (MIB, 0, 0, AMPLE, 3 * MIB, False),  # what is not on disk counts as held
+        (MIB, MIB, 0, AMPLE, 3 * MIB, False),
+        (3 * MIB, 0, 0, AMPLE, MIB, False),
+        (3 * MIB + 1, 0, 0, AMPLE, 0, False),  # it is granted once that is on disk
+        (3 * MIB + 1, 0, 0, MIB - 1, MIB - 1, False),
+        (3 * MIB + 1, 0, 0, 500 * KIB, 500 * KIB, False),
+        (4 * MIB, 0, 0, AMPLE, 0, False),
+    ],
+)
+def test_what_is_granted(
+    pending: int, credit: int, others: int, room: int, granted: int, waits: bool
+) -> None:
+    """To one that has used much, of 8 MiB in all and 4 for one sender."""
+    credits = Credits(8 * MIB, 4 * MIB)
+    credits.kept(Balance("other"), others)
+    credits.begin(balance := Balance("edge-1"), 0, 0.0)
+    credits.kept(balance, 9 * MIB)
+    credits.stored(balance, 9 * MIB)
+    credits.kept(balance, pending)
+    if credit:
+        credits.grant(balance, credit, 0.0)
+        assert balance.credit == credit
+    credits.grant(balance, room, 0.0)
+    assert (balance.credit, credits.waiting()) == (granted, int(waits))
+
+
+@pytest.mark.parametrize(("held", "credit"), [(0, MIB), (4 * MIB, MIB), (4 * MIB + 1, 0)])
+def test_who_begins_gets_a_turn_unless_half_is_held(held: int, credit: int) -> None:
+    credits = Credits(8 * MIB, 4 * MIB)
+    credits.kept(Balance("other"), held)
+    credits.begin(balance := Balance("edge-1"), AMPLE, 0.0)
+    assert balance.credit == credit
+
+
+def test_while_others_wait_who_has_credit_gets_no_more() -> None:
+    held = Held(0, 4, 0, window=4 * MIB)
+    one = held.known[0]
+    one.used = 9 * MIB
+    held.credits.begin(other := Balance("other"), 0, 0.0)
+    held.credits.kept(other, 7 * MIB)
+    held.wait(0, 1)
+    held.credits.stored(other, 7 * MIB)
+    held.credits.grant(one, AMPLE, 0.0)
+    assert one.credit == MIB
+    assert len(list(held.credits.turns(ample, 0.0))) == 1
+    held.credits.grant(one, AMPLE, 0.0)
+    assert one.credit == 2 * MIB
+
+
+def test_who_had_no_room_has_its_place_and_is_served_there_once() -> None:
+    held = Held(0, 1, 0)
+    one = held.known[0]
+    held.credits.came(one, MIB, 0.0)
+    for room in (0, 0, AMPLE, AMPLE):
+        held.credits.grant(one, room, 0.0)
+        assert one.credit == 0
+    assert list(held.credits.turns(ample, 0.0)) == [one]
+    assert one.credit == MIB
+    assert not list(held.credits.turns(ample, 0.0))
 
 
 def test_who_had_no_room_and_is_gone_gets_no_turn() -> None:

@@ -142,7 +142,8 @@ class Credits:
         """The first credit of a session; none where half of the memory is held: it may ask."""
         balance.fresh = balance.agent not in self._known
         debt = self._debts.pop(balance.agent, 0)
-        balance.debt = 0 if room else debt
+        if not room:
+            balance.debt = debt
         waits = balance.fresh and self._fresh_waits()
         if self.held <= self.memory_bytes_max // 2 and not waits:
             self._raise(balance, min(self._turn(), room), now)
@@ -159,7 +160,7 @@ class Credits:
         else:
             line, waits = self._waiting, bool(self._waiting) or bool(self._next_fresh())
         if balance.credit:
-            if credit > balance.credit and not waits:
+            if not waits:
                 self._raise(balance, credit, now)
         elif balance in line or balance in self._stalled:
             pass  # it has its place
@@ -200,6 +201,7 @@ class Credits:
         return next(iter(self._fresh), None) if self._fresh_room() else None
 
     def _raise(self, balance: Balance, credit: int, now: float) -> None:
+        """To so much, if that is more."""
         before = balance.credit
         if credit <= before:
             return
