@@ -128,6 +128,7 @@ async def test_what_a_store_refuses_of_one_leaves_room_for_the_others(
             await channel.submit(Change(puts=[a_put(seq, EDGE, "edge-1", ours)]))
             line = b"edge-1 %d" % seq
             await eventually(lambda: line in b"".join(published(dict(store.files)).values()))  # noqa: B023
+            await eventually(lambda: len(channel.entries(OUTPUT)) == MANY, "it is let go of")
     assert len(channel.entries(OUTPUT)) == MANY, "all that was refused waits"
     await channel.close()
 

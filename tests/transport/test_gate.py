@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import zmq
 
 from tests.hostile.speaking import Stranger
 from tests.transport.hop import Hop, a_hop, flows
@@ -123,6 +124,26 @@ async def test_who_leaves_gives_back_its_place_and_its_credit(hop: Hop) -> None:
     await hop.stop(sender)
     await eventually(lambda: not receiver.end.receiver.senders, "it is gone")
     assert receiver.end.receiver.credits.held == 0
+
+
+async def test_who_leaves_before_the_gate_has_heard_of_it_gives_back_its_place(
+    hop: Hop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hear, go_on = Gate._hear, threading.Event()
+
+    def late(gate: Gate, port: str, monitor: "zmq.Socket[bytes]") -> bool:
+        return go_on.wait(60) and hear(gate, port, monitor)
+
+    monkeypatch.setattr(Gate, "_hear", late)
+    receiver, sender = await hop.receiver(), await hop.sender()
+    senders = receiver.end.receiver.senders
+    await eventually(lambda: senders, "it has a session")
+    route = senders["edge-1"].route
+    await hop.stop(sender)
+    await eventually(lambda: not receiver.end._router.send(route, b""), "its connection is over")
+    assert senders
+    go_on.set()
+    await eventually(lambda: not senders, "it is gone")
 
 
 async def test_a_hello_that_is_read_after_its_sender_has_left_takes_no_place(hop: Hop) -> None:

@@ -48,7 +48,8 @@ class Gate:
         self.repeats = Repeats()
         self._visitors = Visitors(limits, room, awaited, pending)
         self._inodes: dict[int, int] = {}  # of sockets, by descriptor: a descriptor is used again
-        self._words: deque[tuple[int, bytes, str]] = deque()  # descriptor, session, or why to go
+        # Descriptor, port and session, or why to go.
+        self._words: deque[tuple[int, str, bytes, str]] = deque()
         self._expelled: set[int] = set()  # descriptors whose connections are to be closed
         # By port: descriptors of connections that are over, and of which messages may be left. A
         # new connection that is given one must not answer for them.
@@ -86,11 +87,12 @@ class Gate:
         if session:
             self._visitors.tell(session, length)
 
-    def proved(self, descriptor: int, session: bytes) -> None:
-        """It was one of this session. The thread may not have heard of the connection yet."""
+    def proved(self, descriptor: int, port: str, session: bytes) -> None:
+        """It was one of this session. The thread may not have heard of the connection yet, or that
+        it is over."""
         visitor = self._visitors.get(descriptor)
-        if visitor is None or visitor.session != session:
-            self._tell(descriptor, session, "")
+        if descriptor >= 0 and (visitor is None or visitor.session != session):
+            self._tell(descriptor, port, session, "")
 
     def expel(self, descriptor: int, why: str) -> bool:
         """Close this connection; False where that was said already, or where the message may be
@@ -98,7 +100,7 @@ class Gate:
         if descriptor in self._expelled or self._is_left(descriptor):
             return False
         self._expelled.add(descriptor)
-        self._tell(descriptor, b"", why)
+        self._tell(descriptor, "", b"", why)
         return True
 
     def drained(self, port: str) -> None:
@@ -121,9 +123,9 @@ class Gate:
         """While messages are not taken."""
         self._visitors.patient = patient
 
-    def _tell(self, descriptor: int, session: bytes, why: str) -> None:
+    def _tell(self, descriptor: int, port: str, session: bytes, why: str) -> None:
         if self._monitors:
-            self._words.append((descriptor, session, why))
+            self._words.append((descriptor, port, session, why))
             os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
@@ -165,10 +167,11 @@ class Gate:
             poller.poll(self._look_ms())
             with suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
-            for port, monitor in self._monitors:
-                self._hear(port, monitor)
-            while self._words:
-                self._heed(*self._words.popleft())
+            said = len(self._words)  # of connections that are heard of by now
+            heard = [self._hear(port, monitor) for port, monitor in self._monitors]
+            if all(heard):
+                for _ in range(said):
+                    self._heed(*self._words.popleft())
             if (now := time.monotonic()) - look_s >= LOOK_MS / 1000:
                 look_s = now
                 self._look(now, memory)
@@ -178,17 +181,19 @@ class Gate:
             return LOOK_MS
         return GUESTS_LOOK_MS if len(self._visitors) else IDLE_LOOK_MS
 
-    def _hear(self, port: str, monitor: "zmq.Socket[bytes]") -> None:
+    def _hear(self, port: str, monitor: "zmq.Socket[bytes]") -> bool:
+        """Whether that was all."""
         now = time.monotonic()
         for _ in range(_EVENTS_AT_ONCE):
             try:
                 event, descriptor = _EVENT.unpack(monitor.recv_multipart(zmq.NOBLOCK)[0])
             except zmq.ZMQError:
-                return
+                return True
             if event == zmq.EVENT_ACCEPTED:
                 self._accepted(descriptor, port, now)
             elif event == zmq.EVENT_DISCONNECTED:
                 self._disconnected(descriptor, port)
+        return False
 
     def _accepted(self, descriptor: int, port: str, now: float) -> None:
         with suppress(OSError), _borrowed(descriptor) as connection:  # it may be over already
@@ -207,12 +212,15 @@ class Gate:
             self._inodes.pop(descriptor, None)
             self._expelled.discard(descriptor)
 
-    def _heed(self, descriptor: int, session: bytes, why: str) -> None:
+    def _heed(self, descriptor: int, port: str, session: bytes, why: str) -> None:
+        visitor = self._visitors.get(descriptor)
         if why:
             self._visitors.left(descriptor)
             self._shut(Gone(descriptor, why))
-        else:
+        elif visitor is not None and visitor.port == port:
             self._visitors.proved(descriptor, session)
+        else:
+            self._visitors.over.append((port, session))  # it left as soon as it had said so
 
     def _look(self, now: float, own: "OwnMemory") -> None:
         memory, came = own.read(), {}

@@ -191,7 +191,7 @@ class ReceiverEnd:
             heard = self.receiver.heard
             self._perform(heard(route, message, self._channel.seen, now, now_ms))
         if session := self.receiver.session_of(route):
-            self.gate.proved(connection, session)
+            self.gate.proved(connection, "control", session)
 
     def _bundle(self, parts: list[zmq.Frame]) -> None:
         connection = source_of(parts[-1])
@@ -204,7 +204,7 @@ class ReceiverEnd:
             self._malformed(connection, str(error), "what it sends is no bundle")
             return
         if self.receiver.of_session(bundle.session) is not None:
-            self.gate.proved(connection, bundle.session)
+            self.gate.proved(connection, "data", bundle.session)
         now, now_ms = time.monotonic(), time.time_ns() // 1_000_000
         with suppress(ChannelUnavailable):  # the channel says so; what is not acked comes again
             self._perform(self.receiver.received(bundle, self._channel.seen, now, now_ms))
