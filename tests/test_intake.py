@@ -10,7 +10,7 @@ from threading import Event
 
 import pytest
 
-from tests.waiting import eventually
+from tests.waiting import eventually, move_on
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel, ChannelLimits
 from tiers.core.batch import HEADER_BYTES_MAX, TIME_MS_MAX, Buffer, Envelope, split, verify
@@ -249,10 +249,11 @@ async def test_receipts_of_a_put_that_cuts_twice(tmp_path: Path) -> None:
         assert b.positions() == {b"f": b"b"}
 
 
-async def test_what_lingers_goes_by_itself(tmp_path: Path) -> None:
-    async with bench(tmp_path, rules=CuttingRules(linger_s=0.05)) as b:
+async def test_what_lingers_goes_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench(tmp_path, rules=CuttingRules(linger_s=3600.0)) as b:
         await (await b.intake.put(b"a\n", 1, WEB))
         receipts = [await b.intake.put(b"b\n", 1, WEB), await b.intake.put(b"c\n", 1, WEB)]
+        move_on(monkeypatch, 3600.0)
         await asyncio.gather(*receipts)
         assert [body for _, body in b.stored()] == [b"a\n", b"b\nc\n"]
 

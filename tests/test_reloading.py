@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.waiting import eventually
+from tests.waiting import eventually, move_on
 from tiers import reloading
 from tiers.durable import write_durably
 from tiers.errors import ConfigError, TiersError, UsageError
@@ -69,15 +69,14 @@ class Follower:
 
     async def looked_after(self, patch: pytest.MonkeyPatch, seconds: float) -> None:
         """The loop's clock is moved on, and the file looked at again."""
-        loop, looks = asyncio.get_running_loop(), 0
-        plain, saw = loop.time, self.reloading._steady.saw
+        looks, saw = 0, self.reloading._steady.saw
 
         def seen(content: bytes | str) -> bytes | str | None:
             nonlocal looks
             looks += 1
             return saw(content)
 
-        patch.setattr(loop, "time", lambda: plain() + seconds)
+        move_on(patch, seconds)
         patch.setattr(self.reloading._steady, "saw", seen)
         await eventually(lambda: looks > 2, "it has looked")
 

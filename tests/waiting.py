@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import pytest
+
 T = TypeVar("T")
 DEADLINE_S = 90.0  # no test is slower for it; a busy machine may be
 _STEP_S = 0.01
@@ -35,3 +37,10 @@ async def eventually(
             raise AssertionError(f"waited {deadline_s} s in vain: {what or condition}")
         await asyncio.sleep(_STEP_S)
     return value
+
+
+def move_on(patch: pytest.MonkeyPatch, seconds: float) -> None:
+    """The running loop's clock: what was to come by then comes now."""
+    loop = asyncio.get_running_loop()
+    plain = loop.time
+    patch.setattr(loop, "time", lambda: plain() + seconds)
