@@ -10,7 +10,7 @@ import zstandard
 from tests.sources.intake import RecordingIntake
 from tests.sources.test_syslog import connect, listening, noted, udp
 from tests.waiting import eventually
-from tiers.sources.foreign import Foreign, compressed_from, foreign
+from tiers.sources.foreign import _HEAD_BYTES_MAX, Foreign, compressed_from, foreign
 
 TEXT = b"<34>Oct 11 22:14:15 host app: a message that is long enough to be compressed\n" * 3
 HELLO = bytes.fromhex("16030100f0010000ec0303") + bytes(range(200))
@@ -67,6 +67,14 @@ def test_text_is_taken_whatever_comes_at_once(data: bytes) -> None:
     for size in range(1, len(data) + 1):
         assert foreign(data[:size]) in (None, False)
     assert foreign(data, final=True) is False
+
+
+@pytest.mark.parametrize("begin", [b"GET /", b"1 open 8", b"1 open 85 relp"])
+def test_what_is_long_and_not_told_yet_is_text(begin: bytes) -> None:
+    fill = b"9" if begin == b"1 open 8" else b"_"
+    assert foreign(begin.ljust(_HEAD_BYTES_MAX - 1, fill)) in (None, False)
+    assert foreign(begin.ljust(_HEAD_BYTES_MAX, fill)) is False
+    assert foreign(b"GET /".ljust(_HEAD_BYTES_MAX - 1, b"_")) is None
 
 
 @pytest.mark.parametrize("name", ["TLS", "HTTP", "compressed messages"])

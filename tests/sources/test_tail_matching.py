@@ -177,6 +177,47 @@ def test_what_is_held_open_has_copies_too(scene: Scene) -> None:
     ]
 
 
+def test_a_copy_of_what_is_held_open_is_sure(scene: Scene) -> None:
+    generation = scene.knows(LONG)
+    scene.holds(generation, LONG)
+    other, copy = scene.sees("app.log.1", OTHER), scene.sees("app.log.2", LONG[: 30 * LINE])
+    assert scene.decide([generation], [other, copy]) == [
+        Copied(copy, generation, scene.start(copy, 30 * LINE)),
+        Fresh(other),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("read", "change", "is_held"),
+    [
+        (LONG, "", True),
+        (b"", "", True),
+        (LONG, "truncated", False),
+        (LONG, "written anew", False),
+        (LONG, "cannot be asked", True),
+        (LONG, "at a name", False),
+    ],
+)
+def test_what_is_held_open_is_not_lost_while_it_is_what_it_was(
+    scene: Scene, read: bytes, change: str, is_held: bool
+) -> None:
+    generation = scene.knows(read)
+    scene.holds(generation, LONG)
+    (inode,) = scene.disk.descriptors.values()
+    files = [scene.sees("app.log", OTHER)]
+    if change == "truncated":
+        del inode.data[100:]
+    elif change == "written anew":
+        inode.data[:] = OTHER
+    elif change == "cannot be asked":
+        scene.disk.fail_next["fstat"] = 5
+    elif change == "at a name":  # with a text that is another
+        files += [scene.sees("app.log.1", MORE)]
+        generation.is_at(files[1].status)
+    found = scene.decide([generation], files)
+    assert (Lost(generation) in found) is not is_held
+
+
 def test_what_is_left_of_a_finished_one_is_it(scene: Scene) -> None:
     for data, size, more in (
         (LONG, len(LONG), False),
@@ -311,9 +352,55 @@ def test_what_cannot_be_read_is_neither_lost_nor_in_its_copy(scene: Scene) -> No
 
 
 def test_the_log_written_anew_is_read_behind_what_was_read(scene: Scene) -> None:
-    generation = scene.knows(LONG, 30 * LINE, done=True)
+    less, more = (scene.knows(LONG, lines * LINE, done=True) for lines in (20, 30))
     log = scene.sees("app.log", LONG + MORE)
-    assert scene.decide([generation], [log]) == [Fresh(log, start=scene.start(log, 30 * LINE))]
+    for generations in ([less, more], [more, less]):
+        fresh = Fresh(log, start=scene.start(log, 30 * LINE))
+        assert scene.decide(generations, [log]) == [fresh]
+
+
+def test_the_log_written_anew_is_read_behind_what_another_will_be_read_to(scene: Scene) -> None:
+    file = scene.sees("app.log.1", LONG[: 35 * LINE])
+    generation = scene.knows(LONG, 20 * LINE, file)
+    for text, to in (
+        (LONG[: 30 * LINE] + b"begun", 30),
+        (LONG[: 30 * LINE] + OTHER, 20),
+        (LONG, 35),
+    ):
+        log = scene.sees("app.log", text)
+        assert scene.decide([generation], [file, log], [(generation, file)]) == [
+            Same(generation, file, True),
+            Fresh(log, start=scene.start(log, to * LINE)),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "doubt"),
+    [
+        (LONG[:1023], 1023),  # too little to tell
+        (LONG[:1024], 0),
+        (SHORT + MORE, len(SHORT)),
+        (b"", 0),
+        (b"s", 1),
+        (OTHER, 0),
+    ],
+)
+def test_of_a_log_that_begins_as_others_did_it_is_in_doubt(
+    scene: Scene, text: bytes, doubt: int
+) -> None:
+    strong, weak = scene.sees("app.log.1", LONG), scene.sees("app.log.2", SHORT)
+    generations = [scene.knows(LONG, None, strong), scene.knows(SHORT, None, weak)]
+    same = list(zip(generations, (strong, weak), strict=True))
+    log = scene.sees("app.log", text)
+    for order in (1, -1):
+        found = scene.decide(generations[::order], [strong, weak, log], same)
+        assert found[2:] == [Fresh(log, True, doubt=doubt)]
+    held = scene.knows(SHORT)
+    scene.holds(held, SHORT)
+    packed = scene.sees("app.log.3.gz", gzip.compress(LONG, mtime=0))
+    other = scene.knows(LONG, None, packed)
+    found = scene.decide([held, other], [log, packed], [(other, packed)])
+    assert found == [Same(other, packed, True), Fresh(log, True, doubt=doubt)]
 
 
 # -- offset 0 ------------------------------------------------------------------------------------
@@ -481,6 +568,39 @@ def test_what_others_were_added_to_an_archive_is_not_more(scene: Scene, rest: by
     ]
 
 
+def test_what_was_added_twice_was_not_read_twice(scene: Scene) -> None:
+    archive, file = finished(scene, LONG + LONG, LONG)
+    found = scene.decide([archive], [file], [(archive, file)])
+    assert found == [Same(archive, file, True, True)]
+
+
+@pytest.mark.parametrize(
+    ("added", "read"),
+    [
+        ([MORE, OTHER], 2),
+        ([OTHER, MORE], 2),
+        ([MORE, NOISE], 1),
+        ([NOISE, MORE], 0),
+        ([MORE, SHORT], 2),  # a short one at the end alone
+        ([SHORT, MORE], 0),
+        ([MORE, MORE], 2),
+        ([MORE, b"tail\n"], 2),  # as far as one of them goes
+    ],
+)
+def test_as_far_as_an_archive_is_of_others(scene: Scene, added: list[bytes], read: int) -> None:
+    log = scene.sees("app.log", b"new\n")
+    current = scene.knows(b"new\n", None, log)
+    texts = (MORE, MORE + b"tail\n", OTHER, SHORT)
+    others = [scene.knows(text, done=True) for text in texts]
+    archive, file = finished(scene, LONG + b"".join(added), LONG)
+    at = len(LONG + b"".join(added[:read]))
+    begin = scene.start(file, at) if read else None
+    same = [(current, log), (archive, file)]
+    found = scene.decide([current, archive, *others], [log, file], same)
+    more = at < file.status.size
+    assert found == [Same(current, log, True), Same(archive, file, True, more, begin)]
+
+
 def blind(
     scene: Scene, name: str, data: bytes, size: int, packed: bool
 ) -> tuple[Generation, Sighting]:
@@ -577,6 +697,12 @@ def test_at_first_a_compressed_copy_is_known_without_a_look_into_it(scene: Scene
     for hidden in (False, True):
         found = scene.decide([], [log, copy], first=True, hidden=hidden)
         assert found == [Fresh(log, True, doubt=STRONG_BYTES), known]
+
+
+def test_at_first_files_beside_are_no_copies_of_each_other(scene: Scene) -> None:
+    files = [scene.sees(f"app.log.{i}", LONG) for i in (1, 2)]
+    known = [Known(file, scene.texts.known(file)) for file in files]
+    assert scene.decide([], files, first=True) == known
 
 
 def test_at_first_nothing_is_known_beside_a_log_that_cannot_be_asked(scene: Scene) -> None:

@@ -214,6 +214,55 @@ def test_a_directory_of_a_sink_that_is_not_there_yet_is_no_matter(tmp_path: Path
     assert not walked.problems
 
 
+def test_what_was_found_out_of_a_directory_is_kept_for_the_next_look(tmp_path: Path) -> None:
+    """No longer, and not where a sink's own place has changed."""
+    fill(tmp_path, "out/a.log", "logs/b.log", "more/c.log")
+    asked: list[str] = []
+
+    class Asked(Disk):
+        def real(self, path: str) -> str:
+            asked.append(Path(path).name)
+            return super().real(path)
+
+    ours = Ours(Asked(), [str(tmp_path / "out")])
+    logs, more = str(tmp_path / "logs"), str(tmp_path / "more")
+    for directories, new in (
+        ([logs], ["logs"]),
+        ([logs, more], ["more"]),
+        ([more], []),
+        ([logs, more], ["logs"]),
+    ):
+        ours.look_begins()
+        asked.clear()
+        for directory in directories * 2:
+            status = Disk().stat(directory)
+            assert ours.root_of(directory, (status.device, status.inode)) == ""
+        assert sorted(set(asked)) == new
+    (tmp_path / "out").rename(tmp_path / "away")
+    (tmp_path / "out").symlink_to(tmp_path / "logs")
+    ours.look_begins()
+    status = Disk().stat(logs)
+    assert ours.root_of(logs, (status.device, status.inode)) == str(tmp_path / "out")
+
+
+def test_a_directory_is_a_sinks_by_its_identity_too(tmp_path: Path) -> None:
+    """A file system that is mounted at two places; and others are asked where one is not there."""
+    fill(tmp_path, "out/a.log", "elsewhere/b.log")
+    out, none = tmp_path / "out", tmp_path / "none"
+    for written in ([none, out], [out, none]):
+        ours = Ours(Disk(), [str(path) for path in written])
+        ours.look_begins()
+        status = Disk().stat(str(out))
+        elsewhere = str(tmp_path / "elsewhere")
+        assert ours.root_of(elsewhere, (status.device, status.inode)) == str(out)
+        assert ours.root_of(elsewhere, (status.device + 1, status.inode)) == ""
+        assert ours.root_of(elsewhere, (status.device, status.inode + 1)) == ""
+        for path, root in ((out, str(out)), (out / "deep", str(out)), (tmp_path / "out2", "")):
+            assert ours.root_of(str(path), (1, 1)) == root
+    nothing = Ours(Disk(), [])
+    assert nothing.root_of("/", (1, 1)) == ""
+
+
 @pytest.mark.parametrize(
     ("code", "is_told"),
     [

@@ -45,9 +45,10 @@ class Likeness:
         sighting = self._file.get(id(generation))
         if sighting is not None:
             return self._texts.of(sighting)
-        if id(generation) in self._held and generation.opened is not None:
-            return generation.opened.text
-        return None
+        if id(generation) not in self._held:
+            return None
+        assert generation.opened is not None
+        return generation.opened.text
 
     def _is_held(self, generation: Generation) -> bool:
         """Whether it is at no path that is known, and its open descriptor still gives its text."""
@@ -106,13 +107,10 @@ class Likeness:
             if generation is not but and self._head_of(generation) == head
         ]
         for other in self._left:
-            if other is sighting or (self._first_look and not other.paths):
-                continue
-            if self._texts.head(other) != head:
-                continue
-            first = (other.at_path, self._texts.ends(other)[1], other.where)
-            if first > (False, self._texts.ends(sighting)[1], sighting.where):
-                likely.append(other)
+            if (other.paths or not self._first_look) and self._texts.head(other) == head:
+                first = (other.at_path, self._texts.ends(other)[1], other.where)
+                if first > (False, self._texts.ends(sighting)[1], sighting.where):
+                    likely.append(other)
         return likely
 
     def _head_of(self, generation: Generation) -> bytes | None:

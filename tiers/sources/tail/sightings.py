@@ -96,7 +96,7 @@ class Texts:
         self._door = door
         self._room = room
         self._held = {(each.status.device, each.status.inode): each for each in held}
-        self._open: OrderedDict[int, OpenText] = OrderedDict()
+        self._open: OrderedDict[Sighting, OpenText] = OrderedDict()
 
     def of(self, sighting: Sighting) -> Text:
         with _reading(sighting):
@@ -181,14 +181,14 @@ class Texts:
         if held is not None and held.status.birth_ns == sighting.status.birth_ns:
             held.look()
             return held
-        found = self._open.get(id(sighting))
+        found = self._open.get(sighting)
         if found is None:
             while len(self._open) >= _OPEN_MAX:
                 self._open.popitem(last=False)[1].close()
             inode, birth_ns = sighting.identity
             found = open_text(self._door, sighting.where, inode, birth_ns, self._room)
-            self._open[id(sighting)] = found
-        self._open.move_to_end(id(sighting))
+            self._open[sighting] = found
+        self._open.move_to_end(sighting)
         return found
 
 
