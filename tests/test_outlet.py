@@ -13,6 +13,10 @@ from tiers.outlet import WAITING_BYTES_MAX, Outlet
 LINE = "x" * 999 + "\n"
 
 
+def has_ended(outlet: Outlet) -> None:
+    wait_for(lambda: not outlet._thread.is_alive(), "its thread has ended")
+
+
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
     """Both ends; the reader may be closed by a test."""
@@ -55,7 +59,7 @@ def test_a_reader_that_sleeps_holds_nobody_up_and_hears_later_what_was_dropped(
     wait_for(lambda: hears(b" pieces of output were dropped)\nawake\n"), "it is said", 60)
     assert len(heard) < 2 * WAITING_BYTES_MAX
     outlet.close()
-    assert not outlet._thread.is_alive()
+    has_ended(outlet)
 
 
 def test_the_end_waits_for_no_reader_either(pipe: tuple[int, int]) -> None:
@@ -85,7 +89,7 @@ def test_a_closed_descriptor_and_a_full_disk_end_nobody(tmp_path: Path) -> None:
         outlet.write(LINE)
         assert outlet.isatty() is False
         outlet.close()
-        assert not outlet._thread.is_alive()
+        has_ended(outlet)
     os.close(full)
 
 
@@ -98,7 +102,7 @@ def test_a_terminal_that_hung_up_ends_nobody() -> None:
     os.close(ours)
     outlet.write("anybody there?\n")
     outlet.close()
-    assert not outlet._thread.is_alive()
+    has_ended(outlet)
     os.close(theirs)
 
 

@@ -241,7 +241,10 @@ def test_the_lock_is_dropped_with_its_holder(tmp_path: Path) -> None:
     os.close(lock_directory(tmp_path))
 
 
-async def test_who_only_looks_in_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+async def test_who_only_looks_in_for_a_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tiers.channel.channel.LOCK_WITHIN_S", 60.0)
     held = lock_directory(tmp_path)
     begun = asyncio.create_task(Channel.open(tmp_path, LIMITS, ("out",)))
     done, _ = await asyncio.wait({begun}, timeout=0.2)

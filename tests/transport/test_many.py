@@ -137,3 +137,23 @@ async def test_what_a_hundred_have_sent_to_a_disk_that_stands_is_bounded(
             break
     assert min(one.acked for one in senders), "and each has its turn once it goes on"
     assert receiver.end.gate.turned_away == 0
+
+
+async def test_who_is_over_its_share_is_not_looked_up_with_each_commit(
+    hop: Hop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes longer the more agents there are."""
+    receiver, asked = await hop.receiver(), 0
+
+    def over() -> list[str]:
+        nonlocal asked
+        asked += 1
+        return ["edge-1"]
+
+    monkeypatch.setattr("tiers.transport.receiving.OVER_EVERY_S", 3600.0)
+    receiver.end._over_s = 0.0
+    monkeypatch.setattr(receiver.channel, "over", over)
+    for _ in range(100):
+        receiver.end._tick()
+    assert receiver.end.receiver.over == ("edge-1",)
+    assert asked == 1

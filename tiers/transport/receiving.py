@@ -42,6 +42,7 @@ from tiers.transport.gate import Gate
 from tiers.transport.sockets import KEEPALIVE, Socket, source_of
 
 TICK_S = 0.05
+OVER_EVERY_S = 0.5  # of ten thousand agents it takes as long as fifty ticks
 SENDERS_SHOWN_MAX = 256
 PARTING_S = 10.0  # how long a draining agent waits for its senders to leave
 _ANSWERS_WAITING_MAX = 128  # for one who does not read: the others are lost, and asked for again
@@ -89,6 +90,7 @@ class ReceiverEnd:
         self._channel = channel
         self._outputs = tuple(outputs)
         self._stores = stores
+        self._over_s = 0.0  # when it is looked up next who is over its share
         self._parting_s: float | None = None  # since when senders are asked to go
         self._trouble = trouble
         data_options: dict[int, int | bytes] = {
@@ -126,12 +128,14 @@ class ReceiverEnd:
     def _tick(self) -> None:
         if self._mute:
             return
+        now = time.monotonic()
         self.receiver.stores = self._stores()
-        self.receiver.over = tuple(self._channel.over())
+        if now >= self._over_s:
+            self._over_s = now + OVER_EVERY_S
+            self.receiver.over = tuple(self._channel.over())
         self._pause()
         for session in self.gate.over():
             self.receiver.hung_up(session)
-        now = time.monotonic()
         for repeats in (self._unread, self.gate.repeats):
             if text := repeats.due(now):
                 self._trouble(text)
