@@ -72,6 +72,27 @@ async def test_lines_have_about_the_size(size: int) -> None:
             assert b"\0" not in line and b"\1" not in line
 
 
+@pytest.mark.parametrize("size", [250, 400, 5000])
+@pytest.mark.parametrize("form", ["access", "numbers"])
+async def test_lines_that_have_room_have_the_size(size: int, form: str) -> None:
+    intake = RecordingIntake(block_size_max=10_000)
+    await produce(intake, count=20, size=size, format=form)
+    assert {len(line) for line in intake.lines} == {size}
+
+
+async def test_of_what_lines_tell() -> None:
+    intake = RecordingIntake()
+    await produce(intake, count=2000)
+    found = [re.findall(rb'^(\S+) .*" (\d+) (\d+) "-"', line) for line in intake.lines]
+    addresses, statuses, sizes = zip(*(one for (one,) in found), strict=True)
+    octets = {int(octet) for address in addresses for octet in address.split(b".")}
+    assert octets <= set(range(1, 255))
+    assert len(octets) > 200
+    assert {int(status) for status in statuses} == {200, 302, 304, 404, 500}
+    assert statuses.count(b"200") > len(statuses) // 2
+    assert all(100 <= int(size) < 60_000 for size in sizes)
+
+
 async def test_access_lines_look_like_nginx() -> None:
     intake = RecordingIntake()
     await produce(intake, count=3000)

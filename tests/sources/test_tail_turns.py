@@ -12,6 +12,7 @@ from tiers.sources.tail.generation import Generation
 from tiers.sources.tail.problems import Problems
 from tiers.sources.tail.reading import Limits
 from tiers.sources.tail.turns import LOOKS_MIN, TurnLimits, Turns
+from tiers.sources.tail.walk import Stopped
 
 WAIT_S = 5.0
 LINES = [b"%d line\n" % i for i in range(4)]
@@ -366,8 +367,23 @@ def test_a_file_that_is_left_and_has_nothing_more_waits_for_its_end() -> None:
     assert shared.names() == "ab"
     assert list(shared.turns.leaving) == [a.key]
     assert a.quiet_since == NOW
+    shared.turns.ready[a.key] = None
     shared.turns.let_go(a)
-    assert a.key not in {**shared.turns.leaving, **shared.turns.files, **shared.turns.open}
+    turns = shared.turns
+    assert not {a.key} & {*turns.leaving, *turns.files, *turns.open, *turns.ready}
+    assert a.opened is None
+
+
+def test_between_two_files_it_can_be_stopped() -> None:
+    shared = Shared()
+    shared.follows("a")
+
+    def stop() -> None:
+        raise Stopped
+
+    shared.room.go_on = stop
+    with pytest.raises(Stopped):
+        shared.turns.next_block(NOW)
 
 
 def test_a_block_is_news() -> None:

@@ -264,6 +264,132 @@ def test_a_directory_is_a_sinks_by_its_identity_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("pattern", "watched"),
+    [
+        ("a/*.log", ["a"]),
+        ("a/x.log", ["a"]),
+        ("a/none/*.log", ["a"]),  # what is not there yet appears in the one above
+        ("none/*.log", ["."]),
+        ("none/deep/*.log", ["."]),
+        ("a/x.log/*.log", ["a"]),
+        ("*/*.log", [".", "a", "b"]),
+        ("**/*.log", [".", "a", "b", "b/c"]),
+        ("b/**", ["b", "b/c"]),
+        ("a/*.txt", ["a"]),
+    ],
+)
+def test_directories_that_are_worth_a_watch(
+    tmp_path: Path, pattern: str, watched: list[str]
+) -> None:
+    fill(tmp_path, "a/x.log", "b/c/y.log")
+    walked = walk(tmp_path / pattern)
+    found = [os.path.relpath(path, tmp_path) for path in walked.directories]
+    assert sorted(found) == watched
+    for path, identity in walked.directories.items():
+        status = Path(path).stat()
+        assert identity == (status.st_dev, status.st_ino)
+    wrong = [path for path, _ in walked.problems]
+    assert wrong == ([str(tmp_path / "a/x.log")] if "x.log/" in pattern else [])
+
+
+class Refusing(Disk):
+    """Some calls of some names fail."""
+
+    def __init__(self, fails: dict[tuple[str, str], int]) -> None:
+        self.fails = fails
+
+    def _ask(self, call: str, path: str) -> None:
+        if code := self.fails.get((call, Path(path).name), 0):
+            raise OSError(code, os.strerror(code), path)
+
+    def stat(self, path: str) -> Status:
+        self._ask("stat", path)
+        return super().stat(path)
+
+    def lstat(self, path: str) -> Status:
+        self._ask("lstat", path)
+        return super().lstat(path)
+
+    def entries(self, directory: str) -> list[Entry]:
+        self._ask("entries", directory)
+        return super().entries(directory)
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.EACCES])
+@pytest.mark.parametrize(
+    ("pattern", "call", "name"),
+    [
+        ("in/*.log", "stat", "in"),
+        ("*/*.log", "stat", "in"),
+        ("in/*.log", "entries", "in"),
+        ("in/*.log", "lstat", "b.log"),
+        ("in/link.log", "stat", "link.log"),
+        ("in/*.log", "lstat", "link.log"),
+        ("**/*.log", "entries", "in"),
+    ],
+)
+def test_what_just_went_is_no_problem_and_what_is_refused_is_one(
+    tmp_path: Path, pattern: str, call: str, name: str, code: int
+) -> None:
+    fill(tmp_path, "in/a.log", "in/b.log", "out/c.log")
+    (tmp_path / "in" / "link.log").symlink_to(tmp_path / "out" / "c.log")
+    whole = paths(walk(tmp_path / pattern))
+    walked = walk(tmp_path / pattern, door=Refusing({(call, name): code}))
+    assert [Path(path).name for path, _ in walked.problems] == [name] * (code != errno.ENOENT)
+    assert set(paths(walked)) < set(whole)
+    if name.endswith(".log") and "*" in pattern:
+        left = [path for path in whole if Path(path).name != name]
+        assert paths(walked) == left, "it hides no other"
+
+
+def test_a_file_with_two_names_at_the_globs_is_one(tmp_path: Path) -> None:
+    fill(tmp_path, "a.log")
+    os.link(tmp_path / "a.log", tmp_path / "b.log")
+    walked = walk(tmp_path / "*.log", tmp_path / "a.log")
+    (found,) = walked.files.values()
+    assert found.paths == [str(tmp_path / "a.log"), str(tmp_path / "b.log")]
+    assert walked.remarks == []
+
+
+def test_each_directory_is_listed_once(tmp_path: Path) -> None:
+    """`**` asks twice, for files and for what is deeper."""
+    fill(tmp_path, "a.log", "x/b.log", "x/y/c.log")
+    listed: list[str] = []
+
+    class Listed(Disk):
+        def entries(self, directory: str) -> list[Entry]:
+            listed.append(directory)
+            return super().entries(directory)
+
+    walk(tmp_path / "**" / "*.log", door=Listed())
+    assert sorted(listed) == [str(tmp_path), str(tmp_path / "x"), str(tmp_path / "x/y")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "matches"),
+    [
+        ("/logs/*.log", "/logs/a.log", True),
+        ("/logs/*.log", "/logs/x/a.log", False),
+        ("/logs/*.log", "/logs/.a.log", False),
+        ("/logs/.*", "/logs/.a.log", True),
+        ("/logs/**", "/logs/x/a.log", True),
+        ("/logs/**", "/logs", False),
+        ("/logs/**/a.log", "/logs/a.log", True),
+        ("/logs/**/a.log", "/logs/x/y/a.log", True),
+        ("/logs/**/a.log", "/logs/.x/a.log", False),
+        ("/logs/**/y/*", "/logs/x/y/y/a.log", True),
+        ("/logs/a.log", "/logs/a.log", True),
+        ("/logs/a.log", "/logs/a.logx", False),
+        ("/logs/a.log", "/logs", False),
+        ("/logs/a.log", "/logs/a.log/x", False),
+        ("/logs/[ab].log", "/logs/b.log", True),
+    ],
+)
+def test_what_is_at_a_glob_whatever_the_disk_says(pattern: str, path: str, matches: bool) -> None:
+    assert absolute(pattern).matches(path) is matches
+
+
+@pytest.mark.parametrize(
     ("code", "is_told"),
     [
         (errno.EACCES, True),

@@ -67,7 +67,7 @@ class Following:
         self.files = self._turns.files
         self._stop = threading.Event()
         self._draining = False
-        self._now = self._look_at = self._looked_at = self._look_cost_s = 0.0
+        self._look_at = self._looked_at = self._look_cost_s = 0.0
         self._step = Step()
         self._young_ns = 0  # changes since then may not be the last with their ctime
         self._latest: dict[str, Generation] = {}  # the newest of each log
@@ -83,7 +83,6 @@ class Following:
         """Look around if it is time (or `look`, soon), and read the next block. `now` is
         monotonic seconds. `woken` are paths that changed. Raises `Stopped` after `stop`."""
         self._step = Step()
-        self._now = now
         if draining and not self._draining:
             self._draining, self._look_at = True, now
         for path in woken:
