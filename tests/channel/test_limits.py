@@ -226,6 +226,8 @@ def test_the_lock_file_has_no_holes(tmp_path: Path) -> None:
     lock = (tmp_path / "lock.mdb").stat()
     assert lock.st_blocks * 512 >= lock.st_size >= 126 * 64
     one.close()
+    there = [link.resolve() for link in Path("/proc/self/fd").iterdir()]
+    assert not [path for path in there if path.is_relative_to(tmp_path)]
 
 
 def test_what_comes_on_earlier_credit_is_taken_up_to_the_size_itself() -> None:

@@ -201,15 +201,12 @@ class State:
         }
         return replace(self, outputs=outputs)
 
-    def add_outputs(self, names: Sequence[str]) -> bool:
-        """Gives a new id to each output that is not known yet; whether there was one."""
-        added = False
+    def add_outputs(self, names: Sequence[str]) -> None:
+        """Gives a new id to each output that is not known yet."""
         for name in names:
             if name not in self.outputs:
                 highest = max((one.id for one in self.outputs.values()), default=0)
                 self.outputs[name] = Totals(highest + 1)
-                added = True
-        return added
 
     def pack(self) -> bytes:
         outputs = [
