@@ -4,6 +4,8 @@ apart of two contents under one id."""
 import asyncio
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,12 @@ from tests.channel.making import LIMITS, arrived, opened, put, record
 from tiers.channel import home, opening
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
+from tiers.channel.environment import Environment, Transaction
 from tiers.channel.living import ORIGIN
 from tiers.core.batch import BatchId, Hop
 from tiers.core.dedupe import BLOCK_SEQS
 from tiers.core.life import Point
+from tiers.errors import ChannelUnavailable
 
 PEER, MET = b"p" * 16, b"m" * 16
 
@@ -120,6 +124,29 @@ async def test_a_renewal_gives_a_new_id_and_flags_what_waits(tmp_path: Path) -> 
     async with opened(tmp_path) as channel:
         assert channel.channel_id == renewed
         assert "agg-1 knows more" in channel.stats().news, "for as long as the retention"
+
+
+async def test_where_others_were_met_is_written_down_by_the_next_commit_that_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = Environment.writing, [True, True]
+
+    @contextmanager
+    def writing(self: Environment) -> Iterator[Transaction]:
+        with real(self) as txn:
+            yield txn
+            if failures:
+                failures.pop()
+                raise ChannelUnavailable("the disk says no")
+
+    async with opened(tmp_path) as channel:
+        monkeypatch.setattr(Environment, "writing", writing)
+        channel.life.meet(MET, "agg-1", Point(b"s" * 12, 5))
+        await channel.submit(Change(puts=[put(channel)]))
+        assert not failures
+        assert channel.life.take_unsaved() == {}, "and by no other after it"
+    async with opened(tmp_path) as channel:
+        assert channel.life.met_of(MET) == Point(b"s" * 12, 5)
 
 
 async def test_origins_and_starts_are_forgotten_three_retentions_after(

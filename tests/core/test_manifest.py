@@ -173,6 +173,23 @@ def test_what_is_made_to_take_memory_is_not_unpacked(
         decode(sign(f"[{many}]\n".encode()))
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b"," * (5 * (1 << 18) + 16_384), "is not JSON"),
+        (b"," * (5 * (1 << 18) + 16_385), "little but lists"),
+        (b"[" * (5 * (1 << 18) + 16_385), "little but lists"),
+        (b"{" * (5 * (1 << 18) + 16_385), "little but lists"),
+        (b" " * ((16 << 20) - 9), "is not JSON"),
+        (b" " * ((16 << 20) - 8), "at most 16777216"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_the_limits_of_a_manifest_are_those(line: bytes, says: str) -> None:
+    with pytest.raises(StoreRefused, match=says):
+        decode(sign(line))
+
+
 def test_a_claim_is_short() -> None:
     entries = {"tiers": "claim", "version": 1, "x": ""}
     entries["x"] = "x" * (65_536 - len(manifest.sealed_line(entries)))

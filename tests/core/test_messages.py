@@ -408,8 +408,10 @@ def test_a_damaged_bundle_is_a_peer_error_at_worst(
             decode_bundle(frame[:at])
 
 
-def bundle_of(index: object, records: bytes = b"", session: object = SESSION) -> bytes:
-    head: bytes = msgpack.packb([session, SENDER, RECEIVER, 1, index])
+def bundle_of(
+    index: object, records: bytes = b"", session: object = SESSION, number: int = 1
+) -> bytes:
+    head: bytes = msgpack.packb([session, SENDER, RECEIVER, number, index])
     return struct.pack(">I", len(head)) + head + records
 
 
@@ -418,6 +420,8 @@ def bundle_of(index: object, records: bytes = b"", session: object = SESSION) ->
     [
         pytest.param(bundle_of([[1, False, []]], b"x", session=b"s" * 7), id="short session"),
         pytest.param(bundle_of([[1, False, []]], b"x", session="s" * 8), id="text session"),
+        pytest.param(bundle_of([], number=-1), id="negative number"),
+        pytest.param(bundle_of([], number=2**63), id="huge number"),
         pytest.param(bundle_of({}), id="index as map"),
         pytest.param(bundle_of([1]), id="number in index"),
         pytest.param(bundle_of([[-1, False, []]]), id="negative size"),
@@ -466,8 +470,10 @@ def test_the_head_of_a_bundle_has_64_kib_at_most(length: int) -> None:
             decode_bundle(frame)
 
 
-def test_an_empty_bundle_is_one() -> None:
-    assert decode_bundle(bundle_of([])).carried == []
+@pytest.mark.parametrize("number", [0, 1, 2**63 - 1])
+def test_an_empty_bundle_is_one(number: int) -> None:
+    bundle = decode_bundle(bundle_of([], number=number))
+    assert (bundle.number, bundle.carried) == (number, [])
 
 
 def test_of_many_hops_the_latest_are_told() -> None:
