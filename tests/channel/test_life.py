@@ -126,6 +126,26 @@ async def test_a_renewal_gives_a_new_id_and_flags_what_waits(tmp_path: Path) -> 
         assert "agg-1 knows more" in channel.stats().news, "for as long as the retention"
 
 
+async def test_a_channel_that_cannot_be_read_yet_tells_what_it_had_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less than that would look like a disk that went back."""
+
+    def unreadable(_: Environment) -> None:
+        raise ChannelUnavailable("the disk says no")
+
+    async with opened(tmp_path) as channel:
+        await channel.submit(Change(puts=[put(channel)]))
+        before = channel.life.point()
+    async with opened(tmp_path) as channel:
+        start = channel.life.starts[-1]
+        with monkeypatch.context() as patched:
+            patched.setattr(Environment, "reading", unreadable)
+            assert channel.life.point() == Point(start.id, start.opened)
+        assert before is not None
+        assert start.opened >= before.number
+
+
 async def test_where_others_were_met_is_written_down_by_the_next_commit_that_succeeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
