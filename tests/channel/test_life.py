@@ -6,15 +6,17 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from tests.channel.making import LIMITS, arrived, opened, put, record
-from tiers.channel import home, opening
+from tiers.channel import home, opening, writer
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
 from tiers.channel.environment import Environment, Transaction
+from tiers.channel.living import MET as MET_KEY
 from tiers.channel.living import ORIGIN
 from tiers.core.batch import BatchId, Hop
 from tiers.core.dedupe import BLOCK_SEQS
@@ -126,6 +128,24 @@ async def test_a_renewal_gives_a_new_id_and_flags_what_waits(tmp_path: Path) -> 
         assert "agg-1 knows more" in channel.stats().news, "for as long as the retention"
 
 
+async def test_where_others_were_met_is_known_for_one_retention(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_ms = opening._now_ms()
+    for module in (opening, writer):
+        monkeypatch.setattr(module, "_now_ms", lambda: now_ms)
+    async with opened(tmp_path) as channel:
+        assert channel.stats().news == "", "nothing happened to a fresh one"
+        channel.life.meet(MET, "agg-1", Point(b"s" * 12, 5))
+        await channel.submit(Change(puts=[put(channel)]))
+    now_ms += 7 * 86_400_000
+    for known in (True, False):
+        async with opened(tmp_path) as channel:
+            assert channel.life.met_of(MET) == (Point(b"s" * 12, 5) if known else None)
+            assert (MET_KEY + MET in channel.records(MET_KEY)) is known
+        now_ms += 1
+
+
 async def test_a_channel_that_cannot_be_read_yet_tells_what_it_had_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,28 +194,48 @@ async def test_origins_and_starts_are_forgotten_three_retentions_after(
 ) -> None:
     now_ms = opening._now_ms()
     monkeypatch.setattr(opening, "_now_ms", lambda: now_ms)
+    numbers = count(1)
+    monkeypatch.setattr("tiers.channel.living.os.urandom", lambda n: next(numbers).to_bytes(n))
     day_ms = 86_400_000
 
-    async def start(*, release: bool) -> set[bytes]:
+    async def start(*, puts: int = 0, release: int = 0, dead: int = 0) -> bytes:
         async with opened(tmp_path) as channel:
-            if release:
-                await channel.submit(Change(releases=[("out", 1)]))
             on_disk = {key.removeprefix(ORIGIN) for key in channel.records(ORIGIN)}
             assert on_disk == channel.life.origins - {channel.origin}
-            return set(channel.life.origins)
+            if puts:
+                await channel.submit(Change(puts=[put(channel) for _ in range(puts)]))
+            if release:
+                await channel.submit(Change(releases=[("out", release)]))
+            if dead:
+                await channel.submit(Change(dead=[("out", dead, "for the test")]))
+            return channel.origin
 
-    async with opened(tmp_path) as channel:
-        origin = channel.origin
-        await channel.submit(Change(puts=[put(channel)]))
+    async def origins() -> set[bytes]:
+        last = await start()
+        async with opened(tmp_path) as channel:
+            return channel.life.origins - {channel.origin, last}
+
+    first, second = await start(puts=1), await start(puts=1)
     now_ms += 100 * day_ms
-    assert origin in await start(release=True), "its batch was here"
-    assert origin in await start(release=False), "it has left since"
-    now_ms += 21 * day_ms
-    assert origin in await start(release=False)
+    assert await origins() == {first, second}
+    now_ms += 100 * day_ms
+    assert await origins() == {first, second}, "their batches are here"
+    await start(release=1)
+    third = await start(puts=1, release=3, dead=2)
+    now_ms += day_ms
+    assert await origins() == {first, second, third}, "two have nothing here, one a dead letter"
+    now_ms += 20 * day_ms
+    assert await origins() == {first, second, third}
     now_ms += 1
-    assert origin not in await start(release=False)
+    assert await origins() == {second, third}
+    now_ms += day_ms - 1
+    assert await origins() == {second, third}
     async with opened(tmp_path) as channel:
-        assert len(channel.life.starts) == 4, "those that ended in the last three retentions"
+        assert len(channel.life.starts) == 10, "those that ended in the last three retentions"
+    now_ms += 1
+    assert await origins() == {second}
+    async with opened(tmp_path) as channel:
+        assert len(channel.life.starts) == 11, "without two of before, and with three more"
 
 
 def another(body: bytes, seq: int = 1) -> Put:

@@ -110,7 +110,7 @@ class Environment:
         # LMDB maps its lock file and writes reader slots into it. A hole in a mapped file on a
         # full disk would kill us with SIGBUS, so it gets its blocks before LMDB opens it (not
         # after: closing a descriptor of it would drop LMDB's POSIX locks).
-        lock = os.open(self.path / "lock.mdb", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self.path / "lock.mdb", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             os.posix_fallocate(lock, 0, _LOCK_BYTES)
         finally:

@@ -43,7 +43,7 @@ def stopped(directory: Path) -> Iterator[Path]:
         yield path  # one that was set aside: no agent uses it
         return
     with translated("lock"):
-        lock = os.open(lock_file, os.O_RDWR | os.O_CLOEXEC)
+        lock = os.open(lock_file, os.O_RDWR)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

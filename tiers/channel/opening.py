@@ -52,7 +52,7 @@ def lock_directory(directory: Path) -> int:
     with translated("lock"):
         directory.mkdir(parents=True, exist_ok=True)
         try:
-            lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except PermissionError as denied:
             raise UsageError(
                 f"{directory} has files of another user: run the agent as that one, or give all of "

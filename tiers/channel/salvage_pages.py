@@ -63,7 +63,7 @@ class PageFile:
     """Open until `close`. A page that is beyond the end or cannot be read is None."""
 
     def __init__(self, file: Path) -> None:
-        self._file = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = os.open(file, os.O_RDONLY)
         self.size = os.fstat(self._file).st_size
         self.page_bytes = self._find_page_bytes()
 
@@ -76,10 +76,11 @@ class PageFile:
 
     def read(self, offset: int, size: int) -> bytes:
         """These bytes, as many as there are and the disk gives."""
-        if not 0 <= offset < self.size:
+        end = min(offset + size, self.size)
+        if not 0 <= offset < end:
             return b""
         try:
-            return os.pread(self._file, min(size, self.size - offset), offset)
+            return os.pread(self._file, end - offset, offset)
         except OSError:
             return b""
 
