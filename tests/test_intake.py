@@ -410,6 +410,23 @@ async def test_a_press_that_is_closed_fails_what_it_did_not_do(tmp_path: Path) -
         assert b.positions() == {b"f": b"1"}
 
 
+async def test_what_is_cut_after_the_press_is_closed_fails_too(tmp_path: Path) -> None:
+    """A commit that ends while an agent stops: what was gathered meanwhile is due then."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
+    press = HeldPress()
+    async with bench(tmp_path, press=press, rules=CuttingRules(linger_s=0.0)) as b:
+        one = await b.intake.put(b"one\n", 1, WEB, positions={b"f": b"1"})
+        two = await b.intake.put(b"two\n", 1, WEB, positions={b"f": b"2"})
+        press.close()
+        press.go.set()
+        await one  # it was being pressed
+        with pytest.raises(TiersError, match="the agent stops"):
+            await two
+        assert b.positions() == {b"f": b"1"}
+    assert complaints == []
+
+
 async def test_headers_that_no_receiver_takes_are_refused_at_once(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         for bad in ({"path": "x" * (HEADER_BYTES_MAX + 1)}, {"path": "\udc80"}):

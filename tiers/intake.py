@@ -91,10 +91,16 @@ class Press:
         self._level = level
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="press")
         self._local = threading.local()
+        self._closed = False
 
     def press(self, cut: Cut) -> "asyncio.Future[tuple[bytes, int]]":
-        """The body of a cut as stored, and its CRC-32."""
-        return asyncio.get_running_loop().run_in_executor(self._pool, self._press, cut.blocks)
+        """The body of a cut as stored, and its CRC-32; cancelled once this is closed."""
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            never: asyncio.Future[tuple[bytes, int]] = loop.create_future()
+            never.cancel()
+            return never
+        return loop.run_in_executor(self._pool, self._press, cut.blocks)
 
     def _press(self, blocks: Sequence[Buffer]) -> tuple[bytes, int]:
         compress: Callable[[Buffer], bytes] | None = getattr(self._local, "compress", None)
@@ -104,6 +110,7 @@ class Press:
         return body, crc32(body)
 
     def close(self) -> None:
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -81,14 +81,17 @@ PLACES = {
                 b"closed/" + name
                 for name in (b"README", b"caf\xe9", b"2026-99-99", b"2026-11-23.1")
             ),
-            *(b"README", b"2026-13-13", b"trash.old"),
+            *(b"README", b"2026-13-13", b"trash.old", b"a\nERROR forged"),
+            *(b"closed/2026-11-23\n", DAY.encode() + b"/claims/a\nERROR forged"),
         ),
         0,
     ),
     "claim": ((f"{DAY}/claims/".encode() + CLAIM,), 1),
     "manifest": ((f"{DAY}/manifests/".encode() + FILE,), len(BLOCKS)),
     "other manifests": (
-        tuple(f"{DAY}/manifests/".encode() + name for name in (b"README", b"caf\xe9", b"-1")),
+        tuple(
+            f"{DAY}/manifests/".encode() + name for name in (b"README", b"caf\xe9", b"-1", b"a\nb")
+        ),
         len(BLOCKS),
     ),
 }
