@@ -171,6 +171,8 @@ def test_one_that_is_not_where_it_was_is_looked_for_soon(life: Life) -> None:
     life.following._turns.ready[life.one.key] = None
     life.following._look_at = life.now + 9
     assert life.step().wake_at == life.now
+    step = life.step()
+    assert (step.looked, step.wake_at) == (True, life.now + RESCAN_S)
 
 
 def test_the_end_of_a_file_that_went_wakes(life: Life) -> None:

@@ -323,6 +323,16 @@ def test_a_truncated_log_without_a_copy_is_lost(scene: Scene) -> None:
         assert scene.decide([generation], [log]) == [Lost(generation), Fresh(log, True)]
 
 
+def test_a_short_one_that_is_nowhere_is_not_what_begins_like_it(scene: Scene) -> None:
+    log, beside = scene.sees("app.log", OTHER), scene.sees("app.log.1", SHORT + MORE)
+    generation = scene.knows(SHORT, current=True)
+    assert scene.decide([generation], [log, beside]) == [
+        Lost(generation),
+        Fresh(beside, doubt=len(SHORT)),
+        Fresh(log, True),
+    ]
+
+
 def test_what_is_nowhere_is_lost_once_another_is_at_its_path(scene: Scene) -> None:
     beside = scene.sees("app.log.1", OTHER)
     fresh = Fresh(beside)

@@ -112,6 +112,25 @@ def test_compressed_ones_are_read_to_their_ends_one_after_the_other() -> None:
     assert rest.rindex("b") < rest.index("c")
 
 
+def test_what_is_compressed_is_known_once_it_was_opened() -> None:
+    shared = Shared()
+    for name in "abc":
+        shared.follows(name, gzip.compress(b"".join(LINES)))
+    shared.follows("d")
+    assert shared.names() == "abcd" + "adadad" + "bbb" + "ccc"
+
+
+def test_what_comes_to_a_compressed_file_is_read_on() -> None:
+    shared = Shared()
+    packed = gzip.compress(b"".join(LINES), mtime=0) + gzip.compress(LINES[0], mtime=0)
+    a = shared.follows("a", packed[:-20])
+    assert shared.names() == "aaaa"
+    shared.disk.write(shared.disk.names["/logs/a"], packed[-20:])
+    shared.disk.names["/logs/a"].ctime_ns += 1
+    shared.turns.ready[a.key] = None
+    assert shared.names() == "a"
+
+
 def test_one_whose_end_is_set_is_read_to_there() -> None:
     shared = Shared()
     a, b = shared.follows("a"), shared.follows("b")
@@ -137,6 +156,14 @@ def test_of_open_files_the_one_that_was_read_longest_ago_is_closed() -> None:
     shared.turns.close()
     assert shared.opened() == ""
     assert not shared.disk.descriptors
+
+
+def test_one_that_is_read_again_is_not_the_next_to_be_closed() -> None:
+    shared = Shared(open_files_max=2)
+    shared.follows("a")
+    shared.follows("b")
+    assert shared.names(3) == "aba"
+    assert shared.opened() == "ba"
 
 
 @pytest.mark.parametrize("change", ["gone", "deleted", "replaced", "renumbered"])
@@ -179,6 +206,18 @@ def test_what_cannot_be_read_holds_back_no_other_and_stands_until_it_was(call: s
     assert shared.names() == "aaaa"
     assert not a.failed
     assert not shared.problems.all()
+
+
+@pytest.mark.parametrize("call", ["fstat", "pread"])
+def test_one_that_cannot_be_read_on_is_closed(call: str) -> None:
+    shared = Shared()
+    a = shared.follows("a")
+    shared.follows("b")
+    assert shared.names(2) == "ab"
+    shared.disk.fail_next[call] = errno.EIO
+    assert shared.names() == "bbb"
+    assert (a.failed, a.opened) == (True, None)
+    assert shared.opened() == "b"
 
 
 @pytest.mark.parametrize("change", ["deleted", "replaced"])
