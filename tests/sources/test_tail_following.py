@@ -415,9 +415,25 @@ def test_directories_to_watch(life: Life) -> None:
     ):
         generation.real = real
     assert life.following.directories(100) == {"/logs/old": (1, 4)}
+    reals = ("/behind/x", "/logs/old/x")
+    for generation, real in zip(life.following.files.values(), reals, strict=True):
+        generation.real = real
+    assert life.following.directories(100) == {"/logs/old": (1, 4)}
     for generation in life.following.files.values():
         generation.real = "/logs/old/x"
     assert life.following.directories(1) == {"/logs/old": (1, 4)}
+
+
+def test_what_is_counted_within_a_step_is_told_once() -> None:
+    life = Life(event_size_max=50)
+    life.write(LONG + b"torn")
+    assert life.step().counts["lines_split"] == 40
+    assert life.step().counts["lines_split"] == 0
+    life.read(draining=True)
+    assert life.counts["lines_split"] == 40
+    assert life.counts["lines_ended"] == 1
+    life.following.close()
+    assert not life.disk.descriptors
 
 
 def test_what_changed_just_now_is_compared_once_more(life: Life) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tiers.sources.tail.door import Disk
 from tiers.sources.tail.packed import Room
-from tiers.sources.tail.streams import CutOff, Damaged
+from tiers.sources.tail.streams import CutOff, Damaged, Raw
 from tiers.sources.tail.texts import Changed, PackedText, open_text
 
 KEPT = 4 << 20
@@ -102,6 +102,40 @@ def test_where_it_ends(make: Callable[..., PackedText], size: int) -> None:
     assert packed.data_after(size) is None
     if size:
         assert packed.data_after(size - 1) == size - 1
+
+
+def test_the_room_knows_what_one_takes_until_it_is_dropped() -> None:
+    def begin(raw: Raw) -> Unpacked:
+        raw.claim(100)
+        return Unpacked(TEXT[:10])
+
+    room = Room(lambda: None, KEPT + STEP + 150)
+    one, other = (PackedText(Disk(), -1, begin, room) for _ in range(2))
+    assert room.bytes_taken == 0
+    assert one.read(0, 5) == TEXT[:5]
+    assert room.bytes_taken == 100 + KEPT + STEP
+    assert other.read(0, 5) == TEXT[:5]
+    assert room.bytes_taken == 100 + KEPT + STEP, "the first has left"
+    assert one._reader is None
+    other.drop()
+    assert room.bytes_taken == 0
+    assert one.read(0, 5) == TEXT[:5]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kept"),
+    [((40, 60), [0, 1]), ((40, 61), [1]), ((101,), [0]), ((50, 50, 1), [1, 2]), ((9, 99), [1])],
+)
+def test_who_used_the_room_longest_ago_leaves_it(sizes: tuple[int, ...], kept: list[int]) -> None:
+    room, left = Room(lambda: None, 100), []
+    who = [object() for _ in sizes]
+    for number, size in enumerate(sizes):
+        room.claim(who[number], size, lambda number=number: left.append(number))  # type: ignore[misc]
+    assert [number for number in range(len(sizes)) if number not in left] == kept
+    assert room.bytes_taken == sum(sizes[number] for number in kept)
+    room.claim(who[-1], 1, lambda: None)
+    room.leave(who[-1])
+    assert room.bytes_taken == sum(sizes[number] for number in kept[:-1])
 
 
 def test_another_file_at_the_path_is_not_read_and_not_left_open(
