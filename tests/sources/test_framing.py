@@ -57,6 +57,18 @@ def test_any_cut_of_any_mixture_gives_the_same(dialects: list[Dialect], cuts: li
     assert (out, one.odd, one.odd_bytes) == (whole, once.odd, once.odd_bytes)
 
 
+@pytest.mark.parametrize("count", [b"51", b"51 ", b"1 ", b"51    ", b"\xef\xbb\xbf51"])
+@pytest.mark.parametrize("first", [b"", b"a\n", b"<13>a\n<13>b\n", b"<13>a\0"])
+def test_what_begins_with_a_count_is_alike_in_every_cut(count: bytes, first: bytes) -> None:
+    """Whether lines before it came with it or not."""
+    stream = first + b"<14>b\n" + count + b"<34>c" + b"61<34>d 7<34>e\n" + count + b"<13>f\n"
+    whole, once = feed(stream, [])
+    for size in range(1, len(stream)):
+        for cuts in ([size], [size] * len(stream)):
+            out, one = feed(stream, cuts)
+            assert (out, one.odd, one.odd_bytes) == (whole, once.odd, once.odd_bytes), cuts
+
+
 pieces = st.sampled_from(
     [
         *(b"<34>", b"<1>", b"12 ", b"5", b"0 ", b" ", b"\n", b"\r\n", b"\0", b"a", b"<", b"\xc3"),
@@ -139,6 +151,15 @@ def test_long_counted_messages_leave_in_pieces(each: list[bytes], cuts: list[int
     plain = b"".join(message.replace(b"\n", b"") for message in messages)
     assert out.replace(b"\n", b"").replace(b"#012", b"") == plain
     assert one.split >= sum(len(message.rstrip(b"\n")) > 9 for message in messages)
+
+
+@pytest.mark.parametrize("size", [98, 99, 100, 198, 199, 250])
+def test_each_piece_of_a_long_counted_message_is_as_long_as_it_may_be(size: int) -> None:
+    message = b"<34>".ljust(size, b"x")
+    out, one = feed(counted(message), [7, 120], event_size_max=100)
+    pieces = [message[at : at + 99] for at in range(0, size, 99)]
+    assert out == block(pieces)
+    assert one.split == (size > 99)
 
 
 def test_a_first_line_waits_for_what_an_lf_is_on_its_connection() -> None:

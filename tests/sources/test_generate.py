@@ -146,6 +146,15 @@ async def test_drain_of_a_slow_endless_one_does_not_wait_for_its_next_line() -> 
     await asyncio.wait_for(task, 10)
 
 
+async def test_a_slow_one_with_a_count_lets_others_go_on() -> None:
+    source, intake = make(rate=0.001, count=5), RecordingIntake()
+    task = asyncio.create_task(source.run(intake))
+    await eventually(lambda: intake.events == 1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert intake.events == 1
+
+
 async def test_headers_go_along() -> None:
     intake = RecordingIntake()
     await produce(intake, count=1, headers={"service": "web"})

@@ -73,6 +73,13 @@ def test_what_may_be_meant(path: str) -> None:
         ("/var/log//a.log", "/var/./log/a.log", True),
         ("/var/log/[]]x", "/var/log/]x", True),
         ("/var/log/[x", "/var/log/[x", True),
+        ("/var/log/[b-d]", "/var/log/b", True),
+        ("/var/log/[b-d]", "/var/log/d", True),
+        ("/var/log/[b-d]", "/var/log/a", False),
+        ("/var/log/[b-d]", "/var/log/e", False),
+        ("/var/log/[--0]", "/var/log/[!-0]", True),  # a dot; the slash behind it is none
+        ("/var/log/[b-d]", "/var/log/[!bd]", True),
+        ("/var/log/[bd]", "/var/log/[!b-d]", False),
     ],
 )
 def test_two_globs_may_find_one_file(a: str, b: str, both: bool) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.sources.scene import Scene
 from tiers.sources.tail.generation import Generation
 from tiers.sources.tail.marks import STRONG_BYTES
-from tiers.sources.tail.sightings import Sighting, unseen
+from tiers.sources.tail.sightings import Sighting, Start, unseen
 from tiers.sources.tail.verdicts import Copied, Fresh, Known, Lost, Same, Verdict
 
 LINE = 70  # bytes of each of the lines below
@@ -23,6 +23,16 @@ NOISE = random.Random(1).randbytes(4096)
 @pytest.fixture
 def scene() -> Scene:
     return Scene()
+
+
+def test_what_a_verdict_says_where_nothing_is_said(scene: Scene) -> None:
+    generation, file = scene.knows(LONG), scene.sees("app.log", LONG)
+    begin = scene.start(file, 0)
+    assert Same(generation, file) == Same(generation, file, False, False, None, 0)
+    assert Fresh(file) == Fresh(file, False, Start(0, size=0), 0)
+    assert Copied(file, file, begin) == Copied(file, file, begin, True, None)
+    assert Known(file, begin) == Known(file, begin, True, False)
+    assert Lost(generation) == Lost(generation, False)
 
 
 # -- 2: the same text, moved ---------------------------------------------------------------------

@@ -109,6 +109,68 @@ async def test_descriptors_are_closed_when_cancelled(tmp_path: Path) -> None:
     await eventually(lambda: not open_logs())
 
 
+async def test_when_it_ends_nothing_of_it_goes_on(tmp_path: Path) -> None:
+    intake, log = RecordingIntake(), tmp_path / "app.log"
+    append(log, b"1\n")
+    source = make(log)
+    task = asyncio.create_task(source.run(intake))
+    await eventually(lambda: intake.events == 1 and source.status()["watched_directories"] == 1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_between_looks_it_waits_until_it_is_woken_or_it_is_time(tmp_path: Path) -> None:
+    source = make(tmp_path / "app.log")
+    task = asyncio.create_task(source._pause(time.monotonic() + 60))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not task.done()
+    source._wake.set()
+    await task
+    source._wake.clear()
+    await source._pause(time.monotonic() - 1)
+    source.drain()
+    source._wake.clear()
+    await source._pause(time.monotonic() + 60)
+
+
+async def test_it_waits_for_the_time_that_a_look_has_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    async def pause(_: Tail, until: float) -> None:
+        waits.append(until)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Tail, "_pause", pause)
+    begun = time.monotonic()
+    async with running(make(tmp_path / "app.log", rescan="60s"), RecordingIntake()):
+        await eventually(lambda: waits != [])
+    assert len(waits) == 1
+    assert waits[0] >= begun + 60
+
+
+async def test_how_the_watch_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[tuple[object, ...], dict[str, object]]] = []
+
+    async def awatch(*paths: object, **keys: object) -> AsyncIterator[set[object]]:
+        asked.append((paths, keys))
+        await asyncio.Event().wait()
+        yield set()
+
+    monkeypatch.setattr("tiers.sources.tail.source.awatch", awatch)
+    async with running(make(tmp_path / "app.log"), RecordingIntake()):
+        await eventually(lambda: asked != [])
+    ((paths, keys),) = asked
+    assert paths == (str(tmp_path),)
+    del keys["stop_event"]
+    assert keys.pop("step") == 1
+    assert keys.pop("debounce") == 5
+    assert keys == {"watch_filter": None, "recursive": False, "ignore_permission_denied": True}
+
+
 async def test_stopped_anywhere_with_rotations_takes_every_line_once(tmp_path: Path) -> None:
     """A full channel stops it after a few puts; it is cancelled, and files are rotated on."""
     log = tmp_path / "app.log"

@@ -182,7 +182,16 @@ def test_what_begins_no_stream_is_told(pack: Any, garbage: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "begin", [b"BZhello\n", b"BZh9 a line\n", b"(\xb5/ text", b"\x1f\x8bno", b""]
+    "begin",
+    [
+        b"BZhello\n",
+        b"BZh9 a line\n",
+        b"(\xb5/ text",
+        b"\x1f\x8bno",
+        b"",
+        b"\x60\x2a\x4d\x18",
+        b"O*M\x18",
+    ],
 )
 def test_what_begins_like_a_magic_number_and_goes_on_otherwise_is_text(begin: bytes) -> None:
     assert reader(begin[:MAGIC_BYTES]) is None
@@ -193,7 +202,9 @@ def test_a_few_letters_are_text(begin: bytes) -> None:
     assert not packed.may_become(begin)
 
 
-@pytest.mark.parametrize("begin", [b"\x1f", b"(\xb5", b"(\xb5/", b"\xfd7z", b"\x1f\x8b"])
+@pytest.mark.parametrize(
+    "begin", [b"\x1f", b"(\xb5", b"(\xb5/", b"\xfd7z", b"\x1f\x8b", b"BZh", b"LZI"]
+)
 def test_a_few_bytes_that_are_no_letters_may_become_a_stream(begin: bytes) -> None:
     assert packed.may_become(begin)
 

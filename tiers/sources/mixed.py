@@ -293,10 +293,10 @@ class Mixed:
             self._lf = _Lf.IS_INSIDE
         self._ended_by_nul, self._now = False, _Now.BETWEEN
         own = counts.OWN_COUNT.match(self._data, self._at)
-        if self._counting or own or (self._lf is _Lf.UNKNOWN and not begins):
-            self._text_end = counts.TEXT_END
-        elif self._lf is _Lf.ENDS:
+        if not self._counting and self._lf is _Lf.ENDS:  # as of lines that came with others
             self._text_end = counts.LINE_OR_CR_END if self._cr_ends else counts.LINE_END
+        elif self._counting or own or (self._lf is _Lf.UNKNOWN and not begins):
+            self._text_end = counts.TEXT_END
         else:
             self._text_end = counts.NEXT_BEGINS
         return self._text(own.end() if own else self._at, quiet, final)
