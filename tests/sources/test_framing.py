@@ -176,6 +176,16 @@ def test_quiet_tells_too_where_others_ended_with_nul() -> None:
     assert one.quiet() == TWO + b"\n"
 
 
+@pytest.mark.parametrize("end", ["quiet", "finish"])
+@pytest.mark.parametrize("before", [counted(ONE), counted(ONE) + counted(TWO) + b"\0"])
+def test_a_cr_at_the_end_ends_a_message_behind_counted_ones(before: bytes, end: str) -> None:
+    """Those say nothing of what ends others."""
+    one = reader("auto", EVENT_BYTES_MAX)
+    out = one.feed(before + b"<34>a\r")
+    assert one.waits
+    assert (out + getattr(one, end)()).endswith(b"<34>a\n")
+
+
 def test_quiet_within_a_line_tells_nothing() -> None:
     one = reader("auto", EVENT_BYTES_MAX)
     for part in (b"<11>boom\nTrace", b"back\n  File", b"\nValueError"):
