@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from tests.sources.intake import RecordingIntake
 from tests.waiting import eventually
-from tiers.sources.generate import Generate, GenerateOptions
+from tiers.sources.generate import Generate, GenerateOptions, _Sheet
 
 
 def make(**keys: Any) -> Generate:
@@ -165,6 +165,16 @@ def test_wrong_options_are_refused() -> None:
     for keys in ({"rate": -1}, {"format": "json"}, {"size": "0"}, {"speed": 3}):
         with pytest.raises(ValidationError):
             make(**keys)
+
+
+@pytest.mark.parametrize("low", [0, 1, 500, 997])
+@pytest.mark.parametrize("size", [0, 49, 50, 51, 149, 150, 1000, 10**6])
+def test_as_many_lines_as_fit(low: int, size: int) -> None:
+    sheet = _Sheet("numbers", 50, 1)
+    for high in (low + 1, low + 2, 999, 1000):
+        fitting = sheet.fitting(low, high, size)
+        assert fitting == min(high, low + size // 50)
+        assert len(sheet.lines(low, fitting, b"n" * 18, b"t" * 20)) == 50 * (fitting - low)
 
 
 async def test_sheets_differ_from_each_other() -> None:

@@ -436,6 +436,14 @@ def test_what_is_counted_within_a_step_is_told_once() -> None:
     assert not life.disk.descriptors
 
 
+def test_where_a_sink_of_this_agent_writes_nothing_is_read() -> None:
+    life = Life("/logs/**/*.log", not_below=("/logs/old",))
+    life.write(b"a line\n")
+    life.write(b"published\n", "/logs/old/x.log")
+    assert life.read() == b"a line\n"
+    assert "/logs/old is where a sink of this agent writes" in life.step().trouble
+
+
 def test_what_changed_just_now_is_compared_once_more(life: Life) -> None:
     """Its ctime may not be the last with what was written in the same tick of the clock."""
     life.write(LONG)

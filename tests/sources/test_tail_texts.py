@@ -12,7 +12,7 @@ import pytest
 from tiers.sources.tail.door import Disk
 from tiers.sources.tail.packed import Room
 from tiers.sources.tail.streams import CutOff, Damaged, Raw
-from tiers.sources.tail.texts import Changed, PackedText, open_text
+from tiers.sources.tail.texts import Changed, PackedText, PlainText, open_text
 
 KEPT = 4 << 20
 STEP = 256 << 10
@@ -102,6 +102,26 @@ def test_where_it_ends(make: Callable[..., PackedText], size: int) -> None:
     assert packed.data_after(size) is None
     if size:
         assert packed.data_after(size - 1) == size - 1
+
+
+@pytest.mark.parametrize(
+    ("begin", "is_told", "is_fault"),
+    [
+        (b"", False, False),
+        (b"text", False, False),
+        (b"a longer text", True, False),
+        (b"\x1f\x8b", False, True),
+        (b"BZh", False, True),
+        (bytes(10), False, False),  # zeros are not there yet
+        (b"\x1f\x8b no gzip", True, False),
+    ],
+)
+def test_what_may_become_a_compressed_file_is_no_text_as_yet(
+    begin: bytes, is_told: bool, is_fault: bool
+) -> None:
+    text = PlainText(Disk(), -1, len(begin), begin[:10])
+    assert text.is_told is is_told
+    assert isinstance(text.fault(), CutOff) is is_fault
 
 
 def test_the_room_knows_what_one_takes_until_it_is_dropped() -> None:
