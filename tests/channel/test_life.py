@@ -13,13 +13,15 @@ import pytest
 
 from tests.channel.making import LIMITS, arrived, opened, put, record
 from tiers.channel import home, opening, writer
+from tiers.channel.applying import delete_pieces
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
 from tiers.channel.environment import Environment, Transaction
+from tiers.channel.layout import SEEN_KEY
 from tiers.channel.living import MET as MET_KEY
 from tiers.channel.living import ORIGIN
 from tiers.core.batch import BatchId, Hop
-from tiers.core.dedupe import BLOCK_SEQS
+from tiers.core.dedupe import BLOCK_SEQS, PIECES
 from tiers.core.life import Point
 from tiers.errors import ChannelUnavailable
 
@@ -258,6 +260,20 @@ async def test_another_content_under_a_known_id_is_kept_apart_once(tmp_path: Pat
         assert channel.entries("out") == []
         (known,) = channel.seen([BatchId(PEER, 1)]).values()
         assert len(known.sums) == 2
+
+
+def test_the_checksums_of_a_block_are_let_go_of_and_no_others(tmp_path: Path) -> None:
+    one = Environment(tmp_path, 1 << 20)
+    pieces = [(origin, 31 * n) for origin in (PEER, MET) for n in range(12)]
+    with one.writing() as txn:
+        for origin, piece in pieces:
+            txn.put(SEEN_KEY.pack(origin, piece), b"sums", db=one.db["sums"])
+        delete_pieces(one, txn, PEER, 2)
+        delete_pieces(one, txn, MET, 9)
+        left = [SEEN_KEY.unpack(key) for key, _ in txn.cursor(one.db["sums"])]
+    one.close()
+    gone = [(PEER, piece) for _, piece in pieces if 2 * PIECES <= piece < 3 * PIECES]
+    assert sorted(left) == sorted(set(pieces) - set(gone))
 
 
 async def test_checksums_of_the_last_thousands_are_known(tmp_path: Path) -> None:

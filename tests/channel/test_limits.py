@@ -110,6 +110,22 @@ async def test_a_map_that_fills_up_grows_and_loses_nothing(
         assert channel.free_bytes() > 0
 
 
+def test_a_map_grows_beyond_the_file_that_was_found(tmp_path: Path) -> None:
+    def write(one: environment.Environment, size: int) -> None:
+        with one.writing() as txn:
+            txn.put(b"%d" % size, bytes(size), db=one.db["records"])
+
+    one = environment.Environment(tmp_path, 4 * MIB)
+    write(one, 3 * MIB)
+    one.close()
+    one = environment.Environment(tmp_path, MIB)
+    with pytest.raises(environment.MapFull):
+        write(one, MIB // 2)
+    one.grow(MIB)
+    write(one, MIB // 2)
+    one.close()
+
+
 async def test_the_floor_of_free_space(tmp_path: Path) -> None:
     floor = 8 * MIB
     limits = replace(LIMITS, size_bytes_max=1 << 30, free_floor_bytes=floor)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.channel.making import LIMITS, arrived, opened, put, python, python_beside
 from tests.waiting import eventually
-from tiers.channel import looking, mounts, opening, writer
+from tiers.channel import checking, looking, mounts, opening, writer
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel
 from tiers.channel.checking import structure_problems
@@ -271,3 +271,15 @@ def test_channels_set_aside_in_one_second_have_names_of_their_own(
     assert names == [stem, f"{stem}-2", f"{stem}-3"]
     for number, name in enumerate(names):
         assert (tmp_path / name / "data.mdb").read_text() == f"damaged {number}"
+
+
+@pytest.mark.parametrize(
+    ("groups", "wrong"),
+    [([], 0), ([5], 0), ([None, 4], 0), ([5, None], 0), ([5, 4], 0), ([5, 5], 0), ([3, 5], 1)],
+)
+def test_the_newer_commit_is_not_the_older_one(
+    monkeypatch: pytest.MonkeyPatch, groups: list[int | None], wrong: int
+) -> None:
+    monkeypatch.setattr(checking, "committed_groups", lambda file: groups)
+    found = checking._order_problems(Path())
+    assert found == ["the newer meta page leads to group 3, the older one to 5"][:wrong]

@@ -16,6 +16,7 @@ from tiers.channel.layout import POSITION
 from tiers.channel.salvage import Batch, End, Head, main, salvage
 from tiers.channel.salvage_index import committed_groups
 from tiers.channel.salvage_pages import PageFile
+from tiers.errors import BatchError
 
 OUTPUTS = ("next", "files")
 BODIES = (40, 900, 2500, 5000, 40_000)  # within a leaf, and on pages of their own
@@ -163,6 +164,9 @@ async def test_a_damaged_body_is_lost_by_name_and_no_other(tmp_path: Path) -> No
     assert (lost.outputs, lost.reason) == (["next", "files"], "its record is damaged")
     assert head.positions_whole
     assert end.exact
+    async with opened(tmp_path, LIMITS, OUTPUTS) as channel:
+        with pytest.raises(BatchError):
+            channel.record(4)
 
 
 def _tree(file: PageFile, name: bytes):  # type: ignore[no-untyped-def]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tiers.channel.salvage_pages import Node, PageFile, Tree, databases
+from tiers.channel.salvage_pages import Node, PageFile, Tree, _branches, databases
 
 SIZE = 512  # of a page, the least that LMDB has
 BRANCH, LEAF, META = 1, 2, 8
@@ -210,7 +210,7 @@ def place(*nodes: tuple[int, bytes]) -> bytes:
         (SIZE - 18, Entry(b"kkk", bytes(8), BIG, 99), False),
         (401, Entry(b"k", b"d"), False),  # nodes begin at even places
         (18, Entry(b"k", b"d"), True),
-        (16, Entry(b"k", b"d"), False),
+        (16, Entry(b"k", bytes(16)), False),  # its slot
         (SIZE - 6, Entry(b"k"), False),
     ],
 )
@@ -330,6 +330,28 @@ def test_keys_that_a_search_would_miss_are_found(
     pages += leaves((3, first), (4, second), (5, third))
     with made(tmp_path, *pages) as file:
         assert sorted(file.misplaced(Tree(2, 6, 2))) == wrong
+
+
+def test_a_leaf_that_is_not_there_has_no_keys_and_its_neighbours_have(tmp_path: Path) -> None:
+    pages = [branch(2, (b"", 3), (b"c", 99), (b"e", 4))]
+    with made(tmp_path, *pages, *leaves((3, b"ac"), (4, b"df"))) as file:
+        assert sorted(file.misplaced(Tree(2, 6, 2))) == [3, 4]
+
+
+def test_what_lies_between_slots_and_nodes_is_none(tmp_path: Path) -> None:
+    """LMDB does not wipe it."""
+    data = bytearray(leaves((3, b"ab"))[0])
+    data[300:310] = Entry(b"z", b"").pack()
+    struct.pack_into("=H", data, 16 + 2 * 2, 300)
+    with made(tmp_path, branch(2, (b"", 3), (b"c", 99)), bytes(data)) as file:
+        assert list(file.misplaced(Tree(2, 6, 2))) == []
+        assert keys(file.walk(Tree(2, 6, 2))) == [b"a", b"b"]
+
+
+def test_a_child_has_48_bits() -> None:
+    children = [(b"", 3), (b"k", 70_000), (b"kk", 5 + (2 << 32)), (b"m", 2**48 - 1)]
+    data = branch(2, *children)
+    assert list(_branches(data, 16 + 2 * 4)) == children
 
 
 def test_the_ends_of_a_branch_are_those_of_its_leaves(tmp_path: Path) -> None:

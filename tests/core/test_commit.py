@@ -183,6 +183,12 @@ def test_every_store_call_may_be_lost_or_refused(state: State) -> None:
     assert (state, Answer.REFUSED) in TABLE or state is State.CHECK_CLAIM
 
 
+def test_no_other_call_is_refused_and_an_end_is_one() -> None:
+    refused = {state for state, answer in TABLE if answer is Answer.REFUSED}
+    assert refused == set(STORE_STATES) - {State.CHECK_CLAIM}
+    assert not {state for state, _ in TABLE} & commit.ENDS
+
+
 def test_a_claim_that_may_not_be_read_stops_its_batch() -> None:
     publication = Publication(plan(), State.CHECK_CLAIMS)
     publication.listed([(layout.claim_name(ref.id), 0) for ref in REFS[:2]])

@@ -393,3 +393,16 @@ def test_a_peer_that_takes_no_message_of_ours_is_refused() -> None:
     group.welcome("a", most=1000)
     assert group.state("a") is PeerState.DOWN
     assert "too short" in group.sender.peers["a"].error
+
+
+def test_credit_that_comes_with_an_ack_is_used_and_none_is_taken_back() -> None:
+    group = Group("a")
+    group.welcome("a", limit=100)
+    group.offer(1, 2, 3, 4)
+    assert group.seqs("a") == [1]
+    group.ack("a", 1, limit=200)
+    assert group.seqs("a") == [2]
+    group.ack("a", 2, limit=100)
+    assert group.sender.peers["a"].limit == 200
+    group.ack("a", limit=400)
+    assert group.seqs("a") == [3, 4]

@@ -201,7 +201,6 @@ class Peer:
     def welcomed(self, now: float) -> None:
         """The session is on."""
         self.window = self.limits.window_start_bytes
-        self.heard_s = now
         self.ping_s = now + self.limits.heartbeat_s
         self.retry_s = self.limits.retry_first_s
         self.error = ""
