@@ -116,6 +116,31 @@ async def test_without_its_trees_all_is_found_by_looking_at_every_page(tmp_path:
     assert {one.seq for one in batches if not one.record} <= set(range(1, 61)) - set(live())
 
 
+async def test_a_record_is_found_though_nothing_tells_its_size(tmp_path: Path) -> None:
+    await make(tmp_path)
+    file = PageFile(tmp_path / "channel" / "data.mdb")
+    leaves = [
+        number
+        for number in range(2, file.pages)
+        if (page := file.page(number)) is not None
+        if any(
+            len(node.key) == POSITION.size and node.size > 2048
+            for node in file.stray_leaf(number, page)
+        )
+    ]
+    file.close()
+
+    def wipe(data: bytearray) -> None:
+        for number in leaves:
+            data[number * 4096 : (number + 1) * 4096] = bytes(4096)
+
+    change(tmp_path, wipe)
+    _, batches, _ = read(tmp_path, trees=False)
+    on_pages_of_their_own = {number for number in live() if number % 5 in (2, 3, 4)}
+    assert leaves
+    assert on_pages_of_their_own <= set(seqs(batches))
+
+
 async def test_what_was_sealed_too_long_ago_is_left_where_nothing_tells_that_it_lives(
     tmp_path: Path,
 ) -> None:

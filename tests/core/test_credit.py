@@ -651,6 +651,21 @@ def test_who_is_silent_takes_no_share_from_one_that_sends() -> None:
     assert shares[10] <= 8 * MIB < shares[-1]
 
 
+@pytest.mark.parametrize(("silent_s", "share"), [(IDLE_S - 0.01, 4 * MIB), (IDLE_S, 8 * MIB)])
+def test_a_share_ends_with_the_time_of_silence(silent_s: float, share: int) -> None:
+    credits = Credits(8 * MIB, 8 * MIB)
+    busy, silent = Balance("busy"), Balance("silent")
+    for one in (silent, busy):
+        credits.begin(one, 0, 0.0)
+        credits.kept(one, 9 * MIB)
+        credits.stored(one, 9 * MIB)
+    credits.came(silent, 0, 0.0)
+    credits.came(busy, 0, silent_s)
+    assert not list(credits.turns(ample, silent_s))
+    credits.grant(busy, AMPLE, silent_s)
+    assert busy.credit == share
+
+
 @pytest.mark.parametrize("slack", [100, 2 * SLACK_BYTES])
 @pytest.mark.parametrize("debt", [0, 50])
 def test_no_honest_sender_sends_more_than_its_credit_and_a_batch(slack: int, debt: int) -> None:

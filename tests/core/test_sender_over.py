@@ -61,8 +61,9 @@ def test_one_agents_batches_leave_memory_for_the_others() -> None:
     assert group.sender.room("flood") == 4 * HANDED_MAX // 5
 
 
-def test_a_peer_without_credit_is_asked_for_some_while_others_take_all() -> None:
-    group = Group("ab")
+@pytest.mark.parametrize("now", [0.0, 1000.0])
+def test_a_peer_without_credit_is_asked_for_some_while_others_take_all(now: float) -> None:
+    group = Group("ab", now=now)
     group.welcome("a")
     group.welcome("b", limit=0)
     offer(group, "edge-1", 1)
@@ -72,3 +73,19 @@ def test_a_peer_without_credit_is_asked_for_some_while_others_take_all() -> None
     assert asked == [("b", 1)], "once, and it is not idle"
     group.wait(0.05)
     assert group.heard(Ping) == []
+
+
+@pytest.mark.parametrize(("later_s", "wanted"), [(4.9, 1), (5.0, 0)])
+def test_who_has_had_nothing_to_send_for_a_while_wants_no_credit(
+    later_s: float, wanted: int
+) -> None:
+    group = Group("a", now=1000.0)
+    group.welcome("a")
+    offer(group, "edge-1", 1)
+    group.ack("a", 1)
+    group.now += later_s
+    told(group, "a", Pong)  # it is not silent
+    group.said.clear()
+    group.wait(0.0)
+    pings = [ping.wanted for _, ping in group.heard(Ping) if isinstance(ping, Ping)]
+    assert pings == [wanted]

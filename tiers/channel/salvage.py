@@ -80,7 +80,7 @@ def pack(told: Told) -> bytes:
 
 def unpack(data: bytes) -> Told:
     """What a frame says, without its length."""
-    kind, *values = msgpack.unpackb(data, use_list=True)
+    kind, *values = msgpack.unpackb(data)
     return _KINDS[kind](*values)
 
 
