@@ -391,6 +391,20 @@ def test_one_that_cannot_be_opened_is_tried_at_each_look(life: Life, error: int)
     assert life.step().trouble == ""
 
 
+def test_of_what_cannot_be_read_it_is_known_how_much_there_is(life: Life) -> None:
+    inode = life.write(LONG)
+    life.read()
+    life.restart()
+    inode.readable = False
+    life.write(b"more\n")
+    life.pass_(RESCAN_S)
+    step = life.step()
+    assert step.trouble == f"cannot read {LOG}: Permission denied"
+    assert (life.one.behind, life.one.gone) == (5, False)
+    inode.readable = True
+    assert life.read() + life.read() == b"more\n"
+
+
 def test_a_remark_is_no_trouble(life: Life) -> None:
     step = life.step()
     assert (step.trouble, step.remark) == ("", f"no file is at {LOG}")

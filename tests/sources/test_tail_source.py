@@ -153,10 +153,10 @@ async def test_it_waits_for_the_time_that_a_look_has_named(
 
 
 async def test_how_the_watch_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[tuple[object, ...], dict[str, object]]] = []
+    asked: list[tuple[tuple[object, ...], dict[str, Any]]] = []
 
-    async def awatch(*paths: object, **keys: object) -> AsyncIterator[set[object]]:
-        asked.append((paths, keys))
+    async def awatch(*paths: object, **keys: Any) -> AsyncIterator[set[object]]:
+        asked.append((paths, {**keys, "stop_event": keys["stop_event"].is_set()}))
         await asyncio.Event().wait()
         yield set()
 
@@ -165,7 +165,7 @@ async def test_how_the_watch_is_asked_for(tmp_path: Path, monkeypatch: pytest.Mo
         await eventually(lambda: asked != [])
     ((paths, keys),) = asked
     assert paths == (str(tmp_path),)
-    del keys["stop_event"]
+    assert keys.pop("stop_event") is False
     assert keys.pop("step") == 1
     assert keys.pop("debounce") == 5
     assert keys == {"watch_filter": None, "recursive": False, "ignore_permission_denied": True}
