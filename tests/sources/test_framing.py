@@ -176,6 +176,18 @@ def test_quiet_tells_too_where_others_ended_with_nul() -> None:
     assert one.quiet() == TWO + b"\n"
 
 
+@pytest.mark.parametrize("before", [0, 1, 10])
+@pytest.mark.parametrize("cut", [4, 20, -1])
+def test_the_rest_of_a_message_has_it_out_at_once_whatever_came_before(
+    before: int, cut: int
+) -> None:
+    last = counted(THREE)
+    one = reader("auto", EVENT_BYTES_MAX)
+    assert one.feed(counted(ONE) * before + last[:cut]) == block([ONE] * before)
+    assert one.feed(last[cut:-1]) == b""
+    assert one.feed(last[-1:]) == block([THREE])
+
+
 @pytest.mark.parametrize("end", ["quiet", "finish"])
 @pytest.mark.parametrize("before", [counted(ONE), counted(ONE) + counted(TWO) + b"\0"])
 def test_a_cr_at_the_end_ends_a_message_behind_counted_ones(before: bytes, end: str) -> None:
