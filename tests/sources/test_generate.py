@@ -150,6 +150,9 @@ async def test_a_slow_one_with_a_count_lets_others_go_on() -> None:
     source, intake = make(rate=0.001, count=5), RecordingIntake()
     task = asyncio.create_task(source.run(intake))
     await eventually(lambda: intake.events == 1)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not task.done()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert intake.events == 1
