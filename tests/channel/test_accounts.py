@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from tests.channel.making import LIMITS, opened, record
-from tiers.channel.accounts import DEAD_PART, Move, counted
+from tiers.channel.accounts import Move, counted
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
 from tiers.core.batch import BatchId, Hop
@@ -53,7 +53,7 @@ async def test_dead_letters_of_one_leave_room_for_all_others(
     tmp_path: Path, how: str, over: tuple[str, ...]
 ) -> None:
     async with opened(tmp_path, SMALL) as channel:
-        most = SMALL.size_bytes_max // DEAD_PART
+        most = SMALL.size_bytes_max // 4
         flood = [from_agents("flood", *over, seq=seq) for seq in range(1, 80)]
         await bury_all(channel, flood, how)
         stats = channel.stats()
@@ -77,7 +77,7 @@ async def test_dead_letters_in_all_have_an_end(tmp_path: Path) -> None:
             puts = [from_agents(f"edge-{number}", seq=seq) for seq in range(1, 12)]
             await bury_all(channel, puts, "dead")
         stats = channel.stats()
-        assert stats.dead_bytes <= stats.dead_bytes_max == SMALL.size_bytes_max // DEAD_PART
+        assert stats.dead_bytes <= stats.dead_bytes_max == SMALL.size_bytes_max // 4
         assert stats.dead + sum(stats.undeliverable.values()) == 132
         assert channel.free_bytes() > 0
 

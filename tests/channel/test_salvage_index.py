@@ -26,11 +26,13 @@ from tiers.channel.salvage_index import (
     file_end,
     misplaced,
     read_index,
+    read_record,
     taken_for_trees,
     tree_entries,
 )
 from tiers.channel.salvage_pages import PAGE_BYTES, Node, PageFile, databases
-from tiers.core.batch import BatchId
+from tiers.core.batch import BatchId, Envelope, seal
+from tiers.core.codecs import compressor
 
 KEY = SOURCE + b"8-15"
 VALUE = msgpack.packb([6000, 60])
@@ -166,6 +168,22 @@ def test_what_is_alive_is_told_by_the_batches_or_by_all_that_waits(
     index = an_index()
     index.whole = whole
     assert index.live() == alive
+
+
+@pytest.mark.parametrize("codec", ["zstd", "gzip", "none"])
+@pytest.mark.parametrize("size", [1, 100, 3000, 4100, 20_000])
+def test_a_record_of_which_only_the_beginning_is_known_is_measured(
+    tmp_path: Path, codec: str, size: int
+) -> None:
+    raw = random.Random(size).randbytes(size)
+    envelope = Envelope(b"o" * 16, 7, 1, size, {"a": "b"}, 1, 1, "lines", codec)
+    record = seal(envelope, compressor(codec, 1)(raw))
+    pages = -(-(16 + len(record)) // PAGE_BYTES)
+    data = bytes(2 * PAGE_BYTES) + struct.pack("=QHHI", 2, 0, 4, pages) + record
+    (tmp_path / "data.mdb").write_bytes(data.ljust((2 + pages) * PAGE_BYTES, b"\0") + bytes(9000))
+    file = PageFile(tmp_path / "data.mdb")
+    assert read_record(file, Place(2 * PAGE_BYTES + 16, 0), set()) == record
+    file.close()
 
 
 def reading(tmp_path: Path, index: Index) -> _Reading:
