@@ -16,6 +16,7 @@ SAID = {
     **CHANNEL.__dict__,
     **DELIVERY.__dict__,
     "size_bytes": BATCH.size_bytes_max,
+    "grown_bytes_max": BATCH.grown_bytes_max,
     "batch_size_max": BATCH.size_bytes_max,
     "retry_max_s": DELIVERY.reconnect_max_s,
     "silence_s": 3 * DELIVERY.heartbeat_s,

@@ -56,7 +56,7 @@ class Stumbling:
 
 def running(channel: Channel, press: Press, fails_at: set[int]) -> Running:
     def make() -> Made:
-        rules = CuttingRules(1 << 20, 0.001, 3600)
+        rules = CuttingRules(linger_s=0.001)
         intake = SourceIntake("numbers", "edge-1", channel, ("out",), press, rules, 1 << 20, 60.0)
         return Stumbling(fails_at), intake
 

@@ -131,7 +131,9 @@ class Composition:
     def source(self, options: Any) -> Running:
         options = scaled(options, self.shares)
         batch = self.topology.batch
-        rules = CuttingRules(batch.size_bytes_max, batch.linger_s, batch.time_bucket_s)
+        rules = CuttingRules(
+            batch.size_bytes_max, batch.grown_bytes_max, batch.linger_s, batch.time_bucket_s
+        )
 
         def make() -> Made:
             intake = SourceIntake(

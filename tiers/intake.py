@@ -23,13 +23,14 @@ from isal.isal_zlib import crc32
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
 from tiers.core.batch import TIME_MS_MAX, BatchId, Buffer, Envelope, Hop, check_headers, seal
-from tiers.core.codecs import compressor
+from tiers.core.codecs import compressor, parts
 from tiers.core.cutting import Cut, Cutter, CuttingRules
 from tiers.errors import BatchError, TiersError
 from tiers.sources.source import SourceOptions
 
 _NEWLINE = 0x0A
-UNDER_WAY_BYTES_MAX = 8 << 20  # raw bytes of one source between `put` and the disk
+UNDER_WAY_BYTES_MIN = 8 << 20
+_UNDER_WAY_BATCHES = 3  # as large as may be: two that are not on disk yet, and the open one
 _POSITIONS = b"position/"
 
 
@@ -106,7 +107,7 @@ class Press:
         compress: Callable[[Buffer], bytes] | None = getattr(self._local, "compress", None)
         if compress is None:
             compress = self._local.compress = compressor(self.codec, self._level)
-        body = compress(blocks[0] if len(blocks) == 1 else b"".join(blocks))
+        body = b"".join(map(compress, parts(blocks)))
         return body, crc32(body)
 
     def close(self) -> None:
@@ -151,7 +152,8 @@ class SourceIntake:
         self._headers: Mapping[str, str] = {}  # those that came last: good ones
         self._jobs: deque[_Job] = deque()
         self._receipts: list[asyncio.Future[None]] = []  # of the open batch
-        self._under_way = 0  # raw bytes
+        self._under_way = 0  # raw bytes between `put` and the disk
+        self._under_way_max = max(UNDER_WAY_BYTES_MIN, _UNDER_WAY_BATCHES * rules.grown_bytes_max)
         self._cuts_under_way = 0
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -190,7 +192,15 @@ class SourceIntake:
         if time_ms is None:
             time_ms = time.time_ns() // 1_000_000
         self._under_way += len(block)
-        cuts = self._cutter.add(block, count, headers, time_ms, positions or {}, self._loop.time())
+        cuts = self._cutter.add(
+            block,
+            count,
+            headers,
+            time_ms,
+            positions or {},
+            self._loop.time(),
+            under_way=self._cuts_under_way,
+        )
         # Of what was cut, only the last may hold this block: when nothing is open after it.
         if cuts and self._cutter.is_open():
             self._start(cuts.pop())
@@ -204,7 +214,7 @@ class SourceIntake:
 
     def has_room(self) -> bool:
         # What is under way is not all known to the channel yet.
-        return self._under_way < min(UNDER_WAY_BYTES_MAX, self._channel.free_bytes())
+        return self._under_way < min(self._under_way_max, self._channel.free_bytes())
 
     def count(self, counter: str, by: int = 1) -> None:
         self.counters[counter] += by
@@ -237,7 +247,7 @@ class SourceIntake:
         if self._failure is not None:
             return
         now = self._loop.time()
-        cut = self._cutter.due(now, busy=self._cuts_under_way > 0)
+        cut = self._cutter.due(now, under_way=self._cuts_under_way)
         if cut is not None:
             self._start(cut)
         due = self._cutter.due_s()

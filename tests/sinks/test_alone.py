@@ -5,7 +5,7 @@ import asyncio
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ from tests.sinks.parts import (
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
 from tiers.core.batch import Buffer, Envelope
-from tiers.core.codecs import open_lines
+from tiers.core.codecs import opened_lines
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks import body, loading
 from tiers.sinks.openings import Openings
@@ -35,17 +35,17 @@ RUN = """
 import asyncio, os, sys
 from pathlib import Path
 from tests.sinks.parts import MemorySink, Said, emptied, open_channel, running
-from tiers.core.codecs import open_lines
+from tiers.core.codecs import opened_lines
 from tiers.sinks import body
 from tiers.sinks.stores.local import LocalStore
 
 def die(envelope, *rest, **options):
     if envelope.seq == 2:
         os._exit(9)
-    return open_lines(envelope, *rest, **options)
+    return opened_lines(envelope, *rest, **options)
 
 async def main():
-    body.open_lines = die
+    body.opened_lines = die
     channel = await open_channel(Path(sys.argv[1]))
     store = LocalStore(Path(sys.argv[1]) / "store")
     async with running(MemorySink(Said(channel), store)):
@@ -84,14 +84,14 @@ def failing(
     """Opening the bad batch fails so often."""
     left = times
 
-    def fail(envelope: Envelope, of: Buffer, *, strictly: bool) -> bytes:
+    def fail(envelope: Envelope, of: Buffer, *, strictly: bool) -> Iterator[bytes]:
         nonlocal left
         if envelope.seq == BAD and left:
             left -= 1
             raise error()
-        return open_lines(envelope, of, strictly=strictly)
+        return opened_lines(envelope, of, strictly=strictly)
 
-    monkeypatch.setattr(body, "open_lines", fail)
+    monkeypatch.setattr(body, "opened_lines", fail)
 
 
 async def test_a_batch_that_kills_its_process_alone_twice_is_a_dead_letter(tmp_path: Path) -> None:

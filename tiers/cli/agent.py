@@ -43,12 +43,14 @@ def command(topology: Path, name: str, data: Path | None, drain: bool, strict: b
       tiers agent web-logs.toml edge-1 --data /var/lib/tiers
     """
     from tiers.agent import AGAIN, Agent
+    from tiers.heap import keep_freed
     from tiers.logs import log_to
     from tiers.observe.watch import Watch
     from tiers.outlet import Outlet
     from tiers.reloading import begin
     from tiers.topology.findings import findings_of
 
+    keep_freed()
     watch = Watch()
     outlet = Outlet(2)
     log_to(outlet, name)

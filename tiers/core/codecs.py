@@ -7,7 +7,7 @@ too, since a decoder makes room for it whatever there is to decode.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import zstandard
@@ -28,8 +28,9 @@ _ERRORS: Final[tuple[type[Exception], ...]] = (
 )
 _NO_MEMORY: Final = "not enough memory"  # in ZstdError: ours, and no fault of the body
 _GZIP: Final = 16 + 15  # zlib's wbits for the gzip format
-# Read at a time: room is made for what is there, not for what is claimed.
-_PIECE_BYTES: Final = 4 << 20
+# Opened at a time: room is made for what is there, not for what is claimed.
+_PIECE_BYTES: Final = 1 << 20
+_PART_BYTES: Final = 512 << 10  # packs as well as any more would
 _MEMBERS_MAX: Final = 64  # of gzip in one body: each costs a copy of what follows it
 # Of zstd in one body, each a step of ours: a compressor makes some 200 of 128 KiB at the most.
 _BLOCKS_MAX: Final = 65_536
@@ -49,66 +50,88 @@ def compressor(codec: str, level: int) -> Callable[[Buffer], bytes]:
     return bytes
 
 
-def decompress(codec: str, body: Buffer, size: int, *, strictly: bool = False) -> bytes:
-    """The raw bytes of a body, exactly `size` of them. Raises BatchError. With `strictly` by the
-    decoder that its readers have, which for gzip is not the fastest: see `_open_gzip`."""
+def parts(blocks: Iterable[Buffer]) -> Iterator[Buffer]:
+    """What is compressed in one go, each a frame or member: blocks of `_PART_BYTES` and more as
+    they are, smaller ones joined to as much."""
+    joined: list[Buffer] = []
+    size = 0
+    for block in blocks:
+        joined.append(block)
+        size += len(block)
+        if size >= _PART_BYTES:
+            yield joined[0] if len(joined) == 1 else b"".join(joined)
+            joined, size = [], 0
+    if joined:
+        yield joined[0] if len(joined) == 1 else b"".join(joined)
+
+
+def decompress(codec: str, body: Buffer, size: int) -> bytes:
+    """The raw bytes of a body, exactly `size` of them. Raises BatchError."""
+    return b"".join(opened(codec, body, size))
+
+
+def opened(codec: str, body: Buffer, size: int, *, strictly: bool = False) -> Iterator[bytes]:
+    """The raw bytes of a body piece by piece, `size` of them; BatchError in the end where they are
+    not. With `strictly` by the decoder that its readers have, which for gzip is not the fastest:
+    see `_open_gzip`."""
+    found = 0
     try:
-        raw = _open(codec, body, size, strictly)
+        for piece in _open(codec, body, size, strictly):
+            found += len(piece)
+            yield piece
     except _ERRORS as error:
         if _NO_MEMORY in str(error):
             raise MemoryError(f"no memory to open a body: {error}") from error
         raise BatchError(f"body does not open as {codec}: {error}") from error
-    if len(raw) != size:
-        raise BatchError(f"body opens to {len(raw)} bytes or more, its envelope says {size}")
-    return raw
+    if found != size:
+        raise BatchError(f"body opens to {found} bytes or more, its envelope says {size}")
 
 
-def open_lines(envelope: Envelope, body: Buffer, *, strictly: bool = False) -> bytes:
-    """The raw bytes of a body of `lines`, proven to be what its envelope says: newline-terminated
-    events, so many of them. Raises BatchError."""
-    raw = decompress(envelope.codec, body, envelope.size, strictly=strictly)
-    if not raw.endswith(b"\n"):
+def opened_lines(envelope: Envelope, body: Buffer, *, strictly: bool = False) -> Iterator[bytes]:
+    """The raw bytes of a body of `lines` piece by piece; BatchError in the end where they are not
+    what its envelope says: newline-terminated events, so many of them."""
+    count, last = 0, b""
+    for piece in opened(envelope.codec, body, envelope.size, strictly=strictly):
+        count += count_lines(piece)
+        last = piece or last
+        yield piece
+    if not last.endswith(b"\n"):
         raise BatchError("body does not end with a newline: it is no lines")
-    if (count := count_lines(raw)) != envelope.count:
+    if count != envelope.count:
         raise BatchError(f"body has {count} lines, its envelope says {envelope.count}")
-    return raw
 
 
-def _open(codec: str, body: Buffer, size: int, strictly: bool) -> bytes:
+def _open(codec: str, body: Buffer, size: int, strictly: bool) -> Iterator[bytes]:
     match codec:
         case "zstd":
             return _open_zstd(body, size)
         case "gzip":
             return _open_gzip(body, size, strictly)
         case _:
-            return bytes(body[: size + 1])
+            return iter((bytes(body[: size + 1]),))
 
 
-def _open_zstd(body: Buffer, size: int) -> bytes:
-    pieces: list[bytes] = []
+def _open_zstd(body: Buffer, size: int) -> Iterator[bytes]:
     room = size + 1
     opener = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES_MAX)
     with opener.stream_reader(body, read_across_frames=True) as reader:
         while piece := reader.read(min(room, _PIECE_BYTES)):
-            pieces.append(piece)
             room -= len(piece)
+            yield piece
     # What follows a body in a file would be taken for the rest of its last frame.
     if room and zstd_frames.is_cut_off(lambda at, size: body[at : at + size], _BLOCKS_MAX):
         raise EOFError("a zstd frame ends early")
-    return b"".join(pieces)
 
 
-def _open_gzip(body: Buffer, size: int, strictly: bool) -> bytes:
+def _open_gzip(body: Buffer, size: int, strictly: bool) -> Iterator[bytes]:
     """ISA-L takes members that zlib and `gzip` do not: with flags that are reserved, for one."""
-    pieces: list[bytes] = []
-    left, room = bytes(body), size + 1
+    left, room, members = bytes(body), size + 1, 0
     while left and room:
-        if len(pieces) == _MEMBERS_MAX:
+        if members == _MEMBERS_MAX:
             raise EOFError(f"more than {_MEMBERS_MAX} gzip members")
         member = zlib.decompressobj(_GZIP) if strictly else isal_zlib.decompressobj(_GZIP)
         piece = member.decompress(left, room)
         if not member.eof and len(piece) < room:
             raise EOFError("a gzip member ends early")
-        pieces.append(piece)
-        left, room = member.unused_data, room - len(piece)
-    return b"".join(pieces)
+        left, room, members = member.unused_data, room - len(piece), members + 1
+        yield piece

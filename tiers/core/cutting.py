@@ -2,15 +2,19 @@
 
 A batch is cut at its raw size, at a change of headers, framing or time bucket, or when the flow
 pauses: the first event after a pause goes at once; later ones gather while the channel is busy
-or the linger runs. So it is quick when quiet and large when busy.
+or the linger runs. While two are on their way to the disk the next one grows beyond its size, to
+`batch.size_max` at most. So it is quick when quiet and large when busy.
 
 Pure: `now` is monotonic seconds, an argument.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from tiers.core.batch import Buffer
+
+_AT_ONCE: Final = 2  # cuts under way while which the next one is as small as it may be
 
 
 @dataclass(slots=True)
@@ -30,6 +34,7 @@ class CuttingRules:
     """From `[batch]` of the topology."""
 
     size_bytes: int = 1 << 20
+    grown_bytes_max: int = 4 << 20
     linger_s: float = 0.02
     time_bucket_s: float = 3600.0
 
@@ -40,7 +45,8 @@ class CuttingRules:
 
 
 class Cutter:
-    """Gathers the blocks of one source, in order."""
+    """Gathers the blocks of one source, in order. `under_way` is how many of its cuts are not on
+    disk yet."""
 
     def __init__(self, rules: CuttingRules) -> None:
         self.rules = rules
@@ -55,14 +61,17 @@ class Cutter:
         time_ms: int,
         positions: Mapping[bytes, bytes | None],
         now: float,
+        *,
+        under_way: int,
     ) -> list[Cut]:
         """Take a block. What it returns is cut, in order."""
         cuts = []
+        size_max = self._size_max(under_way)
         bucket = self.rules.bucket(time_ms)
         held = self._open
         if held is not None and len(block):
             other = held.headers != headers or held.bucket_ms != bucket
-            if held.size and (other or held.size + len(block) > self.rules.size_bytes):
+            if held.size and (other or held.size + len(block) > size_max):
                 cuts.append(self._take(now))
                 held = None
             elif other:  # positions alone, so far
@@ -74,7 +83,7 @@ class Cutter:
             held.count += count
             held.size += len(block)
         held.positions.update(positions)
-        if held.size >= self.rules.size_bytes:
+        if held.size >= size_max:
             cuts.append(self._take(now))
         return cuts
 
@@ -86,16 +95,22 @@ class Cutter:
         """When the open batch is due if the channel is idle then; None without one."""
         return None if self._open is None else self._cut_s + self.rules.linger_s
 
-    def due(self, now: float, *, busy: bool) -> Cut | None:
-        """The open batch if it is time: the channel idle, and the linger over."""
+    def due(self, now: float, *, under_way: int) -> Cut | None:
+        """The open batch if it is time: it is large enough, or nothing is under way and the linger
+        is over."""
         when = self.due_s()
-        if when is None or busy or now < when:
+        if self._open is None or when is None:
             return None
-        return self._take(now)
+        full = self._open.size >= self._size_max(under_way)
+        return self._take(now) if full or (not under_way and now >= when) else None
 
     def flush(self, now: float) -> Cut | None:
         """The open batch, due or not: the source has ended."""
         return None if self._open is None else self._take(now)
+
+    def _size_max(self, under_way: int) -> int:
+        grows = under_way >= _AT_ONCE
+        return self.rules.grown_bytes_max if grows else self.rules.size_bytes
 
     def _take(self, now: float) -> Cut:
         assert self._open is not None

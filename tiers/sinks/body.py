@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from typing import Protocol
 
 from tiers.core.batch import Buffer, Envelope, open_envelope, split
-from tiers.core.codecs import compressor, open_lines
+from tiers.core.codecs import compressor, opened_lines
 from tiers.core.filing import Bad, Ref
 from tiers.core.plan import Plan
 from tiers.errors import BatchError, ChannelUnavailable, StoreUnavailable, TiersError
@@ -71,18 +71,17 @@ class Body:
         alone: Buffer = b""  # the one in `joined` as it is stored, if it may be copied
         size = 0
         for envelope, body, raw in self._opened():
-            same = envelope.codec == self._plan.codec
-            if self._plan.codec == "none":
-                yield raw
-                continue
-            if same and len(body) >= SMALL_BYTES:
+            if self._is_copied(envelope, body):
                 if joined:
                     yield alone or self._compress(b"".join(joined))
                     joined, alone, size = [], b"", 0
                 yield body
                 continue
-            alone = body if same and not joined else b""
-            joined.append(raw)
+            if self._plan.codec == "none":
+                yield from raw
+                continue
+            alone = body if envelope.codec == self._plan.codec and not joined else b""
+            joined += raw
             size += envelope.size
             if size >= CHUNK_BYTES:
                 yield alone or self._compress(b"".join(joined))
@@ -90,9 +89,12 @@ class Body:
         if joined:
             yield alone or self._compress(b"".join(joined))
 
-    def _opened(self) -> Iterator[tuple[Envelope, memoryview, bytes]]:
-        """Each batch with its lines. After a bad one only the others that are bad are looked for;
-        then BatchError."""
+    def _is_copied(self, envelope: Envelope, body: Buffer) -> bool:
+        return envelope.codec == self._plan.codec and len(body) >= SMALL_BYTES
+
+    def _opened(self) -> Iterator[tuple[Envelope, memoryview, list[bytes]]]:
+        """Each batch with its lines, where its body is not copied. After a bad one only the others
+        that are bad are looked for; then BatchError."""
         for ref in self._plan.refs:
             if self._stop.is_set():
                 # The sink is gone, and soon the channel: end this call; its tmp will be voided.
@@ -104,7 +106,9 @@ class Body:
                     whole = True
                     envelope, body = open_envelope(record), split(record)[1]
                     strictly = envelope.codec == self._plan.codec
-                    raw = open_lines(envelope, body, strictly=strictly)
+                    pieces = opened_lines(envelope, body, strictly=strictly)
+                    copied = self._is_copied(envelope, body)
+                    raw = [piece for piece in pieces if not copied]
             except BatchError as error:
                 self.bad.append(Bad(ref.position, str(error), whole))
                 continue

@@ -18,6 +18,7 @@ from tiers.topology.draft import (
     agent_key,
     tier_key,
 )
+from tiers.topology.fitting import BATCHES_IN_CHANNEL, record_bytes_max
 from tiers.topology.graph import check_graph
 from tiers.topology.model import Topology
 from tiers.topology.problems import Problems, join, nearest, show
@@ -327,24 +328,29 @@ def _inside(outer: str, inner: str) -> bool:
 
 def _check_limits(topology: Topology, problems: Problems) -> None:
     batch, channel, delivery = topology.batch, topology.channel, topology.delivery
-    # The largest record: what does not compress grows a little, and an envelope comes on top.
-    whole = batch.size_bytes_max * 65 // 64 + 2 * ENVELOPE_BYTES_MAX
+    grows = batch.grown_bytes_max > batch.size_bytes_max
+    largest = "batch.size_max" if grows else "batch.size"
+    whole = record_bytes_max(batch.grown_bytes_max)
     message = delivery.bundle_bytes_max + whole
     rules = (
         ("batch.event_size", ("batch.size",), batch.event_bytes_max <= batch.size_bytes_max,
          f"at most batch.size, {write_size(batch.size_bytes_max)}",
          write_size(batch.event_bytes_max)),
+        ("batch.size_max", ("batch.size",), batch.grown_bytes_max >= batch.size_bytes_max,
+         f"at least batch.size, {write_size(batch.size_bytes_max)}",
+         write_size(batch.grown_bytes_max)),
         ("batch.level", ("batch.codec",), batch.codec != "gzip" or batch.level <= 9,
          "1 to 9 for gzip", str(batch.level)),
         ("channel.low", ("channel.high",), channel.low < channel.high,
          f"less than channel.high, {channel.high}", str(channel.low)),
-        ("channel.size", ("batch.size",), channel.size_bytes_max >= 4 * whole,
-         f"at least {write_size(4 * whole)}, room for four batches of batch.size and what "
-         "comes with them", write_size(channel.size_bytes_max)),
-        ("delivery.window", ("batch.size",), delivery.window_bytes_max >= whole,
-         f"at least {write_size(whole)}, a batch of batch.size and what comes with it",
+        ("channel.size", ("batch.size", "batch.size_max"),
+         channel.size_bytes_max >= BATCHES_IN_CHANNEL * whole,
+         f"at least {write_size(BATCHES_IN_CHANNEL * whole)}, room for four batches of {largest} "
+         "and what comes with them", write_size(channel.size_bytes_max)),
+        ("delivery.window", ("batch.size", "batch.size_max"), delivery.window_bytes_max >= whole,
+         f"at least {write_size(whole)}, a batch of {largest} and what comes with it",
          write_size(delivery.window_bytes_max)),
-        ("delivery.message_size", ("batch.size", "delivery.bundle_size"),
+        ("delivery.message_size", ("batch.size", "batch.size_max", "delivery.bundle_size"),
          delivery.message_bytes_max >= message,
          f"at least {write_size(message)}: bundle_size, and a batch with what comes with it",
          write_size(delivery.message_bytes_max)),

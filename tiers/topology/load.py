@@ -22,6 +22,7 @@ from tiers.topology.checks import check
 from tiers.topology.draft import Draft, PlacedSink, PlacedSource, agent_key, tier_key
 from tiers.topology.environment import expand
 from tiers.topology.examples import suggestion
+from tiers.topology.fitting import fitted
 from tiers.topology.model import AgentSettings, Tier, Topology
 from tiers.topology.problems import Problems, join, nearest, show
 from tiers.topology.steady import Content
@@ -165,7 +166,7 @@ class _Reader:
             name=top.name,
             tiers=tiers,
             agents={n: self.agent(n, table, homes) for n, table in top.agents.items()},
-            batch=_fit_event_size(batch),
+            batch=fitted(batch, channel, delivery),
             channel=channel,
             delivery=delivery,
             insecure=top.insecure,
@@ -309,10 +310,3 @@ class _Reader:
 
 def _entries(key: str, part: str, raw: list[Any]) -> list[tuple[str, object]]:
     return [(join(key, part, index), each) for index, each in enumerate(raw)]
-
-
-def _fit_event_size(batch: settings.BatchSettings) -> settings.BatchSettings:
-    """Whoever only makes batches smaller than the default `event_size` means events as well."""
-    if "event_bytes_max" in batch.model_fields_set or batch.event_bytes_max <= batch.size_bytes_max:
-        return batch
-    return batch.model_copy(update={"event_bytes_max": batch.size_bytes_max})

@@ -40,6 +40,15 @@ class BatchSettings(Table):
         le=BODY_SIZE_MAX,
         description="A batch is sealed at this many raw bytes; at most 16 MiB",
     )
+    grown_bytes_max: Size = Field(
+        default=4 * MIB,
+        alias="size_max",
+        ge=2,
+        le=BODY_SIZE_MAX,
+        description="While two batches of a source are not on disk yet, its next one grows to this "
+        "many; at least `size`, at most 16 MiB. Never more than four times a smaller `size`, "
+        "unless it is set",
+    )
     linger_s: Duration = Field(
         default=0.020, alias="linger", le=60, description="How long later events gather in a batch"
     )
