@@ -11,7 +11,7 @@ from typing import Final
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
-_KEPT_BYTES: Final = 16 << 20  # free at the end of a heap, of which each thread may have one
+_KEPT_BYTES: Final = 4 << 20  # free at the end of a heap, of which each thread may have one
 _LARGE_BYTES: Final = 32 << 20  # the most that may be asked for: larger ones are mapped alone
 
 
