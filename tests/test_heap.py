@@ -1,4 +1,4 @@
-"""Buffers that come again and again cost no page faults. In processes of their own: it is for good."""
+"""Buffers that come again cost no page faults. In processes of their own, as it is for good."""
 
 import ctypes
 import subprocess
