@@ -56,6 +56,23 @@ async def test_of_one_that_is_closed_no_more_is_read_than_there_is_a_limit_for(
     assert 3 * READ_BYTES < intake.bytes <= 4 * READ_BYTES + 3
 
 
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("begun", [b"<1>", b"6000 <1>", b"6000"])
+async def test_who_left_holds_no_memory(begun: bytes, reset: bool) -> None:
+    intake = RecordingIntake(keep=False)
+    async with listening(intake, transports=["tcp"]) as source:
+        for _ in range(3):
+            with await connect(source) as connection:
+                connection.sendall(begun + b"x" * 5000)
+                await eventually(lambda: source.status()["unfinished_bytes"] or intake.bytes)
+                if reset:
+                    now = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+            await eventually(lambda: source.status()["connections"] == 0)
+    assert intake.bytes >= 3 * 5000
+    assert source.status()["unfinished_bytes"] == 0
+
+
 async def test_one_that_is_not_to_be_served_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     accepted: list[socket.socket] = []
 
