@@ -52,4 +52,4 @@ def most_of(count: int) -> int:
 
 def test_a_tick_costs_the_same_however_many_senders_there_are() -> None:
     few, many = most_of(600), most_of(4000)
-    assert many <= few
+    assert many < 1.1 * few  # what Python calls by itself in between comes on top

@@ -307,6 +307,18 @@ def test_a_draining_receiver_says_so_and_still_takes_what_comes() -> None:
     assert goodbye == Goodbye(session(2))
 
 
+def test_who_comes_to_one_that_drains_gets_no_credit_and_may_leave() -> None:
+    end = End()
+    end.receiver.drain()
+    end.hello()
+    assert end.credit() == 0
+    end.bundle([a_record(1, b"a\n")])  # all the same
+    end.commit()
+    end.tick(1.0)
+    end.receiver.hung_up(session(1))
+    end.tick(3600.0)
+
+
 # -- many ----------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ Sizes are bytes, times seconds of a monotonic clock.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -37,7 +37,7 @@ class Balance:
     used: int = 0  # stored in this session
     debt: int = 0  # beyond the credit of earlier sessions, since when it has had none
     raised_s: float = 0.0  # when `limit` was last raised
-    fresh: bool = field(init=False)  # nothing of its agent was stored yet, as far as is known
+    fresh: bool = True  # nothing of its agent was stored yet, as far as is known
 
     @property
     def credit(self) -> int:
