@@ -90,6 +90,7 @@ def lives() -> Iterator[None]:
     for life in (ME.life, RECEIVER.life):
         life.starts, life.number, life.renewed_s = (), 0, -math.inf
         life.met.clear()
+        life.unsaved.clear()
         life.origins.clear()
 
 
@@ -114,6 +115,16 @@ def test_a_sender_that_went_back_says_nothing_more() -> None:
     welcome(group, "b")
     group.wait(5.0)
     assert (group.said, group.sent) == ([], {})
+
+
+def test_a_sender_notes_where_a_peer_is() -> None:
+    live()
+    group = Group("ab")
+    welcome(group, "a", point=Point(S3, 7))
+    welcome(group, "b")
+    assert ME.life.met_of(CHANNELS["a"]) == Point(S3, 7)
+    assert ME.life.met_of(CHANNELS["b"]) is None
+    assert ME.life.unsaved == {CHANNELS["a"]}
 
 
 def test_a_sender_that_is_there_twice_renews() -> None:
