@@ -236,3 +236,10 @@ def test_runs_of_positions_are_short() -> None:
 def test_a_strange_plan_condemns_the_channel(data: bytes) -> None:
     with pytest.raises(ChannelDamaged, match="file 3"):
         decode_plan(3, data)
+
+
+def test_the_last_claim_that_may_not_be_read_ends_the_check() -> None:
+    publication = Publication(plan(), State.CHECK_CLAIMS)
+    publication.listed([(layout.claim_name(REFS[0].id), 0)])
+    assert not publication.refused("no")
+    assert publication.state is State.VOID

@@ -505,3 +505,8 @@ def test_the_longest_way_fits_a_head() -> None:
 def test_the_most_batches_fit_a_head() -> None:
     batches = [Carried(b"", False, ())] * BUNDLE_BATCHES_MAX
     assert len(decode_bundle(encode_bundle(Bundle(SESSION, SENDER, RECEIVER, 1, batches))).carried)
+
+
+def test_a_ping_that_does_not_say_how_much_waits_means_a_byte() -> None:
+    said = decode(msgpack.packb(["ping", {"session": b"s" * 8, "sent_ms": 5}]))
+    assert said == Ping(b"s" * 8, 5, 1)

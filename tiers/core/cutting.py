@@ -98,11 +98,11 @@ class Cutter:
     def due(self, now: float, *, under_way: int) -> Cut | None:
         """The open batch if it is time: it is large enough, or nothing is under way and the linger
         is over."""
-        when = self.due_s()
-        if self._open is None or when is None:
+        if self._open is None:
             return None
         full = self._open.size >= self._size_max(under_way)
-        return self._take(now) if full or (not under_way and now >= when) else None
+        lingered = now >= self._cut_s + self.rules.linger_s
+        return self._take(now) if full or (lingered and not under_way) else None
 
     def flush(self, now: float) -> Cut | None:
         """The open batch, due or not: the source has ended."""
