@@ -23,7 +23,7 @@ from isal.isal_zlib import crc32
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
 from tiers.core.batch import TIME_MS_MAX, BatchId, Buffer, Envelope, Hop, check_headers, seal
-from tiers.core.codecs import compressor, parts
+from tiers.core.codecs import PART_BYTES, compressor, joined
 from tiers.core.cutting import Cut, Cutter, CuttingRules
 from tiers.errors import BatchError, TiersError
 from tiers.sources.source import SourceOptions
@@ -107,7 +107,7 @@ class Press:
         compress: Callable[[Buffer], bytes] | None = getattr(self._local, "compress", None)
         if compress is None:
             compress = self._local.compress = compressor(self.codec, self._level)
-        body = b"".join(map(compress, parts(blocks)))
+        body = b"".join(map(compress, joined(blocks, PART_BYTES)))
         return body, crc32(body)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiers.core.batch import CODECS
-from tiers.core.codecs import EXTENSIONS, compressor, decompress, opened, parts
+from tiers.core.codecs import EXTENSIONS, PART_BYTES, compressor, decompress, joined, opened
 from tiers.errors import BatchError
 
 LINES = b"GET /index.html 200 127.0.0.1\n" * 500
@@ -185,28 +185,25 @@ def test_members_without_end_are_refused() -> None:
         decompress("gzip", empty * 200_000, 100)
 
 
-PART = 512 << 10
-
-
 @pytest.mark.parametrize(
     ("sizes", "found"),
     [
         ([], []),
         ([5], [5]),
-        ([PART], [PART]),
-        ([PART - 1], [PART - 1]),
-        ([PART - 1, 1], [PART]),
-        ([PART - 1, 3], [PART + 2]),
-        ([PART, PART + 7, 5], [PART, PART + 7, 5]),
-        ([5, PART, 6], [PART + 5, 6]),
+        ([PART_BYTES], [PART_BYTES]),
+        ([PART_BYTES - 1], [PART_BYTES - 1]),
+        ([PART_BYTES - 1, 1], [PART_BYTES]),
+        ([PART_BYTES - 1, 3], [PART_BYTES + 2]),
+        ([PART_BYTES, PART_BYTES + 7, 5], [PART_BYTES, PART_BYTES + 7, 5]),
+        ([5, PART_BYTES, 6], [PART_BYTES + 5, 6]),
         ([100_000] * 12, [600_000, 600_000]),
     ],
 )
-def test_small_blocks_are_compressed_together_and_large_ones_alone(
+def test_small_blocks_are_joined_and_large_ones_stay_as_they_are(
     sizes: list[int], found: list[int]
 ) -> None:
     blocks = [bytes([number]) * size for number, size in enumerate(sizes)]
-    made = [bytes(part) for part in parts(blocks)]
+    made = [bytes(part) for part in joined(blocks, PART_BYTES)]
     assert [len(part) for part in made] == found
     assert b"".join(made) == b"".join(blocks)
 

@@ -30,7 +30,7 @@ _NO_MEMORY: Final = "not enough memory"  # in ZstdError: ours, and no fault of t
 _GZIP: Final = 16 + 15  # zlib's wbits for the gzip format
 # Opened at a time: room is made for what is there, not for what is claimed.
 _PIECE_BYTES: Final = 1 << 20
-_PART_BYTES: Final = 512 << 10  # packs as well as any more would
+PART_BYTES: Final = 512 << 10  # compressed in one go: packs as well as any more would
 _MEMBERS_MAX: Final = 64  # of gzip in one body: each costs a copy of what follows it
 # Of zstd in one body, each a step of ours: a compressor makes some 200 of 128 KiB at the most.
 _BLOCKS_MAX: Final = 65_536
@@ -50,19 +50,18 @@ def compressor(codec: str, level: int) -> Callable[[Buffer], bytes]:
     return bytes
 
 
-def parts(blocks: Iterable[Buffer]) -> Iterator[Buffer]:
-    """What is compressed in one go, each a frame or member: blocks of `_PART_BYTES` and more as
-    they are, smaller ones joined to as much."""
-    joined: list[Buffer] = []
+def joined(blocks: Iterable[Buffer], bytes_min: int) -> Iterator[Buffer]:
+    """Blocks of `bytes_min` and more as they are, smaller ones joined to as much."""
+    pending: list[Buffer] = []
     size = 0
     for block in blocks:
-        joined.append(block)
+        pending.append(block)
         size += len(block)
-        if size >= _PART_BYTES:
-            yield joined[0] if len(joined) == 1 else b"".join(joined)
-            joined, size = [], 0
-    if joined:
-        yield joined[0] if len(joined) == 1 else b"".join(joined)
+        if size >= bytes_min:
+            yield pending[0] if len(pending) == 1 else b"".join(pending)
+            pending, size = [], 0
+    if pending:
+        yield pending[0] if len(pending) == 1 else b"".join(pending)
 
 
 def decompress(codec: str, body: Buffer, size: int) -> bytes:

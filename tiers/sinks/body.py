@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from typing import Protocol
 
 from tiers.core.batch import Buffer, Envelope, open_envelope, split
-from tiers.core.codecs import compressor, opened_lines
+from tiers.core.codecs import compressor, joined, opened_lines
 from tiers.core.filing import Bad, Ref
 from tiers.core.plan import Plan
 from tiers.errors import BatchError, ChannelUnavailable, StoreUnavailable, TiersError
@@ -54,40 +54,31 @@ class Body:
         self._opening = opening
 
     def __iter__(self) -> Iterator[Buffer]:
-        pending: list[Buffer] = []
-        size = 0
-        for piece in self._pieces():
-            pending.append(piece)
-            size += len(piece)
-            if size >= CHUNK_BYTES:
-                yield pending[0] if len(pending) == 1 else b"".join(pending)
-                pending, size = [], 0
-        if pending:
-            yield b"".join(pending)
+        return joined(self._pieces(), CHUNK_BYTES)
 
     def _pieces(self) -> Iterator[Buffer]:
         """Bodies in the file's codec."""
-        joined: list[Buffer] = []  # raw, to be compressed together
-        alone: Buffer = b""  # the one in `joined` as it is stored, if it may be copied
+        small: list[Buffer] = []  # raw, to be compressed together
+        alone: Buffer = b""  # the one in `small` as it is stored, if it may be copied
         size = 0
         for envelope, body, raw in self._opened():
             if self._is_copied(envelope, body):
-                if joined:
-                    yield alone or self._compress(b"".join(joined))
-                    joined, alone, size = [], b"", 0
+                if small:
+                    yield alone or self._compress(b"".join(small))
+                    small, alone, size = [], b"", 0
                 yield body
                 continue
             if self._plan.codec == "none":
                 yield from raw
                 continue
-            alone = body if envelope.codec == self._plan.codec and not joined else b""
-            joined += raw
+            alone = body if envelope.codec == self._plan.codec and not small else b""
+            small += raw
             size += envelope.size
             if size >= CHUNK_BYTES:
-                yield alone or self._compress(b"".join(joined))
-                joined, alone, size = [], b"", 0
-        if joined:
-            yield alone or self._compress(b"".join(joined))
+                yield alone or self._compress(b"".join(small))
+                small, alone, size = [], b"", 0
+        if small:
+            yield alone or self._compress(b"".join(small))
 
     def _is_copied(self, envelope: Envelope, body: Buffer) -> bool:
         return envelope.codec == self._plan.codec and len(body) >= SMALL_BYTES
