@@ -14,8 +14,8 @@ from tests.channel.making import LIMITS, opened, put
 from tests.channel.test_salvage import SOURCE, change, live, make, read
 from tiers.channel import salvage
 from tiers.channel.change import Change
-from tiers.channel.layout import STATE, Item, Letter, State, Totals, guard
-from tiers.channel.salvage import Batch, End, Head, Told, _Reading
+from tiers.channel.layout import STATE, Item, Letter, State, Totals, guard, pack_hops
+from tiers.channel.salvage import Batch, End, Head, Told, _Known, _Reading
 from tiers.channel.salvage_index import (
     SOURCE_POSITIONS,
     Index,
@@ -31,7 +31,7 @@ from tiers.channel.salvage_index import (
     tree_entries,
 )
 from tiers.channel.salvage_pages import PAGE_BYTES, Node, PageFile, databases
-from tiers.core.batch import BatchId, Envelope, seal
+from tiers.core.batch import BatchId, Envelope, Hop, seal
 from tiers.core.codecs import compressor
 
 KEY = SOURCE + b"8-15"
@@ -178,11 +178,28 @@ def test_a_record_of_which_only_the_beginning_is_known_is_measured(
     raw = random.Random(size).randbytes(size)
     envelope = Envelope(b"o" * 16, 7, 1, size, {"a": "b"}, 1, 1, "lines", codec)
     record = seal(envelope, compressor(codec, 1)(raw))
+    file = holding(tmp_path, record)
+    assert read_record(file, Place(2 * PAGE_BYTES + 16, 0), set()) == record
+    file.close()
+
+
+def holding(tmp_path: Path, record: bytes) -> PageFile:
+    """A file with one record, in its third page."""
     pages = -(-(16 + len(record)) // PAGE_BYTES)
     data = bytes(2 * PAGE_BYTES) + struct.pack("=QHHI", 2, 0, 4, pages) + record
     (tmp_path / "data.mdb").write_bytes(data.ljust((2 + pages) * PAGE_BYTES, b"\0") + bytes(9000))
-    file = PageFile(tmp_path / "data.mdb")
-    assert read_record(file, Place(2 * PAGE_BYTES + 16, 0), set()) == record
+    return PageFile(tmp_path / "data.mdb")
+
+
+def test_a_record_that_tells_its_id_itself_has_the_hops_that_a_scan_found(tmp_path: Path) -> None:
+    envelope = Envelope(OWN, 7, 1, 2, {}, 1, 1, "lines", "none")
+    file = holding(tmp_path, seal(envelope, b"a\n"))
+    hops = pack_hops([Hop("edge-1", 5)])
+    index = Index(places={3: Place(2 * PAGE_BYTES + 16, 0)}, scanned=True)
+    for stray, found in (({}, pack_hops(())), ({envelope.id: item(7, hops)}, hops)):
+        index.stray_items = {id: (9, {2: one}) for id, one in stray.items()}
+        batch = _Reading(file, index, 0).read(_Known(3, None, {}))
+        assert (batch.origin, batch.seq, batch.hops) == (OWN, 7, found)
     file.close()
 
 
@@ -194,6 +211,12 @@ def reading(tmp_path: Path, index: Index) -> _Reading:
 
 
 OWN, OTHER = b"a" * 16, b"b" * 16
+
+
+def item(seq: int, hops: bytes = b"") -> Item:
+    return Item(False, False, False, 1, 1, 1, BatchId(OWN, seq), 0, hops)
+
+
 COUNTS = State(origin=OWN, next_seq=5)
 
 
@@ -217,9 +240,6 @@ def test_what_a_scan_finds_counts_but_what_the_last_commit_knows_nothing_of(
 
 def test_of_what_is_found_by_a_scan_the_trees_tell_what_they_can(tmp_path: Path) -> None:
     """Its place in the order and who waits for it; an entry alone is no batch."""
-
-    def item(seq: int) -> Item:
-        return Item(False, False, False, 1, 1, 1, BatchId(OWN, seq), 0, b"")
 
     index = Index()
     index.items = {9: {1: item(2)}, 8: {1: item(3), 2: item(3)}}

@@ -224,6 +224,7 @@ async def test_close_gives_up_on_a_disk_that_stays_full(
             await channel.close()
         with pytest.raises(ChannelUnavailable, match="disk full"):
             await future
+        assert channel.stats().trouble.count("disk full") == 1
         (disk / "filler").unlink()
         async with opened(disk / "agent") as channel:
             assert [entry.position for entry in channel.entries("out")] == [1]
