@@ -29,7 +29,7 @@ from tiers.errors import BatchError, TiersError
 from tiers.sources.source import SourceOptions
 
 _NEWLINE = 0x0A
-UNDER_WAY_BYTES_MIN = 8 << 20
+_UNDER_WAY_BYTES_MIN = 8 << 20  # of one source there may be so much, however small its batches
 _UNDER_WAY_BATCHES = 3  # as large as may be: two that are not on disk yet, and the open one
 _POSITIONS = b"position/"
 
@@ -153,7 +153,7 @@ class SourceIntake:
         self._jobs: deque[_Job] = deque()
         self._receipts: list[asyncio.Future[None]] = []  # of the open batch
         self._under_way = 0  # raw bytes between `put` and the disk
-        self._under_way_max = max(UNDER_WAY_BYTES_MIN, _UNDER_WAY_BATCHES * rules.grown_bytes_max)
+        self._under_way_max = max(_UNDER_WAY_BYTES_MIN, _UNDER_WAY_BATCHES * rules.grown_bytes_max)
         self._cuts_under_way = 0
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None

@@ -14,7 +14,7 @@ from typing import Final
 
 from tiers.core.batch import Buffer
 
-_AT_ONCE: Final = 2  # cuts under way while which the next one is as small as it may be
+_AT_ONCE: Final = 2  # cuts under way: with so many, the next one grows
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ class Cutter:
 
     def due_s(self) -> float | None:
         """When the open batch is due if the channel is idle then; None without one."""
-        return None if self._open is None else self._cut_s + self.rules.linger_s
+        return None if self._open is None else self._linger_ends_s()
 
     def due(self, now: float, *, under_way: int) -> Cut | None:
         """The open batch if it is time: it is large enough, or nothing is under way and the linger
@@ -101,12 +101,15 @@ class Cutter:
         if self._open is None:
             return None
         full = self._open.size >= self._size_max(under_way)
-        lingered = now >= self._cut_s + self.rules.linger_s
+        lingered = now >= self._linger_ends_s()
         return self._take(now) if full or (lingered and not under_way) else None
 
     def flush(self, now: float) -> Cut | None:
         """The open batch, due or not: the source has ended."""
         return None if self._open is None else self._take(now)
+
+    def _linger_ends_s(self) -> float:
+        return self._cut_s + self.rules.linger_s
 
     def _size_max(self, under_way: int) -> int:
         grows = under_way >= _AT_ONCE
