@@ -20,7 +20,7 @@ from tiers.channel import writer as writer_module
 from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
 from tiers.channel.environment import Environment, Panicked, Transaction
-from tiers.channel.writer import Submitted, overtaking
+from tiers.channel.writer import DISK_FULL_BYTES, Submitted, overtaking, words
 from tiers.core.batch import BatchId
 from tiers.errors import ChannelUnavailable
 
@@ -228,6 +228,14 @@ async def test_close_gives_up_on_a_disk_that_stays_full(
         (disk / "filler").unlink()
         async with opened(disk / "agent") as channel:
             assert [entry.position for entry in channel.entries("out")] == [1]
+
+
+@pytest.mark.parametrize("text", ["committing: Input/output error", "disk full: committing: No"])
+@pytest.mark.parametrize("free_bytes", [0, DISK_FULL_BYTES - 1, DISK_FULL_BYTES])
+def test_a_full_disk_is_named_once(text: str, free_bytes: int) -> None:
+    is_named = free_bytes < DISK_FULL_BYTES or text.startswith("disk full")
+    said = words(ChannelUnavailable(text), free_bytes)
+    assert (said.count("disk full"), said.endswith(text)) == (int(is_named), True)
 
 
 async def test_our_own_mistake_ends_the_channel_and_hangs_nobody(

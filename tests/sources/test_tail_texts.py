@@ -2,6 +2,7 @@
 reading goes forward."""
 
 import errno
+import gzip
 import os
 import random
 from collections.abc import Callable
@@ -182,3 +183,32 @@ def test_another_file_at_the_path_is_not_read_and_not_left_open(
     assert len(closed) == 3
     for descriptor in closed:
         os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (b"\x1f\x8b", gzip.compress(b"one\n"), b"one\n"),  # begun to be written
+        (b"", b"a longer text\n", b"a longer text\n"),
+        (b"", bytes(20) + b"\n", bytes(20) + b"\n"),
+        (gzip.compress(b"a longer text\n" * 90), gzip.compress(b"one\n"), b"one\n"),
+        (gzip.compress(b"a longer text\n" * 90), b"plain by now\n", b"plain by now\n"),
+        (gzip.compress(b"one\n"), gzip.compress(b"one\n") + gzip.compress(b"two\n"), b"one\ntwo\n"),
+        # Written anew in its place, and longer: what was read of it leads nowhere.
+        (gzip.compress(b"one\n" * 9), gzip.compress(random.Random(2).randbytes(999)),
+         random.Random(2).randbytes(999)),
+    ],
+)  # fmt: skip
+def test_a_file_that_became_another_text_in_its_place(
+    tmp_path: Path, before: bytes, after: bytes, text: bytes
+) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(before)
+    status = Disk().stat(str(path))
+    opened = open_text(Disk(), str(path), status.inode, status.birth_ns, Room(lambda: None))
+    opened.text.read(0, opened.text.size)
+    path.write_bytes(after)
+    os.utime(path, ns=(1, 1))
+    opened.look()
+    assert (opened.text.size, opened.text.read(0, 1 << 20)) == (len(text), text)
+    opened.close()

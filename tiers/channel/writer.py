@@ -244,10 +244,7 @@ class Writer(threading.Thread):
         """A commit did not succeed; says so, makes room where it can, and waits."""
         self._failures += 1
         self._look_at_disk()
-        text = str(error)
-        # A disk that fills up in the middle of a write is EIO to LMDB, ENOSPC only at the next.
-        if self._sizes.disk_free_bytes < DISK_FULL_BYTES and not text.startswith("disk full"):
-            text = f"disk full: {text}"
+        text = words(error, self._sizes.disk_free_bytes)
         if text != self._trouble:
             log.error("the channel cannot commit, trying again: %s", text)
         self._trouble = text
@@ -397,6 +394,15 @@ def overtaking(waiting: Iterable[Submitted]) -> list[Submitted]:
         if first_put is None and item.positions:
             first_put = item.positions[0]
     return going if first_put is not None else []
+
+
+def words(error: ChannelUnavailable, disk_free_bytes: int) -> str:
+    """What is said of a commit that failed. A disk that fills up in the middle of a write is EIO
+    to LMDB, ENOSPC only at the next."""
+    text = str(error)
+    if disk_free_bytes < DISK_FULL_BYTES and not text.startswith("disk full"):
+        return f"disk full: {text}"
+    return text
 
 
 def _now_ms() -> int:
