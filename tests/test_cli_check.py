@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from tests.topologies import GOOD, good
 from tiers.cli import COMMANDS, main
 
-HEAVY = ("zmq", "lmdb", "pydantic", "aiohttp", "rich", "requests", "watchfiles", "zstandard")
+HEAVY = ("zmq", "lmdb", "pydantic", "aiohttp", "rich", "requests", "inotify_simple", "zstandard")
 
 
 def tiers(*arguments: str | Path) -> Result:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.mutation.mutants import Mutant, mutants
 from tests.mutation.trial import ROOT, Trial, judges_of, sources
 
-_PRELOADED = "pytest hypothesis pydantic lmdb zmq msgpack zstandard isal.isal_zlib watchfiles"
+_PRELOADED = "pytest hypothesis pydantic lmdb zmq msgpack zstandard isal.isal_zlib inotify_simple"
 
 
 def main() -> int:

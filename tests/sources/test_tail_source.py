@@ -61,7 +61,7 @@ async def test_without_a_watch_the_rescan_finds_all(
     def no_watch(*_: object, **__: object) -> None:
         raise OSError(28, "inotify watch limit reached")
 
-    monkeypatch.setattr("tiers.sources.tail.source.awatch", no_watch)
+    monkeypatch.setattr("tiers.sources.tail.watching.INotify", no_watch)
     intake, log = RecordingIntake(), tmp_path / "app.log"
     async with running(make(log, rescan="10ms"), intake):
         append(log, b"1\n")
@@ -150,25 +150,6 @@ async def test_it_waits_for_the_time_that_a_look_has_named(
         await eventually(lambda: waits != [])
     assert len(waits) == 1
     assert waits[0] >= begun + 60
-
-
-async def test_how_the_watch_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[tuple[object, ...], dict[str, Any]]] = []
-
-    async def awatch(*paths: object, **keys: Any) -> AsyncIterator[set[object]]:
-        asked.append((paths, {**keys, "stop_event": keys["stop_event"].is_set()}))
-        await asyncio.Event().wait()
-        yield set()
-
-    monkeypatch.setattr("tiers.sources.tail.source.awatch", awatch)
-    async with running(make(tmp_path / "app.log"), RecordingIntake()):
-        await eventually(lambda: asked != [])
-    ((paths, keys),) = asked
-    assert paths == (str(tmp_path),)
-    assert keys.pop("stop_event") is False
-    assert keys.pop("step") == 1
-    assert keys.pop("debounce") == 5
-    assert keys == {"watch_filter": None, "recursive": False, "ignore_permission_denied": True}
 
 
 async def test_stopped_anywhere_with_rotations_takes_every_line_once(tmp_path: Path) -> None:

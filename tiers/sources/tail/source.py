@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
-from watchfiles import Change, awatch
 
 from tiers.core.batch import HEADER_BYTES_MAX
 from tiers.core.progress import Work
@@ -24,13 +23,12 @@ from tiers.sources.tail.generation import unpack
 from tiers.sources.tail.ours import Identity
 from tiers.sources.tail.step import FollowOptions, Step
 from tiers.sources.tail.walk import absolute
+from tiers.sources.tail.watching import Watching
 from tiers.units import Duration, show_size
 
 _WATCHED_MAX: Final = 2000  # directories; more are looked at every `rescan` only
 _SHOWN_MAX: Final = 20  # files in status
-# Quick, and still a pause between looks: the defaults of watchfiles wait for 50 to 1600 ms.
-_WATCH_STEP_MS: Final = 1
-_WATCH_DEBOUNCE_MS: Final = 5
+_WOKEN_MAX: Final = 10_000  # paths that changed; with more, all are looked at
 
 
 class TailOptions(SourceOptions):
@@ -88,6 +86,7 @@ class Tail:
         self._look = False
         self._watched: dict[str, Identity] = {}
         self._watch_anew = asyncio.Event()
+        self._watching: Watching | None = None
         self._looks = 0  # at all files
         self._trouble = ""
         self._watch_trouble = ""
@@ -211,7 +210,8 @@ class Tail:
         for counter, by in step.counts.items():
             if by:
                 intake.count(counter, by)
-        if directories is not None and directories != self._watched:
+        lost = self._watching is not None and self._watching.lost
+        if directories is not None and (lost or directories != self._watched):
             self._watched = directories
             self._watch_anew.set()
         self._looks += step.looked
@@ -224,38 +224,34 @@ class Tail:
             self._remarked = step.remark
             intake.remark(step.remark)
 
-    def _knock(self) -> None:
-        self._look = True
-        self._wake.set()
-
     async def _watch(self) -> None:
         """Wake up when something changes. Only to be quick: every `rescan` all is looked at."""
-        while True:
-            await self._watch_anew.wait()
-            self._watch_anew = asyncio.Event()
-            # What changed before this watch stood is looked at once it does.
-            asyncio.get_running_loop().call_soon(self._knock)
-            try:
-                async for changes in awatch(
-                    *self._watched,
-                    step=_WATCH_STEP_MS,
-                    debounce=_WATCH_DEBOUNCE_MS,
-                    watch_filter=None,
-                    stop_event=self._watch_anew,
-                    recursive=False,
-                    ignore_permission_denied=True,
-                ):
+        self._watching = watching = Watching(self._changed)
+        try:
+            while True:
+                await self._watch_anew.wait()
+                self._watch_anew.clear()
+                try:
+                    await watching.watch(self._watched)
                     self._watch_trouble = ""
-                    self._woken.update(path for _, path in changes)
-                    self._look |= any(change is not Change.modified for change, _ in changes)
-                    self._wake.set()
-            except FileNotFoundError:
-                pass  # a directory just went: the next look gives others
-            except (OSError, RuntimeError) as error:  # its own error is a RuntimeError
-                self._watch_trouble = (
-                    f"cannot watch directories (files are looked at every "
-                    f"{self._options.rescan:g} s): {error}"
-                )
+                except OSError as error:
+                    self._watch_trouble = (
+                        f"cannot watch directories (files are looked at every "
+                        f"{self._options.rescan:g} s): {error}"
+                    )
+                # What changed before this watch stood is looked at.
+                self._changed(set(), names=True)
+        finally:
+            watching.close()
+
+    def _changed(self, paths: set[str], names: bool) -> None:
+        """Files at `paths` were written to; with `names` there may be other files now."""
+        self._woken |= paths
+        if names or len(self._woken) > _WOKEN_MAX:
+            self._look = True
+        if len(self._woken) > _WOKEN_MAX:
+            self._woken.clear()
+        self._wake.set()
 
 
 def _text(path: str) -> str:
