@@ -1,6 +1,7 @@
 """`scripts/bench`: that it measures what it says, not how fast this machine is."""
 
 import json
+import math
 import os
 import subprocess
 from pathlib import Path
@@ -30,4 +31,23 @@ def test_bench_local_prints_every_figure(tmp_path: Path) -> None:
     assert len(told["limits"]) == 3
     assert len(told["latencies_s"]) == 30
     assert told["latency_s_median"] > 0
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+def test_bench_against_tells_the_ratios_of_pairs_and_their_spread(tmp_path: Path) -> None:
+    command = [str(ROOT / "scripts" / "bench"), "against", "HEAD", "--only", "idle", "--json"]
+    few = ["--runs", "2", "--idle-s", "0.5", "--lines", "1000", "--dir", str(tmp_path)]
+    ended = subprocess.run([*command, *few], stdout=subprocess.PIPE, check=False, timeout=240)
+    assert ended.returncode == 0, ended.stdout
+    figures = json.loads(ended.stdout)["figures"]
+    assert set(figures) == {f"idle CPU of {agent}" for agent in ("edge", "aggregator", "sink")}
+    for figure in figures.values():
+        assert len(figure["HEAD"]) == len(figure["tree"]) == 2
+        pairs = zip(figure["HEAD"], figure["tree"], strict=True)
+        logs = [math.log(tree / head) for head, tree in pairs]
+        mean, distance = sum(logs) / 2, abs(logs[0] - logs[1])
+        assert math.isclose(figure["ratio"], math.exp(mean))
+        # Of two: the standard error is half of their distance; 12.706 of them either way.
+        assert math.isclose(figure["from"], math.exp(mean - 12.706 * distance / 2))
+        assert math.isclose(figure["to"], math.exp(mean + 12.706 * distance / 2))
     assert os.listdir(tmp_path) == []  # noqa: PTH208

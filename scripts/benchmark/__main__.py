@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from benchmark.against import Comparison
 from benchmark.local import (
     CODECS,
     Result,
@@ -98,6 +99,62 @@ def local(
     if keep:
         say(f"files: {root}")
     sys.exit(1 if check and any(result.missed()) else 0)
+
+
+@main.command(epilog="Example: scripts/bench against HEAD~5 --runs 5")
+@click.argument("revision")
+@click.option("--lines", default=3_000_000, show_default=True, type=click.IntRange(min=1))
+@click.option("--runs", default=5, show_default=True, type=click.IntRange(min=1), help="Pairs.")
+@click.option("--only", type=click.Choice([*CODECS, "latency", "idle"]), help="This alone.")
+@click.option("--idle-s", default=10.0, show_default=True, help="Seconds of idleness, each time.")
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), help="Work here (a real disk)."
+)
+@click.option("--set", "extra", multiple=True, help="A line to add to the topology, as '[batch]'.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def against(
+    revision: str,
+    lines: int,
+    runs: int,
+    only: str | None,
+    idle_s: float,
+    directory: Path | None,
+    extra: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Measure another revision of git and this tree, turn by turn, and print the ratios.
+
+    Each turn of each: a file of access-log lines through edge, aggregator and sink as in `local`,
+    in both kinds; the latency of one event; and the CPU that idle agents take. A ratio is this
+    tree's figure to the other's: the geometric mean over the pairs, with the interval in which it
+    lies in 95 of 100 cases.
+    """
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+    root = Path(tempfile.mkdtemp(prefix="tiers-bench-", dir=directory)).resolve()
+
+    def say(line: str) -> None:
+        click.echo(line, err=as_json)
+
+    comparison = Comparison(
+        root,
+        revision,
+        lines=lines,
+        only=only,
+        idle_s=idle_s,
+        extra="\n".join(extra),
+        say=say,
+    )
+    try:
+        comparison.run(runs)
+    except TiersError as error:
+        raise click.ClickException(f"{error} (files: {root})") from error
+    shutil.rmtree(root)
+    if as_json:
+        click.echo(json.dumps(comparison.to_json()))
+        return
+    for line in ("", *comparison.table()):
+        click.echo(line)
 
 
 def show_run(run: Run) -> str:

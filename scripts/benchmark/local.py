@@ -23,6 +23,7 @@ import aiohttp
 import zstandard
 
 from benchmark.meter import cpu_s, peak_memory
+from benchmark.revision import TREE, Code
 from benchmark.tiers_local import Tiers, running
 from tiers.errors import TiersError
 from tiers.lines import AccessLog
@@ -149,10 +150,12 @@ def measure_limit(file: Path, out: Path) -> float:
     return seconds
 
 
-def measure_run(kind: str, file: Path, lines: int, root: Path, extra: str = "") -> Run:
+def measure_run(
+    kind: str, file: Path, lines: int, root: Path, extra: str = "", code: Code = TREE
+) -> Run:
     """One pass; TiersError when the published lines are not as many as went in."""
     size = file.stat().st_size
-    with running(root, CODECS[kind], _ROLL_AFTER, extra) as tiers:
+    with running(root, CODECS[kind], _ROLL_AFTER, extra, code) as tiers:
         waiting = root / "waiting.log"
         waiting.hardlink_to(file)
         before = {name: cpu_s(pid) for name, pid in tiers.pids.items()}
@@ -176,10 +179,10 @@ def measure_run(kind: str, file: Path, lines: int, root: Path, extra: str = "") 
     )
 
 
-def measure_latency(root: Path, extra: str = "") -> list[float]:
+def measure_latency(root: Path, extra: str = "", code: Code = TREE) -> list[float]:
     """Seconds from the append of one line to a quiet file until the sink's channel has it on
     disk, as its status says; asking takes a millisecond or two, which is counted in."""
-    with running(root, "zstd", "10min", extra) as tiers:
+    with running(root, "zstd", "10min", extra, code) as tiers:
         log = tiers.logs / "quiet.log"
         log.touch()
         return asyncio.run(_latencies(tiers, log))

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmark.revision import TREE, Code
 from tiers.demo import free_loopback, published_files
 from tiers.errors import TiersError
 from tiers.lines import read_blocks
@@ -89,7 +89,9 @@ class Tiers:
 
 
 @contextmanager
-def running(root: Path, codec: str, roll_after: str, extra: str = "") -> Iterator[Tiers]:
+def running(
+    root: Path, codec: str, roll_after: str, extra: str = "", code: Code = TREE
+) -> Iterator[Tiers]:
     """Agents in a fresh directory, all connected; stopped in the end."""
     (root / "logs").mkdir(parents=True)
     host = free_loopback(list(_PORTS))
@@ -97,7 +99,7 @@ def running(root: Path, codec: str, roll_after: str, extra: str = "") -> Iterato
     file.write_text(
         _TOPOLOGY.format(root=root, host=host, codec=codec, roll_after=roll_after) + extra
     )
-    processes = {name: _start(file, name, root) for name in AGENTS}
+    processes = {name: _start(file, name, root, code) for name in AGENTS}
     try:
         tiers = Tiers(root, {name: process.pid for name, process in processes.items()})
         tiers.until(lambda told: all(each["healthy"] for each in told.values()), 0.05)
@@ -109,7 +111,14 @@ def running(root: Path, codec: str, roll_after: str, extra: str = "") -> Iterato
             process.wait()
 
 
-def _start(file: Path, name: str, root: Path) -> "subprocess.Popen[bytes]":
-    own = [sys.executable, "-m", "tiers.supervised", str(os.getpid()), "tiers"]
+def _start(file: Path, name: str, root: Path, code: Code) -> "subprocess.Popen[bytes]":
+    own = [str(code.python), "-m", "tiers.supervised", str(os.getpid()), "tiers"]
+    environment = os.environ | {"PYTHONPATH": str(code.source)}
     with (root / f"{name}.log").open("wb") as log:
-        return subprocess.Popen([*own, "agent", str(file), name], stdout=log, stderr=log)
+        return subprocess.Popen(
+            [*own, "agent", str(file), name],
+            cwd=code.source,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
