@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from tiers.core.batch import (
     BODY_SIZE_MAX,
     CODECS,
-    FRAMINGS,
     TIME_MS_MAX,
     BatchId,
     Envelope,
@@ -29,6 +28,7 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(header_texts, inner, max_size=3),
     max_leaves=6,
 )  # fmt: skip
+words = st.from_regex(r"[a-z][a-z0-9_.-]{0,31}", fullmatch=True)
 envelopes = st.builds(
     Envelope,
     origin=origins,
@@ -38,8 +38,8 @@ envelopes = st.builds(
     headers=st.dictionaries(header_texts, header_texts, max_size=8),
     sealed=st.integers(0, TIME_MS_MAX),
     time=st.integers(0, TIME_MS_MAX),
-    framing=st.sampled_from(FRAMINGS),
-    codec=st.sampled_from(CODECS),
+    framing=words,
+    codec=st.sampled_from(CODECS) | words,
 )
 
 

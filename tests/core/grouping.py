@@ -102,11 +102,12 @@ class Group:
         most: int = MESSAGE_MAX,
         token: bytes = b"",
         guarantee: Guarantee = "hop",
+        protocol: int = PROTOCOL,
     ) -> None:
         channel = channel or CHANNELS[name]
         self.hear(
             name,
-            Welcome(self.session(name), token or self.session(name), PROTOCOL, ME.topology, name,
+            Welcome(self.session(name), token or self.session(name), protocol, ME.topology, name,
                     channel, stores or {}, most, limit, guarantee),
         )  # fmt: skip
 

@@ -20,7 +20,7 @@ from tiers.core.batch import verify
 ORIGIN: Final = b"stranger's batch"
 AT: Final = 1_795_424_645_678  # 2026-11-23T09:04:05.678Z
 LINES: Final = b"".join(b"line %d of a stranger\n" % number for number in range(200))
-Fate = Literal["rejected", "dead", "published"]
+Fate = Literal["rejected", "dead", "published", "waits"]
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,10 @@ def _rejected(name: str, says: str, **fields: object) -> Variant:
     return Variant(name, "rejected", says, {"body": LINES, **fields})
 
 
+def _newer(name: str, **fields: object) -> Variant:
+    return Variant(name, "waits", "newer", {"body": LINES, **fields})
+
+
 def _headers(name: str, headers: object) -> Variant:
     return Variant(name, "published", "", {"body": LINES, "headers": headers})
 
@@ -216,9 +220,27 @@ VARIANTS: Final = [
     _rejected("no size", "size", size=...),
     _rejected("a count of nothing", "count", count=0),
     _rejected("a count beyond all", "count", count=2**40),
-    _rejected("a codec that nobody knows", "codec", codec="lzma"),
-    _rejected("a codec that is no name", "codec", codec=["zstd"]),
-    _rejected("a framing that nobody knows", "framing", framing="columns"),
+    _newer("a codec that is not known yet", codec="lzma"),
+    _newer("a framing that is not known yet", framing="columns"),
+    _newer("neither is known, in the longest words", framing="a" * 32, codec="a.b-c_9"),
+    *(
+        _rejected(f"a {name} that is no word: {what}", name, **{name: word})
+        for name in ("framing", "codec")
+        for what, word in {
+            "a list": ["zstd"],
+            "nothing": None,
+            "missing": ...,
+            "empty": "",
+            "capitals": "Zstd",
+            "a digit first": "7z",
+            "too long": "a" * 33,
+            "a path": "../zstd",
+            "a line": "zstd\n",
+            "no ASCII": "zstd\u0663",
+            "half a surrogate pair": b"\xed\xa0\x80",
+            "a number": 1,
+        }.items()
+    ),
     *(
         _rejected(f"{name}: {what}", f"{name} is", **{name: at})
         for name in ("sealed", "time")

@@ -68,9 +68,49 @@ GOOD = {"protocol": PROTOCOL, "topology": "web-logs", "agent": "edge-1", "channe
 
 
 @pytest.mark.parametrize(
+    ("theirs", "ours", "agreed"),
+    [
+        ((1, 1), (1, 1), 1),
+        ((2, 1), (1, 1), 1),  # a newer sender
+        ((1, 1), (2, 1), 1),  # a newer receiver
+        ((3, 2), (2, 1), 2),
+        ((2, 1), (3, 2), 2),
+        ((4, 1), (3, 2), 3),
+        ((2, 2), (1, 1), 0),
+        ((1, 1), (3, 2), 0),
+        ((3, 3), (2, 1), 0),
+        ((1, 0), (1, 1), 1),  # it tells no oldest
+        ((2, 0), (1, 1), 0),
+        ((0, 0), (1, 1), 0),
+        ((1, 2), (2, 1), 0),  # nonsense
+    ],
+)
+def test_the_newest_protocol_that_both_speak_is_spoken(
+    monkeypatch: pytest.MonkeyPatch, theirs: tuple[int, int], ours: tuple[int, int], agreed: int
+) -> None:
+    monkeypatch.setattr("tiers.core.messages.PROTOCOL", ours[0])
+    monkeypatch.setattr("tiers.core.messages.PROTOCOL_MIN", ours[1])
+    newest, oldest = theirs
+    end = End()
+    end.names.append(session(1))
+    [said] = end.hear(Hello(**(GOOD | {"protocol": newest, "protocol_min": oldest})))  # type: ignore[arg-type]
+    assert (said.protocol if isinstance(said, Welcome) else 0) == agreed
+
+
+def test_a_range_is_told_in_words_and_who_is_to_be_upgraded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tiers.core.messages.PROTOCOL", 3)
+    monkeypatch.setattr("tiers.core.upstream.PROTOCOL", 3)
+    monkeypatch.setattr("tiers.core.messages.PROTOCOL_MIN", 2)
+    [said] = End().hear(Hello(**(GOOD | {"protocol": 1})))  # type: ignore[arg-type]
+    assert said == Refuse(session(1), "protocol 1; agg-1 speaks 2 to 3: upgrade edge-1")
+
+
+@pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"protocol": 2}, "protocol version 2; agg-1 speaks 1"),
+        ({"protocol": 2}, "protocol 2; agg-1 speaks 1: upgrade agg-1"),
         ({"topology": "other"}, "topology 'other'; agg-1 belongs to 'web-logs'"),
         ({"session": b""}, "a HELLO without a session"),
         ({"agent": ""}, f"an agent has {NAME_WANTED}; not ''"),

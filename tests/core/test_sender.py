@@ -6,6 +6,7 @@ from tests.core.grouping import CHANNELS, LIMITS, MESSAGE_MAX, Group, ids, up
 from tiers.core.life import Point
 from tiers.core.messages import (
     PROTOCOL,
+    PROTOCOL_MIN,
     Ack,
     Ask,
     Goodbye,
@@ -24,8 +25,26 @@ from tiers.core.peers import PeerState
 def test_hello_says_who_we_are() -> None:
     group = Group("a")
     assert group.said == [
-        ("a", Hello(PROTOCOL, "web-logs", "edge-1", b"e" * 16, b"\0" * 7 + b"\1"))
+        (
+            "a",
+            Hello(
+                PROTOCOL,
+                "web-logs",
+                "edge-1",
+                b"e" * 16,
+                b"\0" * 7 + b"\1",
+                protocol_min=PROTOCOL_MIN,
+            ),
+        )
     ]
+
+
+@pytest.mark.parametrize("protocol", [0, PROTOCOL + 1])
+def test_a_welcome_of_a_protocol_that_we_do_not_speak_is_no_session(protocol: int) -> None:
+    group = Group("a")
+    group.welcome("a", protocol=protocol)
+    assert not group.sender.peers["a"].in_session
+    assert f"speaks protocol {protocol}" in group.sender.peers["a"].error
 
 
 def test_hello_is_said_again_with_a_new_session_each_time() -> None:

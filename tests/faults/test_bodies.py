@@ -127,7 +127,8 @@ def test_every_published_file_opens(cluster: Cluster) -> None:
             statuses = [cluster.status(name) for name in cluster.agents]
             waiting = [one["batches"] for each in statuses if each for one in each["outputs"]]
             dead = [each["channel"]["dead"] for each in statuses if each]
-            return len(dead) == 3 and not any(waiting) and sum(dead) == fates.count("dead")
+            settled = (fates.count("waits"), fates.count("dead"))
+            return len(dead) == 3 and (sum(waiting), sum(dead)) == settled
 
         wait_for(settled, "all others are published, or dead", 120)
         all_published(cluster)

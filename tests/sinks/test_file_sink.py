@@ -1,9 +1,11 @@
 """The file sink over a real channel: what it publishes, when, and what it does with trouble."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from tests.core.batches import an_envelope
 from tests.sinks.parts import (
     AT,
     OUTPUT,
@@ -22,7 +24,7 @@ from tests.waiting import eventually
 from tiers.channel.change import Change
 from tiers.channel.channel import Channel
 from tiers.core import layout
-from tiers.core.batch import BatchId
+from tiers.core.batch import BatchId, seal
 from tiers.core.manifest import Manifest, decode
 from tiers.core.plan import Plan, encode_plan
 from tiers.errors import ChannelUnavailable, StoreRefused
@@ -200,22 +202,55 @@ async def test_what_no_file_can_take_goes_to_the_dead_letters(channel: Channel) 
     store = MemoryStore()
     sealed = bytearray(record(b"damaged, somewhere in its body\n", 1))
     sealed[-1] ^= 1
-    events = record(b"\n", 2, framing="events")
-    future = record(b"x\n", 3, at=2**53)
-    puts = [put(data, seq, 1) for seq, data in enumerate((bytes(sealed), events, future), 1)]
+    future = record(b"x\n", 2, at=2**53)
+    puts = [put(data, seq, 1) for seq, data in enumerate((bytes(sealed), future), 1)]
     await channel.submit(Change(puts=puts))
-    await fill(channel, [b"good\n"], 4)
+    await fill(channel, [b"good\n"], 3)
     sink = MemorySink(Said(channel), store)
     async with running(sink):
         await emptied(channel)
     assert list(published(store.files).values()) == [b"good\n"]
     reasons = {letter.position: letter.reason for letter in channel.dead_letters()}
     assert "checksum" in reasons[1]
-    assert "'events'" in reasons[2]
-    assert "calendar" in reasons[3]
-    assert sink.status()["dead"] == 3
+    assert "calendar" in reasons[2]
+    assert sink.status()["dead"] == 2
     # The file with the damaged batch was written in part: it is void, and empty.
     assert [data for path, data in store.files.items() if "/void/" in path] == [b""]
+
+
+NEWER = {"framing": "columns", "codec": "none"}, {"framing": "lines", "codec": "brotli"}
+
+
+@pytest.mark.parametrize("words", NEWER, ids=lambda words: "-".join(words.values()))
+async def test_what_a_newer_version_sealed_waits_for_the_upgrade(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch, words: dict[str, str]
+) -> None:
+    store, said = MemoryStore(), Said(channel)
+    await fill(channel, [b"good\n"], 1)
+    sealed = an_envelope(2, count=1, size=6, headers={}, sealed=AT, time=AT, **words)
+    whole = seal(sealed, b"newer\n")
+    damaged = bytearray(seal(replace(sealed, seq=3), b"newer\n"))
+    damaged[-1] ^= 1
+    await channel.submit(Change(puts=[put(whole, 2, 1), put(bytes(damaged), 3, 1)]))
+    await fill(channel, [b"good as well\n"], 4)
+    sink = MemorySink(said, store)
+    async with running(sink):
+        await eventually(lambda: len(channel.entries(OUTPUT)) == 1)
+        await eventually(lambda: "newer version" in said.troubles[-1])
+        assert sink.status()["refs"] == 1
+    [waits] = channel.entries(OUTPUT)
+    assert waits.position == 2
+    assert [letter.position for letter in channel.dead_letters()] == [3], "damage is none"
+    assert "1 batches wait, sealed by a newer version (" in said.troubles[-1]
+    assert said.troubles[-1].endswith("): upgrade this agent")
+    # The upgrade: it knows both.
+    monkeypatch.setattr("tiers.sinks.loading.FRAMINGS", ("lines", "columns"))
+    monkeypatch.setattr("tiers.sinks.loading.CODECS", ("none", "brotli"))
+    monkeypatch.setattr("tiers.core.codecs._open", lambda _, body, *__: iter([bytes(body)]))
+    async with running(MemorySink(Said(channel), store)):
+        await emptied(channel)
+    lines = b"".join(published(store.files).values()).splitlines()
+    assert sorted(lines) == [b"good", b"good as well", b"newer"]
 
 
 async def test_trouble_is_said_and_then_over(channel: Channel, impatient: None) -> None:

@@ -270,8 +270,9 @@ async def test_another_topologys_agent_is_refused(hop: Hop) -> None:
 async def test_another_protocol_is_refused(hop: Hop, monkeypatch: pytest.MonkeyPatch) -> None:
     await hop.receiver()
     monkeypatch.setattr("tiers.core.sender.PROTOCOL", 2)
+    monkeypatch.setattr("tiers.core.sender.PROTOCOL_MIN", 2)
     error = await refused(await hop.sender())
-    assert error == "refused: protocol version 2; agg-1 speaks 1"
+    assert error == "refused: protocol 2; agg-1 speaks 1: upgrade agg-1"
 
 
 async def test_a_hello_that_cannot_be_read_is_refused(

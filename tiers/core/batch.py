@@ -18,6 +18,7 @@ over the envelope's bytes before the crc entry. Nobody ever writes an envelope a
 newer version sealed are carried along untouched.
 """
 
+import re
 import reprlib
 import struct
 from collections.abc import Mapping
@@ -31,8 +32,8 @@ from tiers.errors import BatchError
 
 Buffer = bytes | bytearray | memoryview
 
-FRAMINGS: Final = ("lines", "events")
-CODECS: Final = ("none", "gzip", "zstd")
+CODECS: Final = ("none", "gzip", "zstd")  # that this version opens; it carries any
+_WORD: Final = re.compile(r"[a-z][a-z0-9_.-]{0,31}")  # the name of a framing or codec
 ENVELOPE_BYTES_MAX: Final = 64 * 1024
 HEADERS_MAX: Final = 64  # entries
 HEADER_BYTES_MAX: Final = 4096  # of a name or a value, in UTF-8
@@ -66,7 +67,8 @@ class Hop(NamedTuple):
 class Envelope:
     """What is sealed with a body. Times are ms since the epoch; sizes are bytes. What no sink could
     ever publish is no envelope: a body beyond the format's limit, an empty one, a time that no
-    calendar has. However old a time is, it is one."""
+    calendar has. However old a time is, it is one. Framing and codec are words that only who opens
+    the body needs to know: newer ones are carried by every tier."""
 
     origin: bytes
     seq: int
@@ -204,12 +206,11 @@ def _envelope(entries: dict[object, object]) -> Envelope:
             raise BatchError(f"envelope: {name} is {found:.40} ms after 1970: no calendar has that")
         return value
 
-    def choice(name: str, choices: tuple[str, ...]) -> str:
+    def word(name: str) -> str:
         value = entries.pop(name, None)
-        if not isinstance(value, str) or value not in choices:
-            raise BatchError(
-                f"envelope: {name} is {reprlib.repr(value):.40}, wanted one of {choices}"
-            )
+        if not isinstance(value, str) or not _WORD.fullmatch(value):
+            found = reprlib.repr(value)
+            raise BatchError(f"envelope: {name} is {found:.40}, wanted a short lower-case name")
         return value
 
     origin = entries.pop("origin", None)
@@ -227,8 +228,8 @@ def _envelope(entries: dict[object, object]) -> Envelope:
         headers=headers,
         sealed=moment("sealed"),
         time=moment("time"),
-        framing=choice("framing", FRAMINGS),
-        codec=choice("codec", CODECS),
+        framing=word("framing"),
+        codec=word("codec"),
         crc=integer("crc", 2**32 - 1),
         unknown={str(key): value for key, value in entries.items()},
     )

@@ -43,7 +43,8 @@ from tiers.core.values import (
 )
 from tiers.errors import PeerError
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 1  # the newest that this version speaks
+PROTOCOL_MIN: Final = 1  # and the oldest
 T = TypeVar("T")
 Guarantee = Literal["hop", "end"]  # how far a batch has to be before it is released
 CONTROL_BYTES_MAX: Final = 128 << 10  # a list of IDS_MAX ids, each of another origin, takes half
@@ -86,6 +87,7 @@ class Hello:
     session: bytes
     point: Point | None = None  # where its channel is
     met: tuple[tuple[bytes, Point], ...] = ()  # where it met channels that the receiver may have
+    protocol_min: int = 0  # the oldest that it speaks, `protocol` being the newest; 0: no other
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class Welcome:
 
     session: bytes
     token: bytes
-    protocol: int
+    protocol: int  # the newest that both speak
     topology: str
     agent: str
     channel: bytes
@@ -373,6 +375,17 @@ def _hop(item: object) -> Hop:
 def index_bytes(hops: Sequence[Hop]) -> int:
     """What a batch takes of its bundle's head, at most."""
     return 10 + sum(13 + len(agent.encode()) for agent, _ in hops[-HOPS_MAX:])
+
+
+def common_protocol(hello: Hello) -> int:
+    """The newest protocol that its sender and we speak; 0 where there is none."""
+    newest = min(hello.protocol, PROTOCOL)
+    return newest if newest >= max(hello.protocol_min or hello.protocol, PROTOCOL_MIN) else 0
+
+
+def protocols() -> str:
+    """Those that we speak, for a person."""
+    return f"{PROTOCOL_MIN} to {PROTOCOL}" if PROTOCOL_MIN < PROTOCOL else f"{PROTOCOL}"
 
 
 def in_pieces(ids: Iterable[T], most: int = IDS_MAX) -> Iterable[tuple[T, ...]]:

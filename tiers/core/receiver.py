@@ -32,7 +32,6 @@ from tiers.core.credit import Balance, Credits
 from tiers.core.dedupe import Content, Known
 from tiers.core.life import Point
 from tiers.core.messages import (
-    PROTOCOL,
     Ack,
     Answer,
     Ask,
@@ -48,6 +47,7 @@ from tiers.core.messages import (
     Refuse,
     Reject,
     Welcome,
+    common_protocol,
     in_pieces,
 )
 from tiers.core.paths import day_name
@@ -236,7 +236,7 @@ class Receiver:
         welcome = Welcome(
             session=hello.session,
             token=sender.session,
-            protocol=PROTOCOL,
+            protocol=common_protocol(hello),
             topology=me.topology,
             agent=me.agent,
             channel=me.channel,

@@ -29,6 +29,7 @@ from tiers.core.batch import BatchId
 from tiers.core.messages import (
     HEAD_BYTES_MAX,
     PROTOCOL,
+    PROTOCOL_MIN,
     Ack,
     Answer,
     Ask,
@@ -44,6 +45,7 @@ from tiers.core.messages import (
     Reject,
     Welcome,
     in_pieces,
+    protocols,
 )
 from tiers.core.outbox import Outbox
 from tiers.core.peers import HandedTo, Peer, PeerLimits, PeerState, Pending
@@ -325,6 +327,8 @@ class Sender:
         """Why a peer that would take our batches must not have them; empty when it may."""
         if self.guarantee == "end" and message.guarantee != "end":
             return f"has guarantee {message.guarantee!r:.20}: all tiers must have 'end', as here"
+        if not PROTOCOL_MIN <= message.protocol <= PROTOCOL:
+            return f"speaks protocol {message.protocol}; this agent {protocols()}"
         if message.message_size_max <= HEAD_BYTES_MAX:
             return f"takes messages of at most {message.message_size_max} bytes: too short for ours"
         stores = self.stores(besides=peer)
@@ -431,7 +435,7 @@ class Sender:
         me, life = self.me, self.me.life
         met = life.told_to(peer.name, self.peers)
         words = (PROTOCOL, me.topology, me.agent, me.channel, peer.session)
-        self._effects.say.append((peer.name, Hello(*words, life.point(), met)))
+        self._effects.say.append((peer.name, Hello(*words, life.point(), met, PROTOCOL_MIN)))
 
     def _lost(self, peer: Peer, now: float, why: str) -> None:
         if peer.move("lost", now):

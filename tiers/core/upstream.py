@@ -6,7 +6,7 @@ from typing import Final
 
 from tiers.core.credit import Balance
 from tiers.core.life import Point
-from tiers.core.messages import PROTOCOL, Hello, Identity
+from tiers.core.messages import PROTOCOL, Hello, Identity, common_protocol, protocols
 from tiers.core.names import NAME_CHARS_MAX, NAME_WANTED, is_name
 from tiers.core.printable import printable
 
@@ -47,8 +47,10 @@ class Upstream:
 def refusal(hello: Hello, me: Identity, known: Container[str], count: int, most: int) -> str:
     """Why that HELLO gets no session; empty where it does. `known` are the agents that have one,
     `count` of them; there may be `most`."""
-    if hello.protocol != PROTOCOL:
-        return f"protocol version {hello.protocol}; {me.agent} speaks {PROTOCOL}"
+    if not common_protocol(hello):
+        older = hello.agent if hello.protocol < PROTOCOL else me.agent
+        told = printable(older, NAME_CHARS_MAX)
+        return f"protocol {hello.protocol}; {me.agent} speaks {protocols()}: upgrade {told}"
     if hello.topology != me.topology:
         told = printable(hello.topology, NAME_CHARS_MAX)
         return f"topology '{told}'; {me.agent} belongs to {me.topology!r}"

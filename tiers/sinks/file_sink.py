@@ -57,7 +57,8 @@ _PASSED_SHOWN: Final = 16  # first agents with more batches than may be held
 _TAKEN_OVER: Final = 1.5  # times `takeover_after`: by then a parked batch is taken over
 _STOP_S: Final = 5.0  # how long a stopping sink waits for store calls under way
 _TEND_S_MAX: Final = 600.0  # days are closed and forgotten at least so often
-_SINK, _DAYS, _FILE_BEFORE = "sink", "days", "file before"  # troubles that are no file's
+# Troubles that are no file's.
+_SINK, _DAYS, _NEWER, _FILE_BEFORE = "sink", "days", "newer", "file before"
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -305,6 +306,9 @@ class FileSink:
                 # Age by the wall clock, which may have jumped: never less than none.
                 came_s = now_s - max(0, now_ms - stored_ms) / 1000
                 self._filing.add(bucket, ref._replace(came_s=came_s))
+            if loaded.newer:
+                self._supply.keep(loaded.newer)
+                self._troubles.say(_NEWER, self._supply.newer())
             if loaded.bad.dead or loaded.bad.damaged:
                 await self._bury(loaded.bad)
 

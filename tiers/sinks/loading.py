@@ -6,12 +6,13 @@ from typing import Final, NamedTuple
 from tiers.channel.change import Change, Entry
 from tiers.channel.channel import Channel
 from tiers.core import paths
-from tiers.core.batch import Envelope
+from tiers.core.batch import CODECS, Envelope
 from tiers.core.filing import Bucket, Ref
 from tiers.errors import BatchError, TiersError
 from tiers.sinks.file_options import FileOptions
 from tiers.sinks.writing import TRIES_MAX
 
+FRAMINGS: Final = ("lines",)  # that files are made of
 _LOAD_MAX: Final = 1000  # entries looked up in one go
 
 
@@ -19,7 +20,12 @@ class Loaded(NamedTuple):
     """Entries looked up in one go."""
 
     found: list[tuple[Bucket, Ref, int]]  # and when each was stored here, in ms; `came_s` is 0
-    bad: Change  # what buries the others
+    bad: Change  # what buries those that no file can take
+    newer: list[tuple[Entry, str]]  # what has to wait for a newer version, and why
+
+
+class Newer(Exception):
+    """Whole, and sealed by a version that knows more than this one."""
 
 
 class Loading:
@@ -40,11 +46,15 @@ class Loading:
         found: list[tuple[Bucket, Ref, int]] = []
         dead: list[tuple[str, int, str]] = []
         damaged: list[tuple[str, int, str]] = []
+        newer: list[tuple[Entry, str]] = []
         for entry in entries:
             try:
                 envelope, bucket = self._look_at(entry.position)
-            except BatchError as error:
+            except (BatchError, Newer) as error:
                 whole = self._is_whole(entry.position)
+                if whole and isinstance(error, Newer):
+                    newer.append((entry, str(error)))
+                    continue
                 (dead if whole else damaged).append((self._output, entry.position, str(error)))
                 continue
             copied = self._codec != "none" or envelope.codec == self._codec
@@ -52,7 +62,7 @@ class Loading:
             numbers = (entry.position, envelope.id, envelope.count, entry.flagged, size, 0.0)
             ref = Ref(*numbers, entry.agent)
             found.append((bucket, ref, entry.stored_ms))
-        return Loaded(found, Change(dead=dead, damaged=damaged))
+        return Loaded(found, Change(dead=dead, damaged=damaged), newer)
 
     def _look_at(self, position: int) -> tuple[Envelope, Bucket]:
         """Raises BatchError, also for a batch by which this fails twice: it is that one alone."""
@@ -61,7 +71,7 @@ class Loading:
             try:
                 envelope = self._channel.envelope(position)
                 return envelope, self._bucket(envelope)
-            except (TiersError, MemoryError):
+            except (TiersError, Newer, MemoryError):
                 raise
             except Exception as error:
                 failed = error
@@ -75,7 +85,9 @@ class Loading:
         return True
 
     def _bucket(self, envelope: Envelope) -> Bucket:
-        if envelope.framing != "lines":
-            raise BatchError(f"framing {envelope.framing!r}: this sink writes lines only")
+        if envelope.framing not in FRAMINGS:
+            raise Newer(f"framing {envelope.framing!r}")
+        if envelope.codec not in CODECS:
+            raise Newer(f"codec {envelope.codec!r}")
         directory = paths.render(self._path, envelope.headers, envelope.time)
         return Bucket(paths.day_name(envelope.sealed), directory)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
+from tiers.channel.change import Entry
 from tiers.core.filing import Filing, Ref
 from tiers.core.quota import may_take
 from tiers.core.reading import Reading
@@ -12,6 +13,7 @@ from tiers.sinks.loading import Loaded, Loading
 from tiers.sinks.parking import Parking
 
 REFS_MAX: Final = 65536  # batches known in memory; more are looked up when these are published
+_UNKNOWN_SHOWN: Final = 4  # names of framings and codecs
 BUCKETS_MAX: Final = 1024  # files to be, not begun yet, in which one first agent has batches
 T = TypeVar("T")
 
@@ -31,6 +33,8 @@ class Supply:
         self._parking = parking
         self._reading = Reading()
         self._under_way: Counter[str] = Counter()
+        self._newer: Counter[str] = Counter()  # by first agent
+        self._newer_by: Counter[str] = Counter()  # by what is not known
         self._total = 0
 
     def begin(self, refs: Sequence[Ref]) -> None:
@@ -46,15 +50,29 @@ class Supply:
             if not self._under_way[agent]:
                 del self._under_way[agent]
 
+    def keep(self, waiting: Sequence[tuple[Entry, str]]) -> None:
+        """These wait in the queue for a newer version of this agent, which reads it anew. They
+        count as what is held: whoever sends many of them takes no other agent's room."""
+        self._newer.update(entry.agent for entry, _ in waiting)
+        self._newer_by.update(why for _, why in waiting)
+
+    def newer(self) -> str:
+        """What waits for a newer version; empty where nothing does."""
+        if not self._newer_by:
+            return ""
+        count = sum(self._newer_by.values())
+        unknown = ", ".join(why for why, _ in self._newer_by.most_common(_UNKNOWN_SHOWN))
+        return f"{count:,} batches wait, sealed by a newer version ({unknown}): upgrade this agent"
+
     def held(self) -> int:
         """References in memory."""
-        return self._filing.held + self._total + self._parking.held
+        return self._filing.held + self._total + self._parking.held + self._newer.total()
 
     def room(self, agent: str) -> int:
         """How many more batches of a first agent may be looked up."""
         if self._filing.open_of[agent] >= BUCKETS_MAX:
             return 0
-        parts = (self._filing.held_of, self._under_way, self._parking.held_of)
+        parts = (self._filing.held_of, self._under_way, self._parking.held_of, self._newer)
         return may_take(REFS_MAX - self.held(), sum(part[agent] for part in parts))
 
     def passed(self) -> list[str]:

@@ -22,7 +22,6 @@ from tiers.core.dedupe import Content
 from tiers.core.messages import (
     CONTROL_BYTES_MAX,
     GREETING_BYTES_MAX,
-    PROTOCOL,
     Guarantee,
     Identity,
     Refuse,
@@ -30,6 +29,7 @@ from tiers.core.messages import (
     decode,
     decode_bundle,
     encode,
+    protocols,
 )
 from tiers.core.purses import IN_SESSION, STRANGER, Purses
 from tiers.core.receipts import OWED_MAX
@@ -187,7 +187,7 @@ class ReceiverEnd:
             message = decode(parts[1].buffer)
         except PeerError as error:
             self._malformed(connection, f"{route!r:.80}: {error}")
-            refusal = Refuse(b"", f"{error} (this agent speaks protocol {PROTOCOL})")
+            refusal = Refuse(b"", f"{error} (this agent speaks protocol {protocols()})")
             self._router.send(route, encode(refusal))
             return
         now_ms = time.time_ns() // 1_000_000
