@@ -6,6 +6,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -64,31 +65,8 @@ def local(
         if not as_json:
             click.echo(line)
 
-    def limit() -> float:
-        speed = lines / measure_limit(file, root / "limit.zst")
-        say(f"limit       {speed:>11,.0f} lines/s")
-        return speed
-
-    kinds = [kind for kind in CODECS if only in (None, kind)]
-    file, topology = root / "input.log", "\n".join(extra)
     try:
-        began = time.monotonic()
-        make_input(file, lines, seed=1)
-        result = Result(lines, file.stat().st_size)
-        mean = result.size_bytes / lines
-        say(f"{lines:,} lines of {mean:.0f} bytes made in {time.monotonic() - began:.0f} s")
-        for turn in range(runs):
-            for kind in kinds:
-                result.limits.append(limit())
-                place = root / f"{kind}-{turn}"
-                result.runs.append(measure_run(kind, file, lines, place, topology))
-                say(show_run(result.runs[-1]))
-                if not keep:
-                    shutil.rmtree(place)
-        if result.runs:
-            result.limits.append(limit())
-        if only in (None, "latency"):
-            result.latencies_s = measure_latency(root / "latency", topology)
+        result = measure(root, lines, runs, only, "\n".join(extra), keep=keep, say=say)
     except TiersError as error:
         keep = True
         raise click.ClickException(str(error)) from error
@@ -155,6 +133,43 @@ def against(
         return
     for line in ("", *comparison.table()):
         click.echo(line)
+
+
+def measure(
+    root: Path,
+    lines: int,
+    runs: int,
+    only: str | None,
+    topology: str,
+    *,
+    keep: bool,
+    say: Callable[[str], None],
+) -> Result:
+    """All turns. Raises TiersError when a line is lost."""
+
+    def limit() -> float:
+        speed = lines / measure_limit(file, root / "limit.zst")
+        say(f"limit       {speed:>11,.0f} lines/s")
+        return speed
+
+    file, began = root / "input.log", time.monotonic()
+    make_input(file, lines, seed=1)
+    result = Result(lines, file.stat().st_size)
+    mean = result.size_bytes / lines
+    say(f"{lines:,} lines of {mean:.0f} bytes made in {time.monotonic() - began:.0f} s")
+    for turn in range(runs):
+        for kind in [kind for kind in CODECS if only in (None, kind)]:
+            result.limits.append(limit())
+            place = root / f"{kind}-{turn}"
+            result.runs.append(measure_run(kind, file, lines, place, topology))
+            say(show_run(result.runs[-1]))
+            if not keep:
+                shutil.rmtree(place)
+    if result.runs:
+        result.limits.append(limit())
+    if only in (None, "latency"):
+        result.latencies_s = measure_latency(root / "latency", topology)
+    return result
 
 
 def show_run(run: Run) -> str:
