@@ -15,12 +15,14 @@ from tests.transport.parts import a_free_address
 from tests.waiting import eventually
 from tiers import sources
 from tiers.agent import Agent
-from tiers.channel.channel import Channel, ChannelLimits
+from tiers.channel.channel import Channel
+from tiers.contracts import Intake
 from tiers.core.batch import split
+from tiers.core.change import ChannelLimits
 from tiers.core.progress import Work
 from tiers.reloading import KEPT, Reloading, begin
 from tiers.salvaging import Salvage
-from tiers.sources.source import Intake, SourceOptions
+from tiers.sources.source import SourceOptions
 from tiers.topology import load
 
 ALONE = """

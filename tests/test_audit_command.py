@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 from tests.channel.making import opened, put
 from tests.test_audit import DAY, EDGE, OTHER, a_manifest
 from tiers.audit import audit
-from tiers.channel.change import Change
 from tiers.cli import main
+from tiers.core.change import Change
 from tiers.core.manifest import Manifest, encode
 from tiers.core.runs import Runs
 from tiers.observe.status import StatusServer

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from tiers.channel.channel import ChannelLimits
+from tiers.core.change import ChannelLimits
 from tiers.core.cutting import CuttingRules
 from tiers.core.peers import PeerLimits
 from tiers.core.receiver import ReceiverLimits

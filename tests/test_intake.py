@@ -11,9 +11,9 @@ from threading import Event
 import pytest
 
 from tests.waiting import eventually, move_on
-from tiers.channel.change import Change
-from tiers.channel.channel import Channel, ChannelLimits
+from tiers.channel.channel import Channel
 from tiers.core.batch import HEADER_BYTES_MAX, TIME_MS_MAX, Buffer, Envelope, split, verify
+from tiers.core.change import Change, ChannelLimits
 from tiers.core.codecs import decompress
 from tiers.core.cutting import Cut, CuttingRules
 from tiers.errors import BatchError, ChannelUnavailable, TiersError

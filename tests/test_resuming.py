@@ -4,37 +4,41 @@ import asyncio
 import os
 import signal
 import sys
-import time
 
 import pytest
 
 from tests.waiting import eventually
 from tiers import resuming
 from tiers.cli import agent
+from tiers.world import Clock
+
+
+class Leaping(Clock):
+    """A wall clock that the test puts ahead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ahead_s = 0.0
+        self.looks = 0
+
+    def now_ms(self) -> int:
+        self.looks += 1
+        return super().now_ms() + int(self.ahead_s * 1000)
 
 
 @pytest.mark.parametrize("leap_s", [3600.0, -3600.0])
 async def test_a_leap_of_the_wall_clock_is_noticed(
     leap_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ahead_s = 0.0
-    looks = 0
-    wall = time.time
-
-    def leaping() -> float:
-        nonlocal looks
-        looks += 1
-        return wall() + ahead_s
-
+    clock = Leaping()
     monkeypatch.setattr(resuming, "LOOK_S", 0.001)
-    monkeypatch.setattr(time, "time", leaping)
-    noticing = asyncio.create_task(resuming.resumed())
+    noticing = asyncio.create_task(resuming.resumed(clock))
     for _ in range(5):  # a clock that is put right little by little leaps nowhere
-        seen = looks
-        await eventually(lambda seen=seen: looks > seen)  # type: ignore[misc]
-        ahead_s += 1.0
+        seen = clock.looks
+        await eventually(lambda seen=seen: clock.looks > seen)  # type: ignore[misc]
+        clock.ahead_s += 1.0
     assert not noticing.done()
-    ahead_s += leap_s
+    clock.ahead_s += leap_s
     assert abs(await noticing - leap_s) < 5.0
 
 

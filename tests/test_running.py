@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 from typing import ClassVar
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.channel.making import opened
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
+from tiers.contracts import Intake
 from tiers.core.batch import split, verify
 from tiers.core.codecs import decompress
 from tiers.core.cutting import CuttingRules
@@ -18,7 +20,7 @@ from tiers.core.progress import Work
 from tiers.errors import ChannelUnavailable
 from tiers.intake import Press, SourceIntake
 from tiers.running import Made, Running
-from tiers.sources.source import Intake, SourceOptions
+from tiers.sources.source import SourceOptions
 
 LINES = 200
 
@@ -60,7 +62,7 @@ def running(channel: Channel, press: Press, fails_at: set[int]) -> Running:
         intake = SourceIntake("numbers", "edge-1", channel, ("out",), press, rules, 1 << 20, 60.0)
         return Stumbling(fails_at), intake
 
-    return Running("numbers", "numbers", channel, make)
+    return Running("numbers", "numbers", channel, Random(1), make)
 
 
 def lines(channel: Channel) -> list[int]:

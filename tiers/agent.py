@@ -13,32 +13,27 @@ import asyncio
 import contextlib
 import logging
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-import zmq
-
-from tiers.channel.channel import Channel
 from tiers.composing import Composition, channel_limits
+from tiers.contracts import Channel, Sink, World
 from tiers.descriptors import Shares, raise_limit, shared_out
 from tiers.errors import ChannelUnavailable
 from tiers.intake import Press, take_over
 from tiers.observe.health import Health
 from tiers.observe.snapshot import audit, snapshot
-from tiers.observe.status import StatusServer
 from tiers.observe.watch import Watch
 from tiers.own_directory import make_own, opening
 from tiers.reloading import Reloading
 from tiers.resuming import resumed
 from tiers.running import Running
 from tiers.salvaging import Salvage
-from tiers.sinks.sink import Sink
 from tiers.topology import Topology
 from tiers.transport.receiving import ReceiverEnd
 from tiers.transport.sending import SenderGroup
-from tiers.transport.sockets import SOCKETS_MAX
+from tiers.world import Machine
 
 log = logging.getLogger("tiers")
 INTERRUPTED: Final = 3  # exit status of an agent that was stopped before it had drained
@@ -59,6 +54,7 @@ class Agent:
         directory: Path,
         reloading: Reloading,
         watch: Watch | None = None,
+        world: World | None = None,
     ) -> None:
         self.topology = topology
         self.name = name
@@ -66,8 +62,9 @@ class Agent:
         self.directory = directory
         self.reloading = reloading
         self.watch = watch
+        self.world = world or Machine()
         self.state = "starting"
-        self.started_ms = time.time_ns() // 1_000_000
+        self.started_ms = self.world.now_ms()
         self.last_error: tuple[int, str] = (0, "")
         self.sources: list[Running] = []
         self.groups: dict[str, SenderGroup] = {}
@@ -77,8 +74,6 @@ class Agent:
         self.channel: Channel
         self.salvage: Salvage
         self.shares: Shares
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._context.set(zmq.MAX_SOCKETS, SOCKETS_MAX)
         self._leave = asyncio.Event()  # drain or stop: `_stop_wanted` tells which
         self._stop_wanted = False
         self._stop_until = 0.0  # loop time; 0.0: no stop has begun
@@ -96,9 +91,9 @@ class Agent:
         outputs = self.topology.outputs(self.name)
         limits = channel_limits(self.topology)
         with opening(self.directory):
-            self.channel = await Channel.open(self.directory, limits, outputs)
+            self.channel = await self.world.channel(self.directory, limits, outputs)
         if self.channel.life.renewed:
-            self.channel.life.renewed_s = time.monotonic()
+            self.channel.life.renewed_s = self.world.now_s()
         press = Press(self.topology.batch.codec, self.topology.batch.level)
         try:
             if self.channel.was_cut_off:
@@ -119,7 +114,7 @@ class Agent:
             if self.receiver is not None:
                 self.receiver.close()
             await self._close_channel()
-            self._context.destroy(linger=0)
+            self.world.close()
         if self._again and not self._stop_wanted:
             return AGAIN
         if self.draining and self.state != "drained":
@@ -136,7 +131,7 @@ class Agent:
 
     async def _serve(self) -> None:
         address = self.topology.status_address(self.name)
-        server = StatusServer(
+        server = self.world.status_server(
             self._look,
             lambda: audit(self.channel),
             self.drain,
@@ -292,7 +287,7 @@ class Agent:
         self._leave.set()
 
     async def _watch_clock(self) -> None:
-        leap_s = await resumed()
+        leap_s = await resumed(self.world)
         log.warning(
             "the clock leapt by %.0f s: this machine was resumed, or its clock put right; "
             "starting again",
@@ -321,7 +316,7 @@ class Agent:
             topology=topology,
             agent=self.name,
             channel=self.channel,
-            context=self._context,
+            world=self.world,
             shares=shares,
             press=press,
             trouble=self._trouble,
@@ -381,7 +376,7 @@ class Agent:
         return event
 
     def _note_error(self, part: str, text: str) -> None:
-        self.last_error = (time.time_ns() // 1_000_000, f"{part}: {text}")
+        self.last_error = (self.world.now_ms(), f"{part}: {text}")
 
     def error_of(self, part: str) -> str:
         """What is wrong with a part now; empty when all is well."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tiers import sinks
+from tiers.contracts import Store
 from tiers.copies import Copies
 from tiers.core import layout, runs
 from tiers.core.paths import day_name
@@ -27,7 +28,6 @@ from tiers.observe.client import Answer, ask_all
 from tiers.observe.stopped import audit_of_stopped
 from tiers.registry import load
 from tiers.shelf import Double, Shelf, count_files, read_store
-from tiers.sinks.stores.store import Store
 from tiers.topology.model import Topology
 
 NEWS_CHARS_MAX: Final = 1000

@@ -1,14 +1,12 @@
 """What an agent is made of, as its topology says: the one place that knows every room."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import zmq
-
 from tiers import sinks, sources
-from tiers.channel.channel import Channel, ChannelLimits
+from tiers.contracts import Channel, Sink, SinkContext, Source, World
+from tiers.core.change import ChannelLimits
 from tiers.core.cutting import CuttingRules
 from tiers.core.messages import Identity
 from tiers.core.peers import PeerLimits
@@ -17,8 +15,6 @@ from tiers.descriptors import Shares, scaled
 from tiers.intake import Press, SourceIntake
 from tiers.registry import load as load_class
 from tiers.running import Made, Running
-from tiers.sinks.sink import Sink, SinkContext
-from tiers.sources.source import Source
 from tiers.topology import Topology
 from tiers.transport.receiving import ReceiverEnd
 from tiers.transport.sending import SenderGroup
@@ -46,7 +42,7 @@ class Composition:
     topology: Topology
     agent: str
     channel: Channel
-    context: "zmq.Context[zmq.Socket[bytes]]"
+    world: World
     shares: Shares
     press: Press
     trouble: Callable[[str], Tell]  # of a part, for what lasts until it says ""
@@ -71,7 +67,7 @@ class Composition:
             batch_size_max=self.topology.batch.size_bytes_max,
         )
         group = SenderGroup(
-            self.context,
+            self.world,
             self.me,
             tier,
             self.channel,
@@ -90,7 +86,7 @@ class Composition:
             agent=self.agent,
             output=options.name,
             channel=self.channel,
-            now_ms=lambda: time.time_ns() // 1_000_000,
+            world=self.world,
             level=self.topology.batch.level,
             trouble=self.trouble(options.name),
             renew=self.renew,
@@ -108,7 +104,7 @@ class Composition:
         if listen is None:
             return None
         return ReceiverEnd(
-            self.context,
+            self.world,
             self.me,
             listen,
             self.channel,
@@ -146,8 +142,9 @@ class Composition:
                 batch.event_bytes_max,
                 self.topology.delivery.dedupe_retention_s,
                 [written for sink in self.topology.sinks(self.agent) if (written := sink.writes())],
+                self.world,
             )
             source: Source = load_class(sources.BUILTIN, sources.GROUP, options.type)(options)
             return source, intake
 
-        return Running(options.name, options.type, self.channel, make)
+        return Running(options.name, options.type, self.channel, self.world.random, make)

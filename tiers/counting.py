@@ -7,9 +7,9 @@ from typing import Any, Final
 import zstandard
 from isal import igzip
 
+from tiers.contracts import Store
 from tiers.core import zstd_frames
 from tiers.errors import StoreRefused, StoreUnavailable
-from tiers.sinks.stores.store import Store
 
 _BLOCK_BYTES: Final = 1 << 20
 

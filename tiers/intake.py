@@ -9,7 +9,6 @@ given in the loop step that submits, so they have no gaps whatever dies when.
 
 import asyncio
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +19,14 @@ from itertools import chain
 import msgpack
 from isal.isal_zlib import crc32
 
-from tiers.channel.change import Change, Put
-from tiers.channel.channel import Channel
+from tiers.contracts import Channel, Clock
 from tiers.core.batch import TIME_MS_MAX, BatchId, Buffer, Envelope, Hop, check_headers, seal
+from tiers.core.change import Change, Put
 from tiers.core.codecs import PART_BYTES, compressor, joined
 from tiers.core.cutting import Cut, Cutter, CuttingRules
 from tiers.errors import BatchError, TiersError
 from tiers.sources.source import SourceOptions
+from tiers.world import CLOCK
 
 _NEWLINE = 0x0A
 _UNDER_WAY_BYTES_MIN = 8 << 20  # of one source there may be so much, however small its batches
@@ -129,6 +129,7 @@ class SourceIntake:
         event_size_max: int,
         retention_s: float,
         written: Sequence[str] = (),
+        clock: Clock = CLOCK,
     ) -> None:
         self.block_size_max = rules.size_bytes
         self.event_size_max = event_size_max
@@ -145,6 +146,7 @@ class SourceIntake:
         self.events = 0  # on disk
         self.bytes = 0  # on disk, raw
         self._agent = agent
+        self._clock = clock
         self._channel = channel
         self._outputs = tuple(outputs)
         self._press = press
@@ -190,7 +192,7 @@ class SourceIntake:
             raise self._failure
         receipt: asyncio.Future[None] = self._loop.create_future()
         if time_ms is None:
-            time_ms = time.time_ns() // 1_000_000
+            time_ms = self._clock.now_ms()
         self._under_way += len(block)
         cuts = self._cutter.add(
             block,
@@ -296,7 +298,7 @@ class SourceIntake:
         if job.body is None:
             return Change(records=records)
         body, crc = job.body.result()
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self._clock.now_ms()
         envelope = Envelope(
             origin=self._channel.origin,
             seq=self._channel.next_seq(),

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +49,7 @@ class Reloading:
         left: bool = False,
         seen: Content | None = None,
         error: str = "",
+        leave_after_s: float = LEAVE_AFTER_S,
     ) -> None:
         self.file = file
         self.generation = 1
@@ -54,9 +57,10 @@ class Reloading:
         self.restart_needed: list[str] = []
         self.left = left  # the file no longer names this agent
         self._directory = directory
+        self._leave_after_s = leave_after_s
         self._topology = topology
         self._steady = Steady(seen)
-        self._absence = Absence(LEAVE_AFTER_S)
+        self._absence = Absence(leave_after_s)
         self._wake = asyncio.Event()
         self._kept = True  # the text in force is on disk, or was not yet to be
 
@@ -112,7 +116,7 @@ class Reloading:
             elif not self._kept:
                 await self.accept()
             if not self.left and self._absence.lasts(content, loop.time()):
-                log.info("no longer in %s for %g s: draining", self.file, LEAVE_AFTER_S)
+                log.info("no longer in %s for %g s: draining", self.file, self._leave_after_s)
                 self.left, self.error = True, ""
                 agent.drain()
 
@@ -133,7 +137,7 @@ class Reloading:
             self._absence.begin(content)
             self._refuse(
                 f"{self.file} does not name {agent.name}, which drains and ends if that stays so "
-                f"for {LEAVE_AFTER_S:g} s"
+                f"for {self._leave_after_s:g} s"
             )
             return
         for output, group in agent.groups.items():
@@ -155,7 +159,12 @@ class Reloading:
 
 
 def begin(
-    file: Path, name: str, data: Path | None, *, strict: bool = False
+    file: Path,
+    name: str,
+    data: Path | None,
+    *,
+    strict: bool = False,
+    leave_after_s: float = LEAVE_AFTER_S,
 ) -> tuple[Topology, Path, Reloading]:
     """The topology that agent `name` starts with, its directory, and what follows the file.
 
@@ -163,13 +172,14 @@ def begin(
     where the file leaves it out too, and leaves then; one that has drained before only drains.
     Raises ConfigError, UsageError."""
     content = look(file)
+    follow = partial(Reloading, file, leave_after_s=leave_after_s)
     try:
         topology = understand(content, file)
     except TiersError as error:
         directory = data_directory(content, name, data)
         if strict or directory is None:
             raise
-        return _begin_by_kept(file, directory / name, content, error)
+        return _begin_by_kept(follow, directory / name, content, error)
     try:
         topology.tier_of(name)
     except UsageError:
@@ -177,14 +187,14 @@ def begin(
         for kept in (KEPT, LEFT):
             if (directory / kept).is_file():
                 topology = load(directory / kept)
-                return topology, directory, Reloading(file, topology, directory, left=kept == LEFT)
+                return topology, directory, follow(topology, directory, left=kept == LEFT)
         raise
     directory = topology.data_of(name, data)
-    return topology, directory, Reloading(file, topology, directory, seen=content)
+    return topology, directory, follow(topology, directory, seen=content)
 
 
 def _begin_by_kept(
-    file: Path, directory: Path, content: Content, wrong: TiersError
+    follow: Callable[..., Reloading], directory: Path, content: Content, wrong: TiersError
 ) -> tuple[Topology, Path, Reloading]:
     """Raises `wrong` where there is nothing to begin by."""
     kept = directory / KEPT
@@ -195,4 +205,4 @@ def _begin_by_kept(
     for line in str(wrong).splitlines():
         log.error("topology refused, begins by %s: %s", kept, line)
     error = f"{wrong}\nin force is what was last accepted, {kept}"
-    return topology, directory, Reloading(file, topology, directory, seen=content, error=error)
+    return topology, directory, follow(topology, directory, seen=content, error=error)

@@ -7,18 +7,24 @@ start for nothing.)
 """
 
 import asyncio
-import time
 from typing import Final
+
+from tiers.contracts import Clock
 
 LEAP_S_MIN: Final = 10.0
 LOOK_S: Final = 1.0
 
 
-async def resumed() -> float:
+async def resumed(clock: Clock) -> float:
     """Returns once the wall clock has leapt against the monotonic one: by how many seconds."""
-    ahead_s = time.time() - time.monotonic()
+    ahead_s = _ahead_s(clock)
     while True:
         await asyncio.sleep(LOOK_S)
-        before_s, ahead_s = ahead_s, time.time() - time.monotonic()
+        before_s, ahead_s = ahead_s, _ahead_s(clock)
         if abs(ahead_s - before_s) >= LEAP_S_MIN:
             return ahead_s - before_s
+
+
+def _ahead_s(clock: Clock) -> float:
+    """How far the wall clock is ahead of the monotonic one."""
+    return clock.now_ms() / 1000 - clock.now_s()

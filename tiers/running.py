@@ -8,10 +8,9 @@ from random import Random
 from typing import Final
 
 from tiers.backoff import Backoff
-from tiers.channel.change import Change
-from tiers.channel.channel import Channel
+from tiers.contracts import Channel, Source
+from tiers.core.change import Change
 from tiers.intake import SourceIntake
-from tiers.sources.source import Source
 
 log = logging.getLogger("tiers")
 _FAILURE_CHARS_MAX: Final = 300
@@ -22,7 +21,9 @@ Made = tuple[Source, SourceIntake]
 class Running:
     """`run` runs until the source has come to its end, or is cancelled."""
 
-    def __init__(self, name: str, kind: str, channel: Channel, make: Callable[[], Made]) -> None:
+    def __init__(
+        self, name: str, kind: str, channel: Channel, random: Random, make: Callable[[], Made]
+    ) -> None:
         self.name = name
         self.kind = kind
         self.state = "running"
@@ -32,7 +33,7 @@ class Running:
         self._channel = channel
         self._make = make
         self._backoff = Backoff()
-        self._random = Random()
+        self._random = random
         self._draining = False
 
     async def run(self) -> None:

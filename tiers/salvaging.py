@@ -23,14 +23,14 @@ from typing import Any, Final
 
 import msgpack
 
-from tiers.channel.change import Change, Put
-from tiers.channel.channel import Channel
 from tiers.channel.layout import unpack_hops
 from tiers.channel.living import ORIGIN, Origin
 from tiers.channel.opening import SET_ASIDE_STEM
 from tiers.channel.salvage import FRAME_LENGTH_BYTES, MARK, Batch, End, Head, read_mark, unpack
 from tiers.channel.salvage_index import SOURCE_POSITIONS
+from tiers.contracts import Channel
 from tiers.core.batch import BatchId
+from tiers.core.change import Change, Put
 from tiers.durable import write_durably
 from tiers.errors import ChannelDamaged
 from tiers.sources.tail.door import Disk

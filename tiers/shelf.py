@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
+from tiers.contracts import Listed, Store
 from tiers.copies import Copies
 from tiers.core import layout, manifest, runs
 from tiers.core.manifest import Manifest
@@ -13,7 +14,6 @@ from tiers.core.runs import Runs
 from tiers.counting import check_file
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks.days import closed_days
-from tiers.sinks.stores.store import Listed, Store
 
 _OPENERS: Final = 2  # each has one published file in memory
 _READERS: Final = 8  # manifests are read side by side: each is a round trip in HDFS

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from tests.channel.making import put
-from tiers.channel.change import Change
-from tiers.channel.channel import Channel, ChannelLimits
+from tiers.channel.channel import Channel
+from tiers.core.change import Change, ChannelLimits
 
 HELD = 20
 IN_FLIGHT = 50

@@ -21,13 +21,13 @@ from pathlib import Path
 import msgpack
 
 from tests.channel.making import opened, record
-from tiers.channel.change import Change, Put
-from tiers.channel.channel import Channel, ChannelLimits
+from tiers.channel.channel import Channel
 from tiers.channel.salvage import Batch, Head
 from tiers.channel.salvage import salvage as salvage_of
 from tiers.channel.salvage_index import Place, read_index
 from tiers.channel.salvage_pages import PAGE_BYTES, PageFile
 from tiers.core.batch import BatchId, Hop, open_envelope
+from tiers.core.change import Change, ChannelLimits, Put
 from tiers.errors import BatchError
 from tiers.salvaging import Salvage
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tiers.channel.change import Put
-from tiers.channel.channel import Channel, ChannelLimits
+from tiers.channel.channel import Channel
 from tiers.core.batch import BatchId, Envelope, Hop, seal
+from tiers.core.change import ChannelLimits, Put
+from tiers.world import CLOCK, Clock
 
 LIMITS = ChannelLimits(size_bytes_max=64 << 20, free_floor_bytes=0)
 OUT = ("out",)
@@ -44,13 +45,27 @@ def arrived(origin: bytes, seq: int, *, outputs: Sequence[str] = OUT) -> Put:
     return Put(BatchId(origin, seq), record(origin, seq), 1, outputs, arrived=True)
 
 
+class StoppedClock(Clock):
+    """A wall clock that stands still but for the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ms = super().now_ms()
+
+    def now_ms(self) -> int:
+        return self.ms
+
+
 @asynccontextmanager
 async def opened(
-    directory: Path, limits: ChannelLimits = LIMITS, outputs: Sequence[str] = OUT
+    directory: Path,
+    limits: ChannelLimits = LIMITS,
+    outputs: Sequence[str] = OUT,
+    clock: Clock = CLOCK,
 ) -> AsyncIterator[Channel]:
     errors: list[dict[str, object]] = []  # of callbacks, which asyncio would only log
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-    channel = await Channel.open(directory, limits, outputs)
+    channel = await Channel.open(directory, limits, outputs, clock)
     try:
         yield channel
     finally:

@@ -9,9 +9,9 @@ import pytest
 
 from tests.channel.making import LIMITS, opened, record
 from tiers.channel.accounts import Move, counted
-from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
 from tiers.core.batch import BatchId, Hop
+from tiers.core.change import Change, Put
 from tiers.core.quota import SHARE
 
 SMALL = replace(LIMITS, size_bytes_max=8 << 20)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.channel.making import LIMITS, arrived, opened
-from tiers.channel.change import Change
 from tiers.channel.channel import Channel
 from tiers.channel.checking import value_problems
 from tiers.core.batch import BatchId
+from tiers.core.change import Change
 
 ORIGIN = b"o" * 16
 KEY = BatchId(ORIGIN, 1)

@@ -8,8 +8,8 @@ from click.testing import CliRunner, Result
 
 from tests.channel.making import arrived, opened, put
 from tests.channel.test_damage import flip
-from tiers.channel.change import Change
 from tiers.cli import main
+from tiers.core.change import Change
 
 
 def run(*arguments: object) -> Result:

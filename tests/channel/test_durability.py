@@ -11,9 +11,9 @@ import pytest
 
 from tests.channel.making import opened, put
 from tiers.channel import looking, opening
-from tiers.channel.change import Change
 from tiers.channel.layout import after, pages
 from tiers.channel.opening import SET_ASIDE_STEM, mark_damaged
+from tiers.core.change import Change
 from tiers.durable import sync_directory
 
 

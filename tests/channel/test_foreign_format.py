@@ -9,10 +9,10 @@ import msgpack
 import pytest
 
 from tests.channel.making import LIMITS, opened, put
-from tiers.channel.change import Change
 from tiers.channel.channel import Channel
 from tiers.channel.layout import FORMAT, IDENTITY, guard
 from tiers.channel.looking import look, problems
+from tiers.core.change import Change
 from tiers.errors import UsageError
 
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.channel.making import LIMITS, arrived, opened, put, record
-from tiers.channel import home, opening, writer
+from tests.channel.making import LIMITS, StoppedClock, arrived, opened, put, record
+from tiers.channel import home
 from tiers.channel.applying import delete_pieces
-from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
 from tiers.channel.environment import Environment, Transaction
 from tiers.channel.layout import SEEN_KEY
 from tiers.channel.living import MET as MET_KEY
 from tiers.channel.living import ORIGIN
 from tiers.core.batch import BatchId, Hop
+from tiers.core.change import Change, Put
 from tiers.core.dedupe import BLOCK_SEQS, PIECES
 from tiers.core.life import Point
 from tiers.errors import ChannelUnavailable
@@ -130,22 +130,18 @@ async def test_a_renewal_gives_a_new_id_and_flags_what_waits(tmp_path: Path) -> 
         assert "agg-1 knows more" in channel.stats().news, "for as long as the retention"
 
 
-async def test_where_others_were_met_is_known_for_one_retention(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now_ms = opening._now_ms()
-    for module in (opening, writer):
-        monkeypatch.setattr(module, "_now_ms", lambda: now_ms)
-    async with opened(tmp_path) as channel:
+async def test_where_others_were_met_is_known_for_one_retention(tmp_path: Path) -> None:
+    clock = StoppedClock()
+    async with opened(tmp_path, clock=clock) as channel:
         assert channel.stats().news == "", "nothing happened to a fresh one"
         channel.life.meet(MET, "agg-1", Point(b"s" * 12, 5))
         await channel.submit(Change(puts=[put(channel)]))
-    now_ms += 7 * 86_400_000
+    clock.ms += 7 * 86_400_000
     for known in (True, False):
-        async with opened(tmp_path) as channel:
+        async with opened(tmp_path, clock=clock) as channel:
             assert channel.life.met_of(MET) == (Point(b"s" * 12, 5) if known else None)
             assert (MET_KEY + MET in channel.records(MET_KEY)) is known
-        now_ms += 1
+        clock.ms += 1
 
 
 async def test_a_channel_that_cannot_be_read_yet_tells_what_it_had_found(
@@ -191,17 +187,23 @@ async def test_where_others_were_met_is_written_down_by_the_next_commit_that_suc
         assert channel.life.met_of(MET) == Point(b"s" * 12, 5)
 
 
-async def test_origins_and_starts_are_forgotten_three_retentions_after(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now_ms = opening._now_ms()
-    monkeypatch.setattr(opening, "_now_ms", lambda: now_ms)
-    numbers = count(1)
-    monkeypatch.setattr("tiers.channel.living.os.urandom", lambda n: next(numbers).to_bytes(n))
+class Counting(StoppedClock):
+    """Its tokens are in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbers = count(1)
+
+    def token(self, size_bytes: int) -> bytes:
+        return next(self._numbers).to_bytes(size_bytes)
+
+
+async def test_origins_and_starts_are_forgotten_three_retentions_after(tmp_path: Path) -> None:
+    clock = Counting()
     day_ms = 86_400_000
 
     async def start(*, puts: int = 0, release: int = 0, dead: int = 0) -> bytes:
-        async with opened(tmp_path) as channel:
+        async with opened(tmp_path, clock=clock) as channel:
             on_disk = {key.removeprefix(ORIGIN) for key in channel.records(ORIGIN)}
             assert on_disk == channel.life.origins - {channel.origin}
             if puts:
@@ -214,29 +216,29 @@ async def test_origins_and_starts_are_forgotten_three_retentions_after(
 
     async def origins() -> set[bytes]:
         last = await start()
-        async with opened(tmp_path) as channel:
+        async with opened(tmp_path, clock=clock) as channel:
             return channel.life.origins - {channel.origin, last}
 
     first, second = await start(puts=1), await start(puts=1)
-    now_ms += 100 * day_ms
+    clock.ms += 100 * day_ms
     assert await origins() == {first, second}
-    now_ms += 100 * day_ms
+    clock.ms += 100 * day_ms
     assert await origins() == {first, second}, "their batches are here"
     await start(release=1)
     third = await start(puts=1, release=3, dead=2)
-    now_ms += day_ms
+    clock.ms += day_ms
     assert await origins() == {first, second, third}, "two have nothing here, one a dead letter"
-    now_ms += 20 * day_ms
+    clock.ms += 20 * day_ms
     assert await origins() == {first, second, third}
-    now_ms += 1
+    clock.ms += 1
     assert await origins() == {second, third}
-    now_ms += day_ms - 1
+    clock.ms += day_ms - 1
     assert await origins() == {second, third}
-    async with opened(tmp_path) as channel:
+    async with opened(tmp_path, clock=clock) as channel:
         assert len(channel.life.starts) == 10, "those that ended in the last three retentions"
-    now_ms += 1
+    clock.ms += 1
     assert await origins() == {second}
-    async with opened(tmp_path) as channel:
+    async with opened(tmp_path, clock=clock) as channel:
         assert len(channel.life.starts) == 11, "without two of before, and with three more"
 
 

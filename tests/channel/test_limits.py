@@ -14,11 +14,11 @@ from tests.channel.making import LIMITS, fill, opened, put, tmpfs
 from tests.core.batches import an_envelope, batch_ids, hops
 from tests.waiting import eventually
 from tiers.channel import environment, opening, writer
-from tiers.channel.change import Change
 from tiers.channel.channel import Channel
 from tiers.channel.layout import Item, pack_hops, unpack_hops, unpack_item
 from tiers.channel.room import Room, Sizes
 from tiers.core.batch import BODY_SIZE_MAX, BatchId, Hop, open_envelope, seal
+from tiers.core.change import Change
 
 MIB = 1 << 20
 BODY = os.urandom(60_000)

@@ -13,11 +13,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.channel.making import LIMITS, record
 from tiers.channel import again
-from tiers.channel.change import Change, Handed, Put
 from tiers.channel.channel import Channel
 from tiers.channel.checking import value_problems
 from tiers.channel.living import ORIGIN
 from tiers.core.batch import BatchId, Hop
+from tiers.core.change import Change, Handed, Put
 from tiers.core.peers import HandedTo
 
 ORIGINS = (b"A" * 16, b"B" * 16)

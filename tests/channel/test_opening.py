@@ -10,13 +10,13 @@ import pytest
 
 from tests.channel.making import LIMITS, arrived, opened, put, python, python_beside
 from tests.waiting import eventually
-from tiers.channel import checking, looking, mounts, opening, writer
-from tiers.channel.change import Change
+from tiers.channel import checking, disk, looking, mounts, opening, writer
 from tiers.channel.channel import Channel
 from tiers.channel.checking import structure_problems
+from tiers.channel.disk import lock_directory
 from tiers.channel.mounts import file_system, mount_table, refuse_network
-from tiers.channel.opening import lock_directory
 from tiers.core.batch import BatchId
+from tiers.core.change import Change
 from tiers.errors import UsageError
 
 TABLE = r"""
@@ -113,7 +113,7 @@ async def test_a_second_agent_on_the_directory_is_refused(tmp_path: Path) -> Non
             await Channel.open(tmp_path, LIMITS, ["out"])
         code = (
             "import sys; from pathlib import Path\n"
-            "from tiers.channel.opening import lock_directory\n"
+            "from tiers.channel.disk import lock_directory\n"
             "lock_directory(Path(sys.argv[1]))\n"
         )
         other = python(code, tmp_path)
@@ -131,7 +131,7 @@ def count_checks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         verified.append(path)
         return structure_problems(path)
 
-    monkeypatch.setattr(opening, "structure_problems", counting)
+    monkeypatch.setattr(disk, "structure_problems", counting)
     return verified
 
 
@@ -234,7 +234,7 @@ async def test_windows_are_kept_while_the_retention_runs(
 def test_the_lock_is_dropped_with_its_holder(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from tiers.channel.opening import lock_directory\n"
+        "from tiers.channel.disk import lock_directory\n"
         "lock_directory(Path(sys.argv[1])); os._exit(0)\n"
     )
     assert python(code, tmp_path).returncode == 0
@@ -244,7 +244,7 @@ def test_the_lock_is_dropped_with_its_holder(tmp_path: Path) -> None:
 async def test_who_only_looks_in_for_a_moment_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tiers.channel.channel.LOCK_WITHIN_S", 60.0)
+    monkeypatch.setattr("tiers.channel.disk.LOCK_WITHIN_S", 60.0)
     held = lock_directory(tmp_path)
     begun = asyncio.create_task(Channel.open(tmp_path, LIMITS, ("out",)))
     done, _ = await asyncio.wait({begun}, timeout=0.2)

@@ -11,11 +11,11 @@ import msgpack
 import pytest
 
 from tests.channel.making import LIMITS, opened, put
-from tiers.channel.change import Change
 from tiers.channel.layout import POSITION
 from tiers.channel.salvage import Batch, End, Head, main, salvage
 from tiers.channel.salvage_index import committed_groups
 from tiers.channel.salvage_pages import PageFile
+from tiers.core.change import Change
 from tiers.errors import BatchError
 
 OUTPUTS = ("next", "files")

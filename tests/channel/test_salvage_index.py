@@ -13,7 +13,6 @@ import pytest
 from tests.channel.making import LIMITS, opened, put
 from tests.channel.test_salvage import SOURCE, change, live, make, read
 from tiers.channel import salvage
-from tiers.channel.change import Change
 from tiers.channel.layout import STATE, Item, Letter, State, Totals, guard, pack_hops
 from tiers.channel.salvage import Batch, End, Head, Told, _Known, _Reading
 from tiers.channel.salvage_index import (
@@ -32,6 +31,7 @@ from tiers.channel.salvage_index import (
 )
 from tiers.channel.salvage_pages import PAGE_BYTES, Node, PageFile, databases
 from tiers.core.batch import BatchId, Envelope, Hop, seal
+from tiers.core.change import Change
 from tiers.core.codecs import compressor
 
 KEY = SOURCE + b"8-15"

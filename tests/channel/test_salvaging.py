@@ -15,11 +15,11 @@ import pytest
 from tests.channel.making import LIMITS, arrived, opened
 from tests.channel.test_salvage import OUTPUTS, SOURCE, live, make, waiting
 from tiers import salvaging
-from tiers.channel.change import Change
-from tiers.channel.channel import Channel, ChannelLimits
+from tiers.channel.channel import Channel
 from tiers.channel.salvage import Batch, read_mark
 from tiers.channel.salvage import salvage as read_salvage
 from tiers.core.batch import BatchId
+from tiers.core.change import Change, ChannelLimits
 from tiers.errors import ChannelDamaged
 from tiers.salvaging import Salvage
 

@@ -17,11 +17,11 @@ from tests.channel.making import LIMITS, fill, opened, put, record, tmpfs
 from tests.waiting import eventually
 from tiers.channel import channel as channel_module
 from tiers.channel import writer as writer_module
-from tiers.channel.change import Change, Put
 from tiers.channel.channel import Channel
 from tiers.channel.environment import Environment, Panicked, Transaction
 from tiers.channel.writer import DISK_FULL_BYTES, Submitted, overtaking, words
 from tiers.core.batch import BatchId
+from tiers.core.change import Change, Put
 from tiers.errors import ChannelUnavailable
 
 

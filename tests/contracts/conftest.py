@@ -11,9 +11,9 @@ from hdfs import InsecureClient
 
 from tests.hadoop.cluster import HdfsCluster
 from tests.simulation.place import SimPlace
+from tiers.contracts import Listed, Store
 from tiers.sinks.stores.hdfs import HdfsStore
 from tiers.sinks.stores.local import LocalStore
-from tiers.sinks.stores.store import Listed, Store
 
 NOBODY = 65534
 

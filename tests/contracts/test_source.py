@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from tests.sources.intake import RecordingIntake
 from tests.waiting import eventually
+from tiers.contracts import Source
 from tiers.registry import load
 from tiers.sources import BUILTIN, GROUP
 from tiers.sources.listening import parse_address
-from tiers.sources.source import Source
 
 LINES = 300
 

@@ -11,8 +11,8 @@ import pytest
 from tests.contracts.conftest import Place, names
 from tests.seeds import some_dice
 from tests.waiting import wait_for
+from tiers.contracts import Moved, Store
 from tiers.errors import StoreRefused, StoreUnavailable
-from tiers.sinks.stores.store import Moved, Store
 
 
 def wrote(store: Store, path: str, content: bytes) -> bool:

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.contracts.conftest import Place, names
+from tiers.contracts import Moved, Store
 from tiers.errors import StoreRefused
-from tiers.sinks.stores.store import Moved, Store
 
 
 def test_a_move_and_the_same_again(store: Store) -> None:

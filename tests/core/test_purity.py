@@ -104,7 +104,7 @@ def test_core_is_pure(path: Path) -> None:
         "import asyncio as a",
         "def f():\n    import random",
         "from . import batch",
-        "from tiers.channel.change import Put",
+        "from tiers.channel.channel import Channel",
         "import lmdb, struct",
         "with open('x') as f: pass",
         "from datetime import datetime\ndatetime.now()",

@@ -7,9 +7,9 @@ import pytest
 
 from tests.hadoop.cluster import HdfsCluster
 from tests.hadoop.stand_in import DROP, FORWARD, LOSE, Answer, refusal, stand_in
+from tiers.contracts import Moved
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks.stores.hdfs import HdfsStore
-from tiers.sinks.stores.store import Moved
 from tiers.sinks.stores.webhdfs import Body, WebHdfs
 
 DEAD = "http://127.0.0.1:1"  # nobody listens there

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from tiers.agent import Agent
-from tiers.channel.change import ChannelStats, QueueStats
+from tiers.core.change import ChannelStats, QueueStats
 from tiers.core.peers import Peer, PeerLimits, PeerState
 from tiers.core.progress import Work
 from tiers.observe.conditions import KINDS
@@ -71,10 +71,8 @@ def peer(name: str, state: PeerState, error: str = "", *, refused: bool = False)
 class Rig:
     """An agent of stand-ins, a clock, and its health."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now_s = 1000.0
-        monkeypatch.setattr("tiers.observe.health.time.monotonic", lambda: self.now_s)
-        monkeypatch.setattr("tiers.observe.health.time.time_ns", lambda: int(self.now_s * 1e9))
         self.source = Part()
         intake = SimpleNamespace(error="", remarked=None)
         self.running = SimpleNamespace(
@@ -90,6 +88,7 @@ class Rig:
             receiver=None,
             reloading=SimpleNamespace(error="", restart_needed=[]),
             salvage=SimpleNamespace(whole=lambda: False, text=lambda: "5 batches lost"),
+            world=SimpleNamespace(now_s=lambda: self.now_s, now_ms=lambda: int(self.now_s * 1000)),
             error_of=lambda part: self.errors.get(part, ""),
         )
         self.health = Health(cast(Agent, self.agent), STALLED_AFTER_S)
@@ -100,8 +99,8 @@ class Rig:
 
 
 @pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
-    return Rig(monkeypatch)
+def rig() -> Rig:
+    return Rig()
 
 
 def test_an_agent_with_nothing_due_is_well(rig: Rig) -> None:

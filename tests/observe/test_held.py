@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.channel.making import arrived, opened, put
 from tests.channel.test_damage import flip
-from tiers.channel.change import Change
+from tiers.core.change import Change
 from tiers.observe.snapshot import audit
 from tiers.observe.stopped import audit_of_stopped
 

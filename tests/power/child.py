@@ -20,10 +20,10 @@ import lmdb
 from tiers import durable
 from tiers.agent import Agent
 from tiers.channel import opening
-from tiers.channel.change import Change
 from tiers.channel.channel import Channel
 from tiers.core.arriving import Arrived
 from tiers.core.batch import BatchId
+from tiers.core.change import Change
 from tiers.core.messages import Ack
 from tiers.core.receiver import Effects
 from tiers.reloading import begin

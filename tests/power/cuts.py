@@ -22,8 +22,9 @@ from pathlib import Path
 from tests.faults.cluster import free_port_pair, published_files
 from tests.faults.counting import GENERATED, Pauses, Published
 from tests.power.disk import Disk, Entry, entries
-from tiers.channel.channel import Channel, ChannelLimits
+from tiers.channel.channel import Channel
 from tiers.channel.checking import value_problems
+from tiers.core.change import ChannelLimits
 from tiers.core.manifest import Manifest, decode
 from tiers.observe.client import tell_drain
 

@@ -1,6 +1,7 @@
 """A node's disk: real LMDB below, with commits in virtual time and failures made of the seed."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.published import Violation
 from tiers.channel.accounts import Accounts
+from tiers.channel.channel import Channel
+from tiers.channel.disk import Lmdb
 from tiers.channel.environment import Environment, Panicked, Transaction
+from tiers.channel.home import Home
 from tiers.channel.layout import QUEUE_KEY, State
 from tiers.channel.living import ChannelLife
-from tiers.channel.reader import Reader
-from tiers.channel.writer import Done, Report, Submitted, Writer, WriterLimits
+from tiers.channel.writer import Done, Report, Submitted, Writer
+from tiers.contracts import Clock
 from tiers.core.batch import Envelope
+from tiers.core.change import ChannelLimits
 from tiers.errors import BatchError, ChannelUnavailable
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import Boot
-    from tests.simulation.world import World
 
 DISK_BYTES = 1 << 30
 LOOK_EVERY_S = 1.0
@@ -32,13 +36,12 @@ class WriterFailed(Exception):
 class SimEnvironment(Environment):
     """Whose commits fail when the node's disk does."""
 
-    world: "World"
-
-    def __init__(self, path: Path, map_bytes: int, *, readonly: bool = False) -> None:
-        self.boot: Boot = self.world.current()
+    def __init__(self, boot: "Boot", path: Path, map_bytes: int) -> None:
+        self.boot = boot
+        self.world = boot.node.world
         self.kept = False  # the last commit is there although it failed
         self.panicked = False  # until it is opened anew
-        super().__init__(path, map_bytes, readonly=readonly)
+        super().__init__(path, map_bytes)
         self.boot.environments.append(self)
 
     @contextmanager
@@ -93,28 +96,20 @@ class SimEnvironment(Environment):
         return 0 if self.boot.node.disk_full else DISK_BYTES
 
 
-def damaging(record: Callable[[Reader, int], bytes]) -> Callable[[Reader, int], bytes]:
-    """Reading a record, of which some have rotted."""
+class SimDisk(Lmdb):
+    """Of one boot. It is locked by nobody, since no dead boot would let go of it."""
 
-    def read(self: Reader, position: int) -> bytes:
-        environment = self._environment
-        if isinstance(environment, SimEnvironment) and environment.damaged(position):
-            raise BatchError("its checksum is another: simulated")
-        return record(self, position)
+    def __init__(self, boot: "Boot") -> None:
+        self._boot = boot
 
-    return read
+    def lock(self, directory: Path) -> int:
+        return os.open(os.devnull, os.O_RDONLY)
 
+    def open(self, path: Path, map_bytes: int) -> SimEnvironment:
+        return SimEnvironment(self._boot, path, map_bytes)
 
-def blinding(envelope: Callable[[Reader, int], Envelope]) -> Callable[[Reader, int], Envelope]:
-    """Reading an envelope alone, of which some have rotted."""
-
-    def read(self: Reader, position: int) -> Envelope:
-        environment = self._environment
-        if isinstance(environment, SimEnvironment) and environment.damaged(position, envelope=True):
-            raise BatchError("its envelope is no map: simulated")
-        return envelope(self, position)
-
-    return read
+    def home(self, path: Path) -> Home:
+        return Home("simulated", self._boot.node.place, 0)
 
 
 class _GiveUp:
@@ -135,19 +130,19 @@ class _GiveUp:
 class SimWriter(Writer):
     """The writer without its thread: a group is durable at one moment, and told of later."""
 
-    world: "World"
-
     def __init__(
         self,
         environment: Environment,
         state: State,
         life: ChannelLife,
-        limits: WriterLimits,
+        limits: ChannelLimits,
         accounts: Accounts,
+        clock: Clock,
         report: Callable[[Report], None],
     ) -> None:
-        super().__init__(environment, state, life, limits, accounts, self._tell_later)
-        self.boot: Boot = self.world.current()
+        super().__init__(environment, state, life, limits, accounts, clock, self._tell_later)
+        assert isinstance(environment, SimEnvironment)
+        self.boot, self.world = environment.boot, environment.world
         self._to_loop = report
         self._sim_loop = asyncio.get_running_loop()
         self._told_s = 0.0
@@ -261,3 +256,30 @@ class SimWriter(Writer):
 
     def is_alive(self) -> bool:
         return not self._ended
+
+
+class SimChannel(Channel):
+    """Of which some records and envelopes have rotted."""
+
+    _writer_of = SimWriter
+
+    def _is_damaged(self, position: int, *, envelope: bool = False) -> bool:
+        assert isinstance(self._environment, SimEnvironment)
+        return self._environment.damaged(position, envelope=envelope)
+
+    def record(self, position: int) -> bytes:
+        if self._is_damaged(position):
+            raise BatchError("its checksum is another: simulated")
+        return super().record(position)
+
+    def envelope(self, position: int) -> Envelope:
+        if self._is_damaged(position, envelope=True):
+            raise BatchError("its envelope is no map: simulated")
+        return super().envelope(position)
+
+    def renew(self, why: str) -> None:
+        assert isinstance(self._environment, SimEnvironment)
+        boot, world = self._environment.boot, self._environment.world
+        world.say(f"{boot.machine} is to be renewed: {why}")
+        world.count("renewed")
+        super().renew(why)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.published import Published, Violation, show
 from tests.simulation.topology import Shape
-from tiers.channel.change import Handed, Put
 from tiers.channel.writer import Done
 from tiers.core.batch import BatchId, split
+from tiers.core.change import Handed, Put
 from tiers.core.messages import Guarantee
 
 if TYPE_CHECKING:

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
+from tiers.contracts import Link
 from tiers.core.messages import Answer, decode
-from tiers.transport.sockets import Link
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import Boot
-    from tests.simulation.world import World
 
 RETRY_S = 0.3
 SILENCE_S = 8.0  # until a connection to a host that is gone is given up by the kernel
@@ -64,21 +63,18 @@ class Network:
 class SimSocket:
     """See the module."""
 
-    world: "World"  # set for each world
     connection = -1  # no descriptor
 
     def __init__(
         self,
-        context: object,
+        boot: "Boot",
         kind: int,
         options: dict[int, int | bytes],
         receive: Callable[[list[Any]], None] | None = None,
         link: Callable[[Link], None] | None = None,
-        *,
-        parts_max: int = 1,
     ) -> None:
-        boot = self.world.current()
-        self.boot: Boot = boot
+        self.boot = boot
+        self.world = boot.node.world
         self.node = boot.machine
         self.kind = kind
         self.route = bytes(options.get(zmq.ROUTING_ID, b""))

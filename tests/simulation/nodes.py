@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.simulation.ledger import Disk
+from tests.simulation.loop import OWNER
 from tests.simulation.store import SimStore, Tape
 from tiers.agent import Agent
 
@@ -34,6 +35,13 @@ class Boot:
     def store(self, name: str) -> SimStore:
         """Its handle on the store of that name ("tier/output")."""
         return SimStore(self.node.world.ledger.outputs[name].files, self.tape)
+
+
+def booted() -> Boot:
+    """Whose code runs now."""
+    boot = OWNER.get()
+    assert isinstance(boot, Boot), "outside of any node"
+    return boot
 
 
 @dataclass

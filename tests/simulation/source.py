@@ -4,13 +4,12 @@ number, committed with its batches."""
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
+from tests.simulation.nodes import Boot, booted
+from tiers.contracts import Intake
 from tiers.core.progress import Work
-from tiers.sources.source import Intake, SourceOptions
-
-if TYPE_CHECKING:
-    from tests.simulation.nodes import Boot
+from tiers.sources.source import SourceOptions
 
 LINES_PER_PUT: Final = 3
 EVERY_S: Final = 1.1
@@ -32,10 +31,8 @@ class Numbers:
         self._draining = False
 
     async def run(self, intake: Intake) -> None:
-        from tests.simulation.network import SimSocket
-
-        world = SimSocket.world
-        boot = world.current()
+        boot = booted()
+        world = boot.node.world
         number = int(intake.positions.get(b"file", b"1"))
         while not self._draining:
             upto = min(number + LINES_PER_PUT, world.ending.lines + 1)
@@ -64,7 +61,7 @@ class Numbers:
         return {}
 
 
-def _received(boot: "Boot", upto: int, receipt: "asyncio.Future[None]") -> None:
+def _received(boot: Boot, upto: int, receipt: "asyncio.Future[None]") -> None:
     """A receipt says that all lines up to this one are on disk."""
     if not receipt.cancelled() and receipt.exception() is None:
         boot.node.world.ledger.check_stored(boot.node.machine, upto, "has a receipt")

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.simulation.injecting import step_of
+from tiers.contracts import Listed, Moved
 from tiers.core.batch import Buffer
 from tiers.errors import StoreRefused, StoreUnavailable
-from tiers.sinks.stores.store import Listed, Moved
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import Boot
-    from tests.simulation.world import World
 
 T = TypeVar("T")
 
@@ -208,11 +207,9 @@ class SimStore:
 class SimWorkers:
     """In place of `tiers.sinks.workers.Workers`."""
 
-    world: "World"  # set for each world
-
-    def __init__(self, name: str, count: int) -> None:
-        self.boot: Boot = self.world.current()
-        self._busy = 0
+    def __init__(self, boot: "Boot") -> None:
+        self.boot = boot
+        self.world = boot.node.world
 
     async def run(self, call: Callable[[], T]) -> T:
         answers: list[Any] = []

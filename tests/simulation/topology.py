@@ -5,6 +5,7 @@ are replaced by simulated ones, so that a run of a minute meets every limit.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +48,12 @@ takeover_after = "{takeover_after}"
 def shapes() -> list[str]:
     """Names of the built-in topologies."""
     return sorted(path.stem for path in SHAPES.glob("*.toml"))
+
+
+def with_credit(topology: Topology, credit_bytes: int) -> Topology:
+    """Less than a file may say: a sender waits for credit after every batch."""
+    delivery = topology.delivery.model_copy(update={"window_bytes_max": credit_bytes})
+    return replace(topology, delivery=delivery)
 
 
 class Shape:

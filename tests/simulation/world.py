@@ -30,12 +30,12 @@ from tests.simulation.faults import (
 from tests.simulation.injecting import Injector, step_of
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import OWNER, VirtualLoop
+from tests.simulation.machine import SimMachine, staged
 from tests.simulation.network import SILENCE_S, Network
 from tests.simulation.nodes import Boot, Image, Node
-from tests.simulation.patching import patched
 from tests.simulation.published import Violation
 from tests.simulation.store import Files, Wanted
-from tests.simulation.topology import Shape
+from tests.simulation.topology import Shape, with_credit
 from tiers.agent import AGAIN, Agent
 from tiers.core.messages import Guarantee
 from tiers.errors import ChannelUnavailable, UsageError
@@ -44,6 +44,8 @@ from tiers.reloading import begin
 BEGINNING_MS = 1_795_391_985_000  # 15 s before midnight, UTC
 BATCH_BYTES_MAX = 1000  # a sender may overshoot its credit by one batch
 LINES = 60
+CREDIT_BYTES = 500  # of one sender
+LEAVE_AFTER_S = 2.0
 Chosen = tuple[tuple[int, float], ...]  # numbers of faults, and seconds; 0.0: as drawn
 GRAVES: list[Any] = []  # of worlds that are over: a process plays a bounded number of them
 
@@ -83,6 +85,7 @@ class World:
         self.random = random.Random(seed)
         self.chance_of_calls: random.Random | None = None
         self.loop = VirtualLoop(self.delay)
+        self.loop.set_exception_handler(self.unhandled)
         self.net = Network()
         self.injected: Counter[str] = Counter()
         self.trace: list[str] = []
@@ -90,7 +93,7 @@ class World:
         self.ledger = Ledger(shape, guarantee)
         self.injector = Injector(self)
         for published in self.ledger.outputs.values():
-            published.files = Files(self._store_ms, published.changed)
+            published.files = Files(self.now_ms, published.changed)
         self.lines = lines
         self.nodes = {name: Node(self, name, name, name) for name in shape.nodes}  # by machine
         self.closing = closing  # days are closed while faults are on
@@ -109,11 +112,6 @@ class World:
         self.directory = Path(tempfile.mkdtemp(prefix="tiers-sim-", dir="/dev/shm"))
 
     # -- what parts ask --------------------------------------------------------------------
-
-    def current(self) -> Boot:
-        boot = OWNER.get()
-        assert isinstance(boot, Boot), "outside of any node"
-        return boot
 
     def chance(self, probability: float) -> bool:
         return probability > 0 and self.random.random() < probability
@@ -197,8 +195,11 @@ class World:
     async def _live(self, boot: Boot) -> None:
         name = boot.name
         try:
-            topology, directory, reloading = begin(self._file(), name, boot.node.home)
-            boot.agent = Agent(topology, name, directory, reloading)
+            topology, directory, reloading = begin(
+                self._file(), name, boot.node.home, leave_after_s=LEAVE_AFTER_S
+            )
+            topology = with_credit(topology, CREDIT_BYTES)
+            boot.agent = Agent(topology, name, directory, reloading, world=SimMachine(boot))
             self.say(f"{boot.machine} starts")
             status = await boot.agent.run()
             self.say(f"{boot.machine} ends with status {status}")
@@ -363,7 +364,7 @@ class World:
 
     def run(self) -> Outcome:
         violation = ""
-        with patched(self):
+        with staged():
             try:
                 self.write_topology()
                 for node in self.nodes.values():
@@ -418,12 +419,8 @@ class World:
         GRAVES.append((self._grave, self.loop))  # collecting them would run their `finally`
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def time_ns(self) -> int:
-        boot = OWNER.get()
-        skew = boot.node.skew_ms if isinstance(boot, Boot) else 0
-        return (self._store_ms() + skew) * 1_000_000
-
-    def _store_ms(self) -> int:
+    def now_ms(self) -> int:
+        """By the store's clock."""
         return BEGINNING_MS + int(self.loop.time() * 1000)
 
     def unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.sinks.parts import OUTPUT, Said, open_channel, put, record
-from tiers.channel.change import Change
+from tiers.core.change import Change
 from tiers.sinks.directory import DirectoryOptions, DirectorySink
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,15 +11,15 @@ from pathlib import Path
 import zstandard
 
 from tests.waiting import eventually
-from tiers.channel.change import Change, Put
-from tiers.channel.channel import Channel, ChannelLimits
+from tiers.channel.channel import Channel
+from tiers.contracts import Listed, Moved, SinkContext, Store
 from tiers.core.batch import BatchId, Buffer, Envelope, Hop, seal
+from tiers.core.change import Change, ChannelLimits, Put
 from tiers.core.codecs import compressor
 from tiers.errors import StoreUnavailable
 from tiers.sinks.file_options import FileOptions
 from tiers.sinks.file_sink import FileSink
-from tiers.sinks.sink import SinkContext
-from tiers.sinks.stores.store import Listed, Moved, Store
+from tiers.world import Machine
 
 AT = 1_795_424_645_678  # 2026-11-23T09:04:05.678Z
 OUTPUT = "out"
@@ -88,7 +87,7 @@ class Said:
             agent=self.agent,
             output=OUTPUT,
             channel=self.channel,
-            now_ms=lambda: time.time_ns() // 1_000_000,
+            world=Machine(),
             level=1,
             trouble=self.troubles.append,
             renew=self.renewals.append,

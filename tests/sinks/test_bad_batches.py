@@ -21,9 +21,9 @@ from tests.sinks.parts import (
     running,
 )
 from tests.waiting import eventually
-from tiers.channel.change import Change
 from tiers.channel.channel import Channel
 from tiers.core.batch import BatchId, split
+from tiers.core.change import Change
 from tiers.sinks.directory import DirectorySink
 
 TAKEN = [variant for variant in VARIANTS if variant.fate != "rejected"]

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tiers.contracts import Listed
 from tiers.core import layout
 from tiers.sinks.days import closed_days, tend_days
 from tiers.sinks.stores.local import LocalStore
-from tiers.sinks.stores.store import Listed
+from tiers.world import CLOCK
 
 DAY = "2026-11-23"
 RETENTION_MS = 50_000
@@ -33,11 +34,11 @@ def test_an_old_mark_alone_removes_no_day_that_is_in_use(tmp_path: Path, manifes
     mark.touch()
     old(mark)
     store = LocalStore(tmp_path)
-    assert tend_days(store, "x", RETENTION_MS) == ({DAY}, set())
+    assert tend_days(store, "x", RETENTION_MS, CLOCK) == ({DAY}, set())
     assert manifest.exists()
     for path in (manifest, *list(manifest.parents)[:2]):
         old(path)
-    assert tend_days(store, "x", RETENTION_MS) == ({DAY}, {DAY})
+    assert tend_days(store, "x", RETENTION_MS, CLOCK) == ({DAY}, {DAY})
     assert not manifest.exists()
 
 
@@ -51,10 +52,12 @@ def test_of_a_day_in_use_no_file_is_looked_at(tmp_path: Path, manifest: Path) ->
             return super().list(path)
 
     old(manifest.parents[1])
-    assert tend_days(Listing(tmp_path), "x", RETENTION_MS) == (set(), set())
+    assert tend_days(Listing(tmp_path), "x", RETENTION_MS, CLOCK) == (set(), set())
     assert listed == [layout.CLOSED, layout.OWN, f".tiers/{DAY}", layout.TRASH]
     old(manifest.parent)
-    assert tend_days(Listing(tmp_path), "x", RETENTION_MS) == (set(), set()), "the manifest is new"
+    assert tend_days(Listing(tmp_path), "x", RETENTION_MS, CLOCK) == (set(), set()), (
+        "the manifest is new"
+    )
     assert layout.manifests_path(DAY) in listed
 
 
@@ -64,7 +67,7 @@ def test_a_directory_is_no_mark(tmp_path: Path, manifest: Path) -> None:
         old(path)
     store = LocalStore(tmp_path)
     for _ in range(2):
-        assert tend_days(store, "x", RETENTION_MS) == (set(), set())
+        assert tend_days(store, "x", RETENTION_MS, CLOCK) == (set(), set())
     assert manifest.exists()
     assert closed_days(store) == {}
 
@@ -72,4 +75,4 @@ def test_a_directory_is_no_mark(tmp_path: Path, manifest: Path) -> None:
 def test_what_is_no_day_is_no_closed_day(tmp_path: Path) -> None:
     (tmp_path / layout.CLOSED).mkdir(parents=True)
     (tmp_path / layout.closed_path("README")).touch()
-    assert tend_days(LocalStore(tmp_path), "x", RETENTION_MS) == (set(), set())
+    assert tend_days(LocalStore(tmp_path), "x", RETENTION_MS, CLOCK) == (set(), set())

@@ -21,10 +21,10 @@ from tests.sinks.parts import (
     unavailable,
 )
 from tests.waiting import eventually
-from tiers.channel.change import Change
 from tiers.channel.channel import Channel
 from tiers.core import layout
 from tiers.core.batch import BatchId, seal
+from tiers.core.change import Change
 from tiers.core.manifest import Manifest, decode
 from tiers.core.plan import Plan, encode_plan
 from tiers.errors import ChannelUnavailable, StoreRefused

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tiers.contracts import Moved
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks.stores import local
 from tiers.sinks.stores.local import LocalStore
-from tiers.sinks.stores.store import Moved
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 
 from tests.sinks.parts import AT, OUTPUT, MemorySink, MemoryStore, Said, published, record, running
 from tests.waiting import eventually
-from tiers.channel.change import Change, Put
-from tiers.channel.channel import Channel, ChannelLimits
+from tiers.channel.channel import Channel
 from tiers.core import layout
 from tiers.core.batch import BatchId, Hop
+from tiers.core.change import Change, ChannelLimits, Put
 from tiers.core.claim import Claim, encode_claim
 from tiers.errors import StoreRefused
 

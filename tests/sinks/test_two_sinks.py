@@ -20,13 +20,14 @@ from tests.sinks.parts import (
 )
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
+from tiers.contracts import Listed, Moved
 from tiers.core import layout
 from tiers.core.batch import BatchId
 from tiers.core.claim import Claim, encode_claim
 from tiers.errors import StoreRefused
 from tiers.sinks.days import tend_days
 from tiers.sinks.stores.local import LocalStore
-from tiers.sinks.stores.store import Listed, Moved
+from tiers.world import CLOCK
 
 BLOCKS = [b"line %d\n" % n for n in range(1, 7)]
 ID = BatchId(b"o" * 16, 1)
@@ -373,7 +374,7 @@ async def test_what_comes_for_a_closed_day_goes_to_its_next_generation(tmp_path:
     ):
         await eventually(empty(one))
     age(root / ".tiers" / DAY, 100)
-    assert tend_days(store, "x", retention_ms=50_000).closed == {DAY}
+    assert tend_days(store, "x", 50_000, CLOCK).closed == {DAY}
     async with channel_with(tmp_path / "b", flagged=False) as late:
         await fill(late, [b"late\n"], 50)
         sink = sink_of(late, root, "b")
@@ -383,7 +384,7 @@ async def test_what_comes_for_a_closed_day_goes_to_its_next_generation(tmp_path:
     assert lines(root) == Counter([*BLOCKS, b"late\n"])
     assert (root / ".tiers" / f"{DAY}.1" / "manifests").is_dir()
     age(root / ".tiers" / "closed", 100)
-    days = tend_days(store, "x", retention_ms=50_000)
+    days = tend_days(store, "x", 50_000, CLOCK)
     assert (days.closed, days.forgotten) == ({DAY}, {DAY})
     assert not (root / ".tiers" / DAY).exists()
     assert not list((root / ".tiers" / "trash").iterdir())

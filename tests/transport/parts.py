@@ -11,9 +11,9 @@ import zmq
 from tests.core.batches import a_record
 from tests.faults.cluster import free_port_pair
 from tests.waiting import eventually
-from tiers.channel.change import Change, Put
-from tiers.channel.channel import Channel, ChannelLimits
+from tiers.channel.channel import Channel
 from tiers.core.batch import BatchId, verify
+from tiers.core.change import Change, ChannelLimits, Put
 from tiers.core.messages import (
     Bundle,
     Guarantee,
@@ -31,6 +31,7 @@ from tiers.core.visitors import VisitorLimits
 from tiers.topology import Address
 from tiers.transport.receiving import ReceiverEnd
 from tiers.transport.sending import SenderGroup
+from tiers.world import Machine
 
 PEER_LIMITS = PeerLimits(
     heartbeat_s=0.1, failover_after_s=0.3, silence_s=3.0, retry_max_s=0.3, ack_timeout_s=5.0
@@ -98,7 +99,7 @@ class ReceiverSide:
         troubles: list[str] = []
         renewals: list[str] = []
         end = ReceiverEnd(
-            context,
+            Machine(context),
             Identity(topology, name, channel.life),
             address,
             channel,
@@ -157,7 +158,7 @@ class SenderSide:
         troubles: list[str] = []
         renewals: list[str] = []
         group = SenderGroup(
-            context,
+            Machine(context),
             Identity(topology, name, channel.life),
             "aggregator",
             channel,

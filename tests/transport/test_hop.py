@@ -20,9 +20,9 @@ from tests.transport.parts import (
     a_free_address,
 )
 from tests.waiting import eventually
-from tiers.channel.change import Change, Put
-from tiers.channel.channel import Channel, ChannelLimits
+from tiers.channel.channel import Channel
 from tiers.core.batch import BatchId, verify
+from tiers.core.change import Change, ChannelLimits, Put
 from tiers.core.messages import (
     HEAD_BYTES_MAX,
 )

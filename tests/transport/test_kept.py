@@ -12,9 +12,8 @@ from tests.channel.making import fill, tmpfs
 from tests.transport.hop import Hop, a_hop
 from tests.transport.parts import PEER_LIMITS, ReceiverSide, SenderSide
 from tests.waiting import eventually
-from tiers.channel.change import Change
-from tiers.channel.channel import ChannelLimits
 from tiers.core.assigning import Effects
+from tiers.core.change import Change, ChannelLimits
 from tiers.core.messages import Guarantee
 from tiers.core.peers import Pending
 from tiers.core.receiver import ReceiverLimits

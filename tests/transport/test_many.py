@@ -11,7 +11,7 @@ import zmq
 from tests.core.batches import a_record
 from tests.transport.hop import Hop, a_hop
 from tests.transport.parts import ReceiverSide, Stranger
-from tiers.channel.change import Change
+from tiers.core.change import Change
 from tiers.core.messages import (
     PROTOCOL,
     Ack,

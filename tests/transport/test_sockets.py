@@ -8,7 +8,8 @@ import zmq
 
 from tests.transport.parts import Context, a_context, a_free_address
 from tests.waiting import eventually
-from tiers.transport.sockets import Link, Socket, TransportError
+from tiers.contracts import Link
+from tiers.transport.sockets import Socket, TransportError
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from typing import Any
 from tiers.channel import again
 from tiers.channel.accounts import WINDOW_BYTES, Accounts, Move
 from tiers.channel.again import Again
-from tiers.channel.change import Change, Handed, Put
 from tiers.channel.environment import Environment, Transaction
 from tiers.channel.layout import (
     DEAD_KEY,
@@ -37,6 +36,7 @@ from tiers.channel.layout import (
 )
 from tiers.core import dedupe
 from tiers.core.batch import BatchId, sum_of
+from tiers.core.change import Change, Handed, Put
 from tiers.core.dedupe import Window
 from tiers.errors import ChannelDamaged
 

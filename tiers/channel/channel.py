@@ -11,49 +11,36 @@ import fcntl
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from heapq import nlargest
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
-from tiers.channel.change import Change, ChannelStats, Put, QueueStats
+from tiers.channel.disk import LMDB, Disk, lock_soon
 from tiers.channel.layout import RECORD_KEY_BYTES_MAX, State, pages
 from tiers.channel.living import ORIGIN, RENEW, ChannelLife, Origin, origins_of
 from tiers.channel.opening import (
     Opened,
     begin_run,
     end_run,
-    lock_directory,
     mark_damaged,
     open_directory,
 )
 from tiers.channel.reader import Reader
 from tiers.channel.room import Room, Sizes
-from tiers.channel.writer import Report, Submitted, Writer, WriterLimits
+from tiers.channel.writer import Report, Submitted, Writer
+from tiers.contracts import Clock
 from tiers.core.batch import BatchId
+from tiers.core.change import Change, ChannelLimits, ChannelStats, Put, QueueStats
 from tiers.core.messages import OVER_MAX
 from tiers.core.quota import may_take
-from tiers.errors import ChannelDamaged, ChannelUnavailable, UsageError
+from tiers.errors import ChannelDamaged, ChannelUnavailable
 from tiers.units import show_size
+from tiers.world import CLOCK
 
-LOCK_WITHIN_S: Final = 1.0  # how long `open` waits for whoever holds the directory
 CLOSE_WITHIN_S: Final = 10.0  # how long `close` waits for commits that do not succeed
 _FADE_EVERY_S: Final = 60.0
 _ITEM_BYTES: Final = 128  # what an item or a small value costs, roughly
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelLimits:
-    """`[channel]` of the topology. The file may outgrow `size_bytes_max` by the headroom that
-    deletes need; puts stop at the high mark."""
-
-    size_bytes_max: int = 8 << 30
-    high: float = 0.9  # of the size: above it puts stop
-    low: float = 0.8  # of the size: below it they go on
-    free_floor_bytes: int = 512 << 20  # free space left on the disk for others
-    commit_bytes_max: int = 8 << 20  # bodies in one group commit
-    dedupe_retention_s: float = 7 * 86400.0  # how long ids are known after they left
-    ask_again: bool = False  # upstream keeps what is not published: damaged batches come again
 
 
 class Channel(Reader):
@@ -66,12 +53,17 @@ class Channel(Reader):
 
     @classmethod
     async def open(
-        cls, directory: Path, limits: ChannelLimits, outputs: Sequence[str]
+        cls,
+        directory: Path,
+        limits: ChannelLimits,
+        outputs: Sequence[str],
+        clock: Clock = CLOCK,
+        disk: Disk = LMDB,
     ) -> "Channel":
         """The channel in `directory`/channel, a fresh one where there is none. UsageError when
         another process has it or its file system is a network's; ChannelUnavailable when the
         disk does not do its part. A damaged file is set aside (see `stats().set_aside`)."""
-        lock = await _lock(directory)
+        lock = await lock_soon(directory, disk)
         try:
             opened = await asyncio.to_thread(
                 open_directory,
@@ -79,16 +71,23 @@ class Channel(Reader):
                 limits.size_bytes_max,
                 outputs,
                 int(limits.dedupe_retention_s * 1000),
+                clock,
+                disk,
             )
         except BaseException:
             os.close(lock)
             raise
-        channel = cls(opened, limits, outputs, lock)
+        channel = cls(opened, limits, outputs, clock, lock)
         channel.was_cut_off = begin_run(directory)
         return channel
 
     def __init__(
-        self, opened: Opened, limits: ChannelLimits, outputs: Sequence[str], lock: int
+        self,
+        opened: Opened,
+        limits: ChannelLimits,
+        outputs: Sequence[str],
+        clock: Clock,
+        lock: int,
     ) -> None:
         self.channel_id = opened.identity.channel_id
         self.origin = opened.state.origin
@@ -121,18 +120,19 @@ class Channel(Reader):
         self._ended = asyncio.Event()  # by itself
         self._loop = asyncio.get_running_loop()
         self.accounts = replace(opened.accounts, by_agent=dict(opened.accounts.by_agent))
-        self._writer = Writer(
+        self._writer = self._writer_of(
             self._environment,
             opened.state,
             self.life,
-            WriterLimits(
-                limits.commit_bytes_max, int(limits.dedupe_retention_s * 1000), limits.ask_again
-            ),
+            limits,
             opened.accounts,
+            clock,
             self._report_from_writer,
         )
         self._now = self._writer.measure()
         self._writer.start()
+
+    _writer_of: ClassVar[type[Writer]] = Writer
 
     @property
     def directory(self) -> Path:
@@ -405,18 +405,6 @@ class Channel(Reader):
             for name, totals in state.outputs.items()
             if name in self._configured or totals.batches
         }
-
-
-async def _lock(directory: Path) -> int:
-    """`lock_directory`, for which an audit or `tiers channel` that looks in is waited for."""
-    end = asyncio.get_running_loop().time() + LOCK_WITHIN_S
-    while True:
-        try:
-            return lock_directory(directory)
-        except UsageError:
-            if asyncio.get_running_loop().time() > end:
-                raise
-        await asyncio.sleep(0.05)
 
 
 def _pending_bytes(puts: Sequence[Put]) -> int:

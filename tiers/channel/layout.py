@@ -29,8 +29,8 @@ from typing import Final, NamedTuple
 import msgpack
 from isal.isal_zlib import crc32
 
-from tiers.channel.change import Entry
 from tiers.core.batch import BatchId, Buffer, Hop
+from tiers.core.change import Entry
 from tiers.core.peers import HandedTo
 from tiers.errors import ChannelDamaged
 

@@ -12,10 +12,9 @@ origin; where it finds another home than the last start had, it flags all that i
 is to renew the channel, it does so too, and gives it a new id.
 """
 
-import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import msgpack
@@ -33,6 +32,7 @@ from tiers.channel.layout import (
     unpack_item,
     unpack_letter,
 )
+from tiers.contracts import Clock
 from tiers.core.batch import BatchId
 from tiers.core.life import START_BYTES, Life, Met, Point, Start
 from tiers.errors import ChannelDamaged, ChannelUnavailable
@@ -102,11 +102,11 @@ class ChannelLife(Life):
         with self._lock:
             self.unsaved.update(channels)
 
-
-def write_met(environment: Environment, txn: Transaction, met: dict[bytes, Met], at: int) -> None:
-    for channel, (agent, point) in met.items():
-        value = bytes(msgpack.packb([agent, *point, at]))
-        txn.put(MET + channel, guard(MET + channel, value), db=environment.db["records"])
+    def write(self, txn: Transaction, met: dict[bytes, Met], at_ms: int) -> None:
+        """What was met, in the writer's transaction."""
+        for channel, (agent, point) in met.items():
+            value = bytes(msgpack.packb([agent, *point, at_ms]))
+            txn.put(MET + channel, guard(MET + channel, value), db=self._environment.db["records"])
 
 
 @dataclass(slots=True)
@@ -128,13 +128,15 @@ class Starting:
     home: Home
     opened: int  # the number of the last commit that was found
     retention_ms: int
-    now_ms: int
+    clock: Clock
+    now_ms: int = field(init=False)
 
     def begin(self, identity: Identity, state: State) -> Begun:
         """Writes all of it, identity and state too."""
+        self.now_ms = self.clock.now_ms()
         news, renewed = "", self._take(RENEW)
         if renewed is not None:
-            identity = replace(identity, channel_id=os.urandom(16))
+            identity = replace(identity, channel_id=self.clock.token(16))
             flagged = self._flag_all()
             news = _renewed(renewed.decode(errors="replace"), flagged)
         elif self._has_moved():
@@ -157,7 +159,7 @@ class Starting:
         if state.next_seq > 1:
             ended = Origin(state.next_seq - 1, state.origin_ms)
             self._put("records", ORIGIN + state.origin, ended.pack())
-        state.origin, state.origin_ms, state.next_seq = os.urandom(16), self.now_ms, 1
+        state.origin, state.origin_ms, state.next_seq = self.clock.token(16), self.now_ms, 1
         known = {state.origin}
         there: set[bytes] | None = None  # looked up when it is needed
         old_ms = self.now_ms - RETENTIONS * self.retention_ms
@@ -193,7 +195,7 @@ class Starting:
             with decoding("starts"):
                 told = msgpack.unpackb(unguard("meta", STARTS, stored))
                 known = [(bytes(start), int(opened), int(at)) for start, opened, at in told]
-        known.append((os.urandom(START_BYTES), self.opened, self.now_ms))
+        known.append((self.clock.token(START_BYTES), self.opened, self.now_ms))
         # One ends when the next begins: a point of it is known for so long after that.
         old_ms = self.now_ms - RETENTIONS * self.retention_ms
         ends = [at for _, _, at in known[1:]]

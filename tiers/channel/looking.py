@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiers.channel.checking import Head, read_head, structure_problems, value_problems
+from tiers.channel.disk import why_locked
 from tiers.channel.environment import Environment, translated
 from tiers.channel.foreign import refuse_foreign
 from tiers.channel.layout import SET_ASIDE, unguard
-from tiers.channel.opening import why_locked
 from tiers.channel.reader import Reader
 from tiers.channel.salvage import Batch, End, read_mark, salvage
 from tiers.errors import ChannelDamaged, UsageError

@@ -11,9 +11,6 @@ Every open looks at the whole structure and at every value but bodies, after a c
 a crash: bits turn at rest too, and LMDB dies of some. That takes a second for 100,000 batches.
 """
 
-import fcntl
-import os
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -21,15 +18,18 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tiers.channel.accounts import Accounts, counted
-from tiers.channel.checking import Head, read_head, structure_problems, value_problems
+from tiers.channel.checking import Head, read_head, value_problems
+from tiers.channel.disk import LMDB, Disk
 from tiers.channel.environment import GROW_BYTES, Environment, MapFull, translated
 from tiers.channel.foreign import refuse_foreign
-from tiers.channel.home import home_of
+from tiers.channel.home import Home
 from tiers.channel.layout import SET_ASIDE, Identity, State, guard, unguard
 from tiers.channel.living import Begun, ChannelLife, Starting
 from tiers.channel.mounts import mount_table, refuse_network
+from tiers.contracts import Clock
 from tiers.durable import sync_directory, write_durably
-from tiers.errors import ChannelDamaged, ChannelUnavailable, UsageError
+from tiers.errors import ChannelDamaged, ChannelUnavailable
+from tiers.world import CLOCK
 
 HEADROOM_BYTES_MIN: Final = 64 << 20
 SET_ASIDE_STEM: Final = "channel.damaged-"
@@ -47,38 +47,13 @@ class Opened(NamedTuple):
     accounts: Accounts
 
 
-def lock_directory(directory: Path) -> int:
-    """The descriptor that holds DIR/lock. UsageError when another process holds it."""
-    with translated("lock"):
-        directory.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except PermissionError as denied:
-            raise UsageError(
-                f"{directory} has files of another user: run the agent as that one, or give all of "
-                "them to this one (chown -R)"
-            ) from denied
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        error = UsageError(why_locked(lock, directory))
-        os.close(lock)
-        raise error from None
-    with suppress(OSError):  # for people only: on a full disk it may not be said
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock
-
-
-def why_locked(lock: int, directory: Path) -> str:
-    """Who holds the lock, as far as the lock file tells."""
-    holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
-    who = f" (pid {holder})" if holder.isdigit() else ""
-    return f"another agent runs on {directory}{who}"
-
-
 def open_directory(
-    directory: Path, size_bytes_max: int, outputs: Sequence[str], retention_ms: int
+    directory: Path,
+    size_bytes_max: int,
+    outputs: Sequence[str],
+    retention_ms: int,
+    clock: Clock = CLOCK,
+    disk: Disk = LMDB,
 ) -> Opened:
     """The channel of DIR/channel, checked, with a new start (living.py); a fresh one where there is
     none, or none that can be trusted. The caller holds the lock. Raises UsageError (nothing was
@@ -87,10 +62,11 @@ def open_directory(
     path = directory / "channel"
     with translated("look at the channel"):
         refuse_foreign(path / "data.mdb")
-    reason = _damage_before_open(path)
+    how = size_bytes_max, outputs, retention_ms, clock, disk
+    reason = _damage_before_open(path, disk)
     if not reason:
         try:
-            return _open(path, size_bytes_max, outputs, retention_ms, "", check=True)
+            return _open(path, *how, "", check=True)
         except ChannelDamaged as error:
             reason = str(error)
     kept = _set_aside(directory, path)
@@ -98,7 +74,7 @@ def open_directory(
         f"the channel was damaged ({reason}); it was set aside as {kept} on {_utc_now()} "
         "and a fresh one begun"
     )
-    return _open(path, size_bytes_max, outputs, retention_ms, text, check=False)
+    return _open(path, *how, text, check=False)
 
 
 def begin_run(directory: Path) -> bool:
@@ -124,18 +100,13 @@ def mark_damaged(path: Path, reason: str) -> None:
         write_durably(path / "damaged", reason.encode())
 
 
-def _damage_before_open(path: Path) -> str:
+def _damage_before_open(path: Path, disk: Disk) -> str:
     """Why the file must not even be opened; empty when it may."""
     with translated("look at the channel"):
         damaged = path / "damaged"
         if damaged.exists():
             return damaged.read_text(errors="replace") or "found while it ran"
-        data = path / "data.mdb"
-        if not data.exists() or data.stat().st_size == 0:
-            return "its file is gone, or empty" if (path / "begun").exists() else ""
-    problems = structure_problems(path)
-    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-    return problems[0] + more if problems else ""
+    return disk.damage(path)
 
 
 def _open(
@@ -143,6 +114,8 @@ def _open(
     size_bytes_max: int,
     outputs: Sequence[str],
     retention_ms: int,
+    clock: Clock,
+    disk: Disk,
     set_aside: str,
     *,
     check: bool,
@@ -150,7 +123,7 @@ def _open(
     with translated("make the channel's directory"):
         path.mkdir(mode=0o700, exist_ok=True)
     map_bytes = size_bytes_max + max(size_bytes_max // 8, HEADROOM_BYTES_MIN)
-    environment = Environment(path, map_bytes)
+    environment = disk.open(path, map_bytes)
     try:
         if check:
             for problem in value_problems(environment, bodies=False):
@@ -163,7 +136,9 @@ def _open(
                 if stored is not None and any(path.parent.glob(f"{SET_ASIDE_STEM}*")):
                     set_aside = unguard("records", SET_ASIDE, stored).decode()
         new = set_aside if head is None else ""
-        begun = _begin(environment, head, outputs, retention_ms, new)
+        with translated("look at its file"):
+            home = disk.home(path)
+        begun = _begin(environment, head, outputs, retention_ms, new, home, clock)
         identity = begun.identity
         with environment.reading() as txn:
             accounts = counted(environment, txn, size_bytes_max)
@@ -184,18 +159,18 @@ def _begin(
     outputs: Sequence[str],
     retention_ms: int,
     set_aside: str,
+    home: Home,
+    clock: Clock,
 ) -> Begun:
     """The new start, on disk when this returns."""
-    with translated("look at its file"):
-        home = home_of(environment.path / "data.mdb")
     opened = environment.last_commit()
     while True:
-        identity = head.identity if head else Identity(os.urandom(16), _now_ms())
+        identity = head.identity if head else Identity(clock.token(16), clock.now_ms())
         state = head.state.copy() if head else State()
         state.add_outputs(outputs)
         try:
             with environment.writing() as txn:
-                starting = Starting(environment, txn, home, opened, retention_ms, _now_ms())
+                starting = Starting(environment, txn, home, opened, retention_ms, clock)
                 begun = starting.begin(identity, state)
                 if set_aside:
                     value = guard(SET_ASIDE, set_aside.encode())
@@ -229,7 +204,3 @@ def _sync_upwards(directory: Path) -> None:
 
 def _utc_now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Final
 
 from tiers.channel.applying import read_window
-from tiers.channel.change import DeadLetter, Entry
 from tiers.channel.environment import Environment, Transaction, Views
 from tiers.channel.layout import (
     DEAD_KEY,
@@ -20,6 +19,7 @@ from tiers.channel.layout import (
 )
 from tiers.core import batch, dedupe
 from tiers.core.batch import BatchId, Envelope
+from tiers.core.change import DeadLetter, Entry
 from tiers.core.dedupe import Known
 from tiers.errors import BatchError, ChannelDamaged, ChannelUnavailable
 

@@ -7,7 +7,6 @@ let go of batches may overtake puts that wait for room, because they are what ma
 
 import logging
 import threading
-import time
 from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -17,12 +16,13 @@ from typing import Final, NamedTuple
 
 from tiers.channel.accounts import Accounts, Moves
 from tiers.channel.applying import Applying, delete_pieces, read_window
-from tiers.channel.change import Change
 from tiers.channel.checking import read_head
 from tiers.channel.environment import GROW_BYTES, Environment, MapFull, Panicked
 from tiers.channel.layout import SEEN_KEY, State
-from tiers.channel.living import ChannelLife, write_met
+from tiers.channel.living import ChannelLife
+from tiers.contracts import Clock
 from tiers.core.batch import BatchId
+from tiers.core.change import Change, ChannelLimits
 from tiers.errors import ChannelDamaged, ChannelUnavailable
 
 log = logging.getLogger("tiers.channel")
@@ -75,13 +75,6 @@ class Report:
     failed: Exception | None = None  # the writer has ended; what was not done never will be
 
 
-@dataclass(frozen=True, slots=True)
-class WriterLimits:
-    commit_bytes_max: int
-    dedupe_retention_ms: int
-    ask_again: bool = False
-
-
 @dataclass(slots=True)
 class _Sizes:
     used_bytes: int = 0
@@ -97,8 +90,9 @@ class Writer(threading.Thread):
         environment: Environment,
         state: State,
         life: ChannelLife,
-        limits: WriterLimits,
+        limits: ChannelLimits,
         accounts: Accounts,
+        clock: Clock,
         report: Callable[[Report], None],
     ) -> None:
         super().__init__(name="channel-writer", daemon=True)
@@ -107,6 +101,7 @@ class Writer(threading.Thread):
         self._life = life
         self._limits = limits
         self._accounts = accounts
+        self._clock = clock
         self._report = report
         self._inbox: SimpleQueue[Submitted | None] = SimpleQueue()
         self._waiting: deque[Submitted] = deque()  # taken from the inbox, in order
@@ -118,7 +113,7 @@ class Writer(threading.Thread):
         self._doubtful: tuple[int, Done] = (0, ())  # the number of a group, and what was in it
         self._adopted: Done = ()  # in the file, but not known to be on disk
         self._sizes = _Sizes()
-        self._tended_at = time.monotonic()
+        self._tended_at = self._clock.now_s()
         self._tend_key = b""
 
     def submit(self, item: Submitted) -> None:
@@ -204,7 +199,7 @@ class Writer(threading.Thread):
 
     def _commit(self, group: list[Submitted]) -> None:
         """All of the group is on disk when this returns."""
-        begun = time.perf_counter()
+        begun = self._clock.now_s()
         environment = self._environment
         if self._must_reopen:
             self._reopen()
@@ -216,7 +211,7 @@ class Writer(threading.Thread):
                     environment,
                     txn,
                     self._state,
-                    _now_ms(),
+                    self._clock.now_ms(),
                     self._accounts,
                     ask_again=self._limits.ask_again,
                 )
@@ -224,7 +219,7 @@ class Writer(threading.Thread):
                 if done:
                     done = (*done[:-1], done[-1]._replace(moves=applying.moves))
                 applying.finish()
-                write_met(environment, txn, met, _now_ms())
+                self._life.write(txn, met, self._clock.now_ms())
                 used_bytes = environment.used_bytes(txn)
                 self._doubtful = (applying.state.groups, done)
         except BaseException:
@@ -238,7 +233,7 @@ class Writer(threading.Thread):
         self._look_at_disk()
         done = self._adopted + done
         self._adopted = ()
-        self._tell(done=done, commit_seconds=time.perf_counter() - begun)
+        self._tell(done=done, commit_seconds=self._clock.now_s() - begun)
 
     def _failed(self, error: ChannelUnavailable) -> None:
         """A commit did not succeed; says so, makes room where it can, and waits."""
@@ -305,9 +300,9 @@ class Writer(threading.Thread):
 
     def _tend(self) -> None:
         """What is due now and then, a bounded part at a time."""
-        if time.monotonic() - self._tended_at < TEND_EVERY_S:
+        if self._clock.now_s() - self._tended_at < TEND_EVERY_S:
             return
-        self._tended_at = time.monotonic()
+        self._tended_at = self._clock.now_s()
         try:
             stale = self._environment.clear_stale_readers()
             if stale:
@@ -321,7 +316,7 @@ class Writer(threading.Thread):
         """Deletes windows all of whose batches left longer ago than the retention."""
         environment = self._environment
         seen = environment.db["seen"]
-        now_ms = _now_ms()
+        now_ms = self._clock.now_ms()
         old: list[bytes] = []
         with environment.reading() as txn, txn.cursor(seen) as cursor:
             more = cursor.set_range(self._tend_key)
@@ -330,7 +325,7 @@ class Writer(threading.Thread):
                     break
                 key, stored = cursor.item()
                 window = read_window(key, stored)
-                if window.forgettable(now_ms, self._limits.dedupe_retention_ms):
+                if window.forgettable(now_ms, int(self._limits.dedupe_retention_s * 1000)):
                     old.append(key)
                 more = cursor.next()
             self._tend_key = cursor.key() if more else b""
@@ -403,7 +398,3 @@ def words(error: ChannelUnavailable, disk_free_bytes: int) -> str:
     if disk_free_bytes < DISK_FULL_BYTES and not text.startswith("disk full"):
         return f"disk full: {text}"
     return text
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -7,12 +7,11 @@ and what does not move for `stalled_after` is a condition of its own (core/progr
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from tiers.channel.change import ChannelStats
+from tiers.core.change import ChannelStats
 from tiers.core.peers import Peer, PeerState
 from tiers.core.progress import Place, Progress, Work
 from tiers.observe.conditions import Condition
@@ -22,7 +21,7 @@ from tiers.units import show_duration, show_size
 
 if TYPE_CHECKING:
     from tiers.agent import Agent
-    from tiers.sinks.sink import Sink
+    from tiers.contracts import Sink
     from tiers.transport.sending import SenderGroup
 
 LOOK_S: Final = 1.0
@@ -49,18 +48,20 @@ class Health:
         footing = await asyncio.to_thread(Footing, self._agent.directory)
         while True:
             self._lost = await asyncio.to_thread(footing.lost)
-            self._journal.look(self.conditions(self._agent.channel.stats()), time.monotonic())
+            self._journal.look(
+                self.conditions(self._agent.channel.stats()), self._agent.world.now_s()
+            )
             await asyncio.sleep(LOOK_S)
 
     def tell(self, part: str, text: str) -> None:
         """An output is in trouble from now on. It may be over before the next look."""
         named = part in self._agent.topology.outputs(self._agent.name)
         code = "output_error" if named else "output_orphan"
-        self._journal.begin(Condition(code, part, text), time.monotonic())
+        self._journal.begin(Condition(code, part, text), self._agent.world.now_s())
 
     def conditions(self, stats: ChannelStats) -> list[Condition]:
         """What is the matter now, each with the time since which it was seen."""
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self._agent.world.now_ms()
         found = list(self._found(stats))
         self._since = {one.key: self._since.get(one.key, now_ms) for one in found}
         return [replace(one, since_ms=self._since[one.key]) for one in found]
@@ -140,7 +141,7 @@ class Health:
             elif error:
                 yield Condition("output_error", name, error)
         for name, group in agent.groups.items():
-            yield from _peers(name, group)
+            yield from _peers(name, group, self._agent.world.now_s())
         for name, sink in agent.sinks.items():
             stopped = sink.status().get("stopped")
             for one in stopped if isinstance(stopped, list) else ():
@@ -157,7 +158,7 @@ class Health:
                 yield Condition("source_remark", running.name, text, at_risk)
 
     def _stalled(self, works: Mapping[Place, Work], stats: ChannelStats) -> Iterator[Condition]:
-        now_s = time.monotonic()
+        now_s = self._agent.world.now_s()
         by_part: dict[str, list[str]] = {}
         for place, work, since_s in self._progress.look(works, now_s):
             part, what = place
@@ -176,7 +177,7 @@ class Health:
             for place, work in works.items()
             if work.held and place[0] in stats.queues
         }
-        for (part, _), work, _ in self._holding.look(held, time.monotonic()):
+        for (part, _), work, _ in self._holding.look(held, self._agent.world.now_s()):
             yield Condition("held_back", part, work.what)
 
     def _works(self, stats: ChannelStats) -> dict[Place, Work]:
@@ -206,7 +207,7 @@ def _full(stats: ChannelStats) -> str:
     return f"above its high mark: {used} of {size} are used{waits}"
 
 
-def _peers(output: str, group: SenderGroup) -> Iterator[Condition]:
+def _peers(output: str, group: SenderGroup, now_s: float) -> Iterator[Condition]:
     peers = [peer for peer in group.sender.peers.values() if not peer.leaving]
     if not any(peer.in_session for peer in peers):
         whys = ", ".join(f"{peer.name} {_state(peer)}" for peer in peers[:_PEERS_SHOWN])
@@ -234,7 +235,7 @@ def _peers(output: str, group: SenderGroup) -> Iterator[Condition]:
             yield Condition("peer_down", f"{output}/{peer.name}", _state(peer))
         elif others := peer.other_limits():
             yield Condition("other_limits", f"{output}/{peer.name}", others)
-    for count, why in group.sender.apart(time.monotonic()):
+    for count, why in group.sender.apart(now_s):
         yield Condition("batches_refused", output, f"{count:,} batches wait: {why}")
 
 

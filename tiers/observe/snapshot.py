@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from tiers import __version__
-from tiers.channel.change import ChannelStats, QueueStats
-from tiers.channel.channel import Channel
 from tiers.channel.living import Origin
-from tiers.channel.reader import Reader
+from tiers.contracts import Channel, Reading
+from tiers.core.change import ChannelStats, QueueStats
 from tiers.core.runs import Runs, runs_of
 from tiers.observe.conditions import Condition
 
@@ -24,7 +22,7 @@ _Ids = dict[bytes, set[int]]  # sequence numbers by origin
 
 def snapshot(agent: Agent) -> dict[str, Any]:
     """The whole status. Times are ms since the epoch, ages seconds, sizes bytes."""
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = agent.world.now_ms()
     stats = agent.channel.stats()  # once: what is shown is of one moment
     conditions = agent.health.conditions(stats)
     outputs = _outputs(agent, stats, now_ms)
@@ -73,7 +71,7 @@ def audit(channel: Channel) -> dict[str, Any]:
 
 
 def audit_of(
-    reader: Reader, origins: Mapping[bytes, Origin], present: bytes, outputs: Iterable[str]
+    reader: Reading, origins: Mapping[bytes, Origin], present: bytes, outputs: Iterable[str]
 ) -> dict[str, Any]:
     """The same of any channel that can be read, its agent running or not. `present` is the origin
     that gives numbers now; empty where none does."""
@@ -94,7 +92,7 @@ def audit_of(
     }
 
 
-def _held(reader: Reader, output: str) -> _Ids:
+def _held(reader: Reading, output: str) -> _Ids:
     held: _Ids = {}
     position = 0
     while entries := reader.entries(output, position, _PAGE):

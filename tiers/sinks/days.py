@@ -7,11 +7,10 @@ likes: each step is atomic or can be repeated. All times are the store's.
 """
 
 import logging
-import secrets
 from typing import NamedTuple
 
+from tiers.contracts import Clock, Listed, Moved, Store
 from tiers.core import layout
-from tiers.sinks.stores.store import Listed, Moved, Store
 
 _log = logging.getLogger(__name__)
 _ROOMS = ("tmp", "manifests", "void", "claims")
@@ -24,7 +23,7 @@ class Days(NamedTuple):
     forgotten: set[str]  # of these, the ones of which only the mark is left
 
 
-def tend_days(store: Store, sink: str, retention_ms: int) -> Days:
+def tend_days(store: Store, sink: str, retention_ms: int, clock: Clock) -> Days:
     """Close and forget what is old enough; how the days are then. Blocks."""
     now_ms = store.now_ms()
     closed = closed_days(store)
@@ -39,9 +38,9 @@ def tend_days(store: Store, sink: str, retention_ms: int) -> Days:
         if closed.get(day, 0) >= since_ms or _is_young(store, entry, since_ms):
             continue
         if day in closed:
-            _forget(store, day)
+            _forget(store, day, clock)
             there.remove(day)
-        elif _close(store, sink, day):
+        elif _close(store, sink, day, clock):
             closed[day] = now_ms
     for entry in _entries(store, layout.TRASH):
         store.delete(f"{layout.TRASH}/{entry.name}")
@@ -76,9 +75,9 @@ def _is_young(store: Store, day: Listed, since_ms: int) -> bool:
     )
 
 
-def _close(store: Store, sink: str, day: str) -> bool:
+def _close(store: Store, sink: str, day: str, clock: Clock) -> bool:
     """A mark that is there was moved there: its existence says all."""
-    staged = layout.staged_mark_path(secrets.randbits(64))
+    staged = layout.staged_mark_path(clock.number())
     store.write(staged, [f"{sink}\n".encode()])
     target = layout.closed_path(day)
     if (moved := store.move(staged, target)) is Moved.NO_PARENT:
@@ -92,8 +91,8 @@ def _close(store: Store, sink: str, day: str) -> bool:
     return moved is Moved.DONE
 
 
-def _forget(store: Store, day: str) -> None:
-    target = layout.trash_path(day, secrets.randbits(64))
+def _forget(store: Store, day: str, clock: Clock) -> None:
+    target = layout.trash_path(day, clock.number())
     source = f"{layout.OWN}/{day}"
     if store.move(source, target) is Moved.NO_PARENT:
         store.make_parents(target)

@@ -6,12 +6,11 @@ A directory is a store for the agents of one host: NFS has no rename that never 
 import os
 from typing import ClassVar, Literal
 
+from tiers.contracts import SinkContext, Store
 from tiers.places import Directory
 from tiers.sinks.file_options import FileOptions
 from tiers.sinks.file_sink import FileSink
-from tiers.sinks.sink import SinkContext
 from tiers.sinks.stores.local import LocalStore
-from tiers.sinks.stores.store import Store
 
 
 class DirectoryOptions(FileOptions):
@@ -34,7 +33,7 @@ class DirectorySink(FileSink):
     Options: ClassVar[type[DirectoryOptions]] = DirectoryOptions
 
     def __init__(self, options: DirectoryOptions, context: SinkContext) -> None:
-        super().__init__(options, context, self.open_store(options))
+        super().__init__(options, context, context.world.store(self.open_store, options))
 
     @staticmethod
     def open_store(options: DirectoryOptions) -> Store:

@@ -15,16 +15,16 @@ carried out, and the next run asks what became of each planned file.
 import asyncio
 import contextlib
 import logging
-import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from typing import ClassVar, Final, TypeVar
 
-from tiers.channel.change import Change
+from tiers.contracts import SinkContext, Store
 from tiers.core import commit, layout
 from tiers.core.calls import Answer
+from tiers.core.change import Change
 from tiers.core.claims import CLAIMS_MAX, Settlement
 from tiers.core.codecs import EXTENSIONS
 from tiers.core.commit import Publication, State
@@ -40,13 +40,11 @@ from tiers.sinks.loading import Loading
 from tiers.sinks.overdue import Overdue
 from tiers.sinks.performing import perform
 from tiers.sinks.settling import Counts, Settling
-from tiers.sinks.sink import SinkContext, SinkOptions
+from tiers.sinks.sink import SinkOptions
 from tiers.sinks.store_id import agree_on_store_id, known_store_id, remembered
-from tiers.sinks.stores.store import Store
 from tiers.sinks.supply import REFS_MAX, Supply
 from tiers.sinks.traces import unknown_trace
 from tiers.sinks.troubles import Troubles, back_off
-from tiers.sinks.workers import Workers
 from tiers.sinks.writing import Writing
 
 _DRAIN_AFTER_S: Final = 0.5  # while draining, a batch waits for others no longer than this
@@ -76,14 +74,13 @@ class FileSink:
         self._store = store
         self._store_id = ""
         self._name = layout.sink_name(context.agent, context.output, self._channel.channel_id)
-        starts = [layout.start_name(start.id) for start in self._channel.life.starts]
-        self._start = starts[-1]
-        self._starts = frozenset(starts)
+        self._starts = [layout.start_name(start.id) for start in self._channel.life.starts]
+        self._start = self._starts[-1]
         self._writer = layout.writer_name(self._name, self._start)
         loading = Loading(context.channel, context.output, options)
         self._filing = Filing(options.roll_size_bytes, options.roll_after_s)
         self._closed: set[str] = set()  # days and generations, as far as known
-        self._workers = Workers(f"store-{context.output}", options.writers + 1)
+        self._workers = context.world.workers(f"store-{context.output}", options.writers + 1)
         self._troubles = Troubles(store.where, context.trouble)
         self._counts = Counts()
         self._settling = Settling(
@@ -93,6 +90,7 @@ class FileSink:
             self._channel,
             store,
             self._workers,
+            context.world,
             options.takeover_after_s,
             self._counts,
             self._troubles,
@@ -102,7 +100,7 @@ class FileSink:
         self._stop = threading.Event()
         self._wake = asyncio.Event()
         self._files: dict[int, Publication] = {}
-        self._overdue = Overdue(self._channel, self._output, context.now_ms)
+        self._overdue = Overdue(self._channel, self._output, context.world.now_ms)
         self._writing = Writing(
             self._channel,
             self._output,
@@ -173,7 +171,7 @@ class FileSink:
         where = self._store.where()
         known = known_store_id(self._channel, self._output, where)
         self._store_id = await self._until_clear(
-            _SINK, lambda: agree_on_store_id(self._store, self._stop, known)
+            _SINK, lambda: agree_on_store_id(self._store, self._stop, self._context.world, known)
         )
         if self._store_id != known:
             await asyncio.shield(
@@ -218,7 +216,7 @@ class FileSink:
         while True:
             await asyncio.sleep(min(_TEND_S_MAX, self._context.retention_s / 4))
             days = await self._until_clear(
-                _DAYS, lambda: tend_days(self._store, self._name, retention_ms)
+                _DAYS, lambda: tend_days(self._store, self._name, retention_ms, self._context.world)
             )
             self._closed |= days.closed
             for day in self._settling.manifests.days() & days.forgotten:
@@ -301,7 +299,7 @@ class FileSink:
             return await self._until_clear(_SINK, call)
 
         while loaded := await self._supply.load(run):
-            now_s, now_ms = asyncio.get_running_loop().time(), self._context.now_ms()
+            now_s, now_ms = asyncio.get_running_loop().time(), self._context.world.now_ms()
             for bucket, ref, stored_ms in loaded.found:
                 # Age by the wall clock, which may have jumped: never less than none.
                 came_s = now_s - max(0, now_ms - stored_ms) / 1000
@@ -377,7 +375,7 @@ class FileSink:
                 self._failures += 1
                 self._troubles.say(file_id, f"{state.name.lower()}: {error}")
                 publication.answer(Answer.LOST)
-                await back_off(self._failures)
+                await back_off(self._failures, self._context.world.random)
             except StoreRefused as error:
                 if publication.refused(str(error)):
                     refusals += 1
@@ -392,7 +390,7 @@ class FileSink:
         self._waiting_of.update(agents)
         self._wake.set()
         try:
-            await back_off(refusals, refused=True)
+            await back_off(refusals, self._context.world.random, refused=True)
         finally:
             self._busy += 1
             self._waiting -= 1
@@ -430,7 +428,7 @@ class FileSink:
 
     async def _perform(self, publication: Publication) -> None:
         """One call, and its answer."""
-        call = publication.call(secrets.randbits(64))
+        call = publication.call(self._context.world.number())
         match call:
             case commit.Write():
                 await self._writing.write(publication, call)
@@ -458,7 +456,9 @@ class FileSink:
             except (StoreUnavailable, StoreRefused, ChannelUnavailable) as error:
                 failures += 1
                 self._troubles.say(key, str(error))
-                await back_off(failures, refused=isinstance(error, StoreRefused))
+                await back_off(
+                    failures, self._context.world.random, refused=isinstance(error, StoreRefused)
+                )
             else:
                 self._troubles.say(key, "")
                 return result

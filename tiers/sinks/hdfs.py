@@ -6,13 +6,12 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from tiers.contracts import SinkContext, Store
 from tiers.core.printable import without_user
 from tiers.places import wrong_path
 from tiers.sinks.file_options import FileOptions
 from tiers.sinks.file_sink import FileSink
-from tiers.sinks.sink import SinkContext
 from tiers.sinks.stores.hdfs import HdfsStore
-from tiers.sinks.stores.store import Store
 from tiers.units import Duration
 
 _NOT_IN_HDFS: Final = frozenset(":\\*?")
@@ -86,7 +85,7 @@ class HdfsSink(FileSink):
     Options: ClassVar[type[HdfsOptions]] = HdfsOptions
 
     def __init__(self, options: HdfsOptions, context: SinkContext) -> None:
-        super().__init__(options, context, self.open_store(options))
+        super().__init__(options, context, context.world.store(self.open_store, options))
 
     @staticmethod
     def open_store(options: HdfsOptions) -> Store:

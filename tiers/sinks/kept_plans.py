@@ -1,7 +1,7 @@
 """Plans of files as records of the channel: they outlive the agent (commit.md, step 2)."""
 
-from tiers.channel.change import Change
-from tiers.channel.channel import Channel
+from tiers.contracts import Channel
+from tiers.core.change import Change
 from tiers.core.commit import Abandon, KeepPlan, Release
 from tiers.core.plan import Plan, decode_plan, encode_plan
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from tiers.channel.change import Change, Entry
-from tiers.channel.channel import Channel
+from tiers.contracts import Channel
 from tiers.core import paths
 from tiers.core.batch import CODECS, Envelope
+from tiers.core.change import Change, Entry
 from tiers.core.filing import Bucket, Ref
 from tiers.errors import BatchError, TiersError
 from tiers.sinks.file_options import FileOptions

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from tiers.channel.channel import Channel
+from tiers.contracts import Channel
 from tiers.core.batch import Buffer
 from tiers.core.progress import Work
 from tiers.errors import ChannelUnavailable

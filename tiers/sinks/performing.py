@@ -2,6 +2,7 @@
 
 from typing import Final, Protocol
 
+from tiers.contracts import Moved, Store, Workers
 from tiers.core.calls import (
     Answer,
     Ask,
@@ -17,8 +18,6 @@ from tiers.core.calls import (
 )
 from tiers.core.looks import opened
 from tiers.core.manifest import MANIFEST_BYTES_MAX
-from tiers.sinks.stores.store import Moved, Store
-from tiers.sinks.workers import Workers
 
 _SHORT_BYTES: Final = 64 << 10  # read on the loop within some milliseconds
 _ANSWERS: Final = {

@@ -2,23 +2,19 @@
 
 import asyncio
 import logging
-import random
-import secrets
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tiers.channel.change import Change
-from tiers.channel.channel import Channel
+from tiers.contracts import Channel, Clock, Store, Workers
+from tiers.core.change import Change
 from tiers.core.claims import CLAIMS_MAX, Outcome, Settlement
 from tiers.core.filing import Bucket, Ref
 from tiers.core.looks import Manifests
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks.parking import Parking, Place
 from tiers.sinks.performing import perform_timed
-from tiers.sinks.stores.store import Store
 from tiers.sinks.troubles import Troubles, back_off
-from tiers.sinks.workers import Workers
 
 _AGAIN_S_MAX: Final = 30.0  # parked batches are looked at again at least so often
 _JITTER: Final = 0.25  # of takeover_after: sinks should not take over from each other at once
@@ -64,6 +60,7 @@ class Settling:
         channel: Channel,
         store: Store,
         workers: Workers,
+        clock: Clock,
         takeover_after_s: float,
         counts: Counts,
         troubles: Troubles,
@@ -76,6 +73,7 @@ class Settling:
         self._channel = channel
         self._store = store
         self._workers = workers
+        self._clock = clock
         self._takeover_after_s = takeover_after_s
         self._counts = counts
         self._troubles = troubles
@@ -87,7 +85,9 @@ class Settling:
     ) -> Settlement:
         """Settle who publishes these, in this generation of the bucket's day. What is not ours
         is parked or let go of when this returns."""
-        takeover_ms = int(self._takeover_after_s * 1000 * (1 + random.random() * _JITTER))
+        takeover_ms = int(
+            self._takeover_after_s * 1000 * (1 + self._clock.random.random() * _JITTER)
+        )
         settlement = Settlement(
             self._sink, day, [ref.id for ref in flagged], self.manifests, takeover_ms, waited
         )
@@ -95,14 +95,14 @@ class Settling:
         while not settlement.ended:
             what = settlement.step.name.lower()
             try:
-                call = settlement.call(secrets.randbits(64))
+                call = settlement.call(self._clock.number())
                 await perform_timed(settlement, call, self._store, self._workers)
                 self._failures = 0
             except StoreUnavailable as error:
                 self._failures += 1
                 self._troubles.say(flagged[0], f"{what}: {error}")
                 settlement.lost()
-                await back_off(self._failures)
+                await back_off(self._failures, self._clock.random)
             except StoreRefused as error:
                 if settlement.refused(str(error)):
                     refusals += 1

@@ -5,16 +5,14 @@ and in another cluster, all that was published would seem never to have been.
     records  "store/" output     msgpack [where, id]: where the sink wrote last
 """
 
-import secrets
 import threading
 
 import msgpack
 
-from tiers.channel.change import Change
-from tiers.channel.channel import Channel
+from tiers.contracts import Channel, Clock, Moved, Store
 from tiers.core import layout
+from tiers.core.change import Change
 from tiers.errors import StoreRefused, StoreUnavailable
-from tiers.sinks.stores.store import Moved, Store
 
 _TRIES = 3
 _BYTES_MAX = 64
@@ -34,10 +32,10 @@ def remembered(output: str, where: str, store_id: str) -> Change:
     return Change(records={_key(output): bytes(msgpack.packb([where, store_id]))})
 
 
-def agree_on_store_id(store: Store, stop: threading.Event, known: str = "") -> str:
+def agree_on_store_id(store: Store, stop: threading.Event, clock: Clock, known: str = "") -> str:
     """The store's id, 32 hex digits, made by whoever comes first. Blocks. StoreRefused where the
     file holds something else, and where it is not the `known` one."""
-    store_id = _agreed(store, stop, known)
+    store_id = _agreed(store, stop, clock, known)
     if known and store_id != known:
         raise StoreRefused(_another(known, store_id))
     return store_id
@@ -51,7 +49,7 @@ def _another(known: str, found: str) -> str:
     )
 
 
-def _agreed(store: Store, stop: threading.Event, known: str) -> str:
+def _agreed(store: Store, stop: threading.Event, clock: Clock, known: str) -> str:
     for _ in range(_TRIES):
         data = store.read(layout.STORE_ID, _BYTES_MAX)
         if data is not None:
@@ -64,8 +62,8 @@ def _agreed(store: Store, stop: threading.Event, known: str) -> str:
         if known and not any(layout.is_day(one.name) for one in store.list(layout.OWN) or ()):
             raise StoreRefused(_another(known, ""))
         # Where it is known and days are there, somebody has removed the file alone.
-        staged = layout.staged_store_id_path(secrets.randbits(64))
-        store.write(staged, [(known or secrets.token_hex(16)).encode() + b"\n"])
+        staged = layout.staged_store_id_path(clock.number())
+        store.write(staged, [(known or clock.token(16).hex()).encode() + b"\n"])
         if store.move(staged, layout.STORE_ID) is not Moved.DONE:
             store.delete(staged)  # another was first: read theirs
     raise StoreUnavailable(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
-from tiers.channel.change import Entry
+from tiers.core.change import Entry
 from tiers.core.filing import Filing, Ref
 from tiers.core.quota import may_take
 from tiers.core.reading import Reading

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Container
 from typing import Final
 
+from tiers.contracts import Store
 from tiers.core import layout
 from tiers.errors import StoreUnavailable
-from tiers.sinks.stores.store import Store
 
 _ROOMS: Final = ("tmp", "void", "manifests")
 

@@ -1,8 +1,8 @@
 """What is wrong with a sink, for a person: the newest trouble that has not ended."""
 
 import asyncio
-import random
 from collections.abc import Callable
+from random import Random
 
 from tiers.core import commit
 
@@ -34,7 +34,7 @@ class Troubles:
         return text
 
 
-async def back_off(failures: int, *, refused: bool = False) -> None:
+async def back_off(failures: int, random: Random, *, refused: bool = False) -> None:
     """Waits after that many failures in a row. Random, so that sinks do not come back all at
     once."""
     await asyncio.sleep(commit.backoff_s(failures, refused, random.random()))

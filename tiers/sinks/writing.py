@@ -11,7 +11,7 @@ import logging
 import threading
 from typing import Final
 
-from tiers.channel.channel import Channel
+from tiers.contracts import Channel, Store, Workers
 from tiers.core.commit import Publication, Write
 from tiers.core.filing import Bad, Ref
 from tiers.core.plan import Plan
@@ -19,8 +19,6 @@ from tiers.errors import StoreUnavailable, TiersError
 from tiers.sinks.body import Body
 from tiers.sinks.openings import Noted, Openings
 from tiers.sinks.overdue import Overdue
-from tiers.sinks.stores.store import Store
-from tiers.sinks.workers import Workers
 
 TRIES_MAX: Final = 2
 _log = logging.getLogger(__name__)

@@ -19,8 +19,9 @@ from typing import ClassVar, Final, Literal
 import msgpack
 from pydantic import Field
 
+from tiers.contracts import Intake
 from tiers.core.progress import Work
-from tiers.sources.source import Intake, SourceOptions
+from tiers.sources.source import SourceOptions
 from tiers.units import Size
 
 _POSITION: Final = b"next"

@@ -8,10 +8,10 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tiers.contracts import Intake
 from tiers.core.newlines import count_lines
 from tiers.listening import why_not
 from tiers.sources.blocks import in_blocks
-from tiers.sources.source import Intake
 
 _QUIET_S: Final = 0.05  # draining: what a sender sent before is here by then
 _DRAIN_MAX_S: Final = 2.0  # draining: a sender that never pauses is cut off then

@@ -10,8 +10,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from tiers.contracts import Intake
 from tiers.core.printable import printable
-from tiers.sources.source import Intake
 from tiers.units import show_size
 
 log = logging.getLogger("tiers.syslog")

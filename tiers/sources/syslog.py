@@ -11,11 +11,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from tiers.contracts import Intake
 from tiers.core.progress import Work
 from tiers.sources.framing import Kind
 from tiers.sources.listening import Draining, parse_address
 from tiers.sources.notes import Notes
-from tiers.sources.source import Intake, SourceOptions
+from tiers.sources.source import SourceOptions
 from tiers.sources.syslog_tcp import TcpLimits, TcpSyslog
 from tiers.sources.syslog_udp import UdpSyslog
 from tiers.units import Duration, Size

@@ -20,11 +20,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from tiers.contracts import Intake
 from tiers.sources.foreign import COMPRESSED, Foreign, compressed_from, foreign
 from tiers.sources.framing import Kind, Reader, reader
 from tiers.sources.listening import Draining, Readable, bound, host_of, names_of, put
 from tiers.sources.notes import Notes
-from tiers.sources.source import Intake
 
 _READ_BYTES: Final = 64 * 1024
 _AT_ONCE_BYTES: Final = 8 * 1024  # framed in one step of the loop: 15 ms where all are tiny

@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
+from tiers.contracts import Intake
 from tiers.sources.blocks import as_block, as_events
 from tiers.sources.counts import without_count
 from tiers.sources.foreign import Foreign, foreign
 from tiers.sources.listening import Draining, Readable, bound, host_of, names_of, put
 from tiers.sources.notes import Notes
-from tiers.sources.source import Intake
 
 _SO_RXQ_OVFL: Final = 40  # linux/socket.h: datagrams lost so far, with each that arrives
 _SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h

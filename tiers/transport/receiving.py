@@ -5,19 +5,18 @@ commit that stores it, not after its arrival: the sender deletes on ack.
 """
 
 import asyncio
-import os
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from heapq import nlargest
 from typing import Any
 
 import zmq
 
-from tiers.channel.change import Change, Put
-from tiers.channel.channel import Channel
+from tiers.contracts import Channel, World
 from tiers.core.arriving import Arrived
 from tiers.core.batch import BatchId, Hop
+from tiers.core.change import Change, Put
 from tiers.core.dedupe import Content
 from tiers.core.messages import (
     CONTROL_BYTES_MAX,
@@ -39,9 +38,8 @@ from tiers.core.visitors import Allowed, VisitorLimits
 from tiers.errors import ChannelUnavailable, PeerError
 from tiers.topology import Address
 from tiers.transport.gate import Gate
-from tiers.transport.sockets import KEEPALIVE, Socket, source_of
+from tiers.transport.sockets import KEEPALIVE, source_of
 
-TICK_S = 0.05
 OVER_EVERY_S = 0.5  # of ten thousand agents it takes as long as fifty ticks
 SENDERS_SHOWN_MAX = 256
 PARTING_S = 10.0  # how long a draining agent waits for its senders to leave
@@ -53,6 +51,13 @@ _NOTHING_BYTES = 64 << 10
 # lies behind it and the connection breaks (see KEEPALIVE): so pipes are never full, and what waits
 # in them is bounded by the gate.
 BOUNDED_BY_GATE: dict[int, int | bytes] = {zmq.RCVHWM: 0, zmq.HANDSHAKE_IVL: 5000}
+BOUND: dict[int, int | bytes] = {**BOUNDED_BY_GATE, zmq.IPV6: 1, **KEEPALIVE}
+CONTROL: dict[int, int | bytes] = {
+    zmq.ROUTER_HANDOVER: 1,
+    zmq.ROUTER_MANDATORY: 1,  # else nobody would tell that a message has no taker
+    zmq.MAXMSGSIZE: CONTROL_BYTES_MAX,
+    zmq.SNDHWM: _ANSWERS_WAITING_MAX,
+}
 
 
 class ReceiverEnd:
@@ -60,7 +65,7 @@ class ReceiverEnd:
 
     def __init__(
         self,
-        context: "zmq.Context[zmq.Socket[bytes]]",
+        world: World,
         me: Identity,
         address: Address,
         channel: Channel,
@@ -75,9 +80,11 @@ class ReceiverEnd:
         renew: Callable[[str], None],
     ) -> None:
         self._renew = renew
+        self._world = world
         self._mute = False
         self.address = address
-        self.receiver = Receiver(me, limits, new_session=lambda: os.urandom(8), guarantee=guarantee)
+        session = partial(world.token, 8)
+        self.receiver = Receiver(me, limits, new_session=session, guarantee=guarantee)
         self.receiver.room_of = channel.room_of
         self.receiver.carries = carries
         self.malformed = 0  # messages that could not be read
@@ -93,23 +100,10 @@ class ReceiverEnd:
         self._over_s = 0.0  # when it is looked up next who is over its share
         self._parting_s: float | None = None  # since when senders are asked to go
         self._trouble = trouble
-        data_options: dict[int, int | bytes] = {
-            zmq.MAXMSGSIZE: limits.message_size_max,
-            **BOUNDED_BY_GATE,
-            zmq.IPV6: 1,
-            **KEEPALIVE,
-        }
-        control_options: dict[int, int | bytes] = {
-            zmq.ROUTER_HANDOVER: 1,
-            zmq.ROUTER_MANDATORY: 1,  # else nobody would tell that a message has no taker
-            zmq.MAXMSGSIZE: CONTROL_BYTES_MAX,
-            zmq.SNDHWM: _ANSWERS_WAITING_MAX,
-            **BOUNDED_BY_GATE,
-            zmq.IPV6: 1,
-            **KEEPALIVE,
-        }
-        self._pull = Socket(context, zmq.PULL, data_options, self._bundle)
-        self._router = Socket(context, zmq.ROUTER, control_options, self._control, parts_max=2)
+        self._pull = world.socket(
+            zmq.PULL, BOUND | {zmq.MAXMSGSIZE: limits.message_size_max}, self._bundle
+        )
+        self._router = world.socket(zmq.ROUTER, BOUND | CONTROL, self._control, parts_max=2)
 
     def bind(self) -> None:
         """Raises TransportError when an address is taken."""
@@ -123,12 +117,12 @@ class ReceiverEnd:
         self._channel.tell_passed_on(self._passed_on)
         while True:
             self._tick()
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._world.tick_s)
 
     def _tick(self) -> None:
         if self._mute:
             return
-        now = time.monotonic()
+        now = self._world.now_s()
         self.receiver.stores = self._stores()
         if now >= self._over_s:
             self._over_s = now + OVER_EVERY_S
@@ -168,7 +162,7 @@ class ReceiverEnd:
 
     def _control(self, parts: list[zmq.Frame]) -> None:
         route = parts[0].bytes
-        now = time.monotonic()
+        now = self._world.now_s()
         known = bool(self.receiver.session_of(route))
         length = sum(len(part) for part in parts[1:])
         connection = source_of(parts[-1])
@@ -190,7 +184,7 @@ class ReceiverEnd:
             refusal = Refuse(b"", f"{error} (this agent speaks protocol {protocols()})")
             self._router.send(route, encode(refusal))
             return
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self._world.now_ms()
         with suppress(ChannelUnavailable):  # who asks, asks again
             heard = self.receiver.heard
             self._perform(heard(route, message, self._channel.seen, now, now_ms))
@@ -209,7 +203,7 @@ class ReceiverEnd:
             return
         if self.receiver.of_session(bundle.session) is not None:
             self.gate.proved(connection, "data", bundle.session)
-        now, now_ms = time.monotonic(), time.time_ns() // 1_000_000
+        now, now_ms = self._world.now_s(), self._world.now_ms()
         with suppress(ChannelUnavailable):  # the channel says so; what is not acked comes again
             self._perform(self.receiver.received(bundle, self._channel.seen, now, now_ms))
 
@@ -220,7 +214,7 @@ class ReceiverEnd:
             return
         # Who sends garbage must not fill the log's disk with it.
         self._unread.note(f"a message that cannot be read was dropped: {what}")
-        if text := self._unread.due(time.monotonic()):
+        if text := self._unread.due(self._world.now_s()):
             self._trouble(text)
 
     def mute(self) -> None:
@@ -243,7 +237,7 @@ class ReceiverEnd:
                 self.receiver.hung_up(message.token)  # its HELLO was read after it had left
 
     def _append(self, arrived: list[Arrived]) -> None:
-        own = Hop(self.receiver.me.agent, time.time_ns() // 1_000_000)
+        own = Hop(self.receiver.me.agent, self._world.now_ms())
         puts = [
             Put(
                 batch.id,
@@ -277,19 +271,19 @@ class ReceiverEnd:
 
     def _passed_on(self, ids: Sequence[BatchId]) -> None:
         if self._parting_s is not None:
-            self._parting_s = time.monotonic()  # who waits for receipts stays for the last
+            self._parting_s = self._world.now_s()  # who waits for receipts stays for the last
         self._perform(self.receiver.passed_on(ids))
 
     def drain(self) -> None:
         """Tell the senders to send no more."""
-        self._parting_s = time.monotonic()
+        self._parting_s = self._world.now_s()
         self._perform(self.receiver.drain())
 
     def settled(self, patience_s: float = PARTING_S) -> bool:
         """After `drain`: every sender has had its acks and left, or was waited for long enough,
         and nothing is on its way to disk."""
         assert self._parting_s is not None
-        waited_s = time.monotonic() - self._parting_s
+        waited_s = self._world.now_s() - self._parting_s
         gone = not self.receiver.senders or waited_s > patience_s
         return gone and not self.receiver.pending()
 

@@ -6,18 +6,16 @@ and performs what it says: records are read when they leave and not kept.
 
 import asyncio
 import logging
-import os
-import random
 import struct
-import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import zmq
 
-from tiers.channel.change import Change, Handed
-from tiers.channel.channel import Channel
+from tiers.contracts import Channel, Link, World
 from tiers.core.assigning import Effects, Sending
+from tiers.core.change import Change, Handed
 from tiers.core.messages import (
     Bundle,
     Carried,
@@ -37,11 +35,9 @@ from tiers.core.repeats import Repeats
 from tiers.core.sender import HANDED_MAX, Sender
 from tiers.errors import BatchError, ChannelUnavailable, PeerError
 from tiers.topology import Address
-from tiers.transport.sockets import Link
 from tiers.transport.wires import Wires, wires_to
 
 log = logging.getLogger("tiers")
-TICK_S = 0.05
 _WIRES_AT_ONCE = 64  # looked at in one tick
 _OVER_SHOWN = 8  # first agents, in a line for a person
 LOAD_MAX = 1024  # batches brought in one turn of the loop: some 10 ms
@@ -53,7 +49,7 @@ class SenderGroup:
 
     def __init__(
         self,
-        context: "zmq.Context[zmq.Socket[bytes]]",
+        world: World,
         me: Identity,
         output: str,
         channel: Channel,
@@ -67,12 +63,12 @@ class SenderGroup:
         self._renew = renew
         self._mute = False
         self.output = output
-        self._context = context
+        self._world = world
         self._channel = channel
         self._trouble = trouble
         self._unread = Repeats()
         self._wires: dict[str, Wires] = {}
-        self._route = f"{me.agent}/{output}/".encode() + os.urandom(8)
+        self._route = f"{me.agent}/{output}/".encode() + world.token(8)
         self._mark_key = b"mark/" + output.encode()
         mark = _read_mark(channel.records(self._mark_key).get(self._mark_key))
         # Positions handed out after this start may lie below the mark as well; only those that
@@ -91,8 +87,8 @@ class SenderGroup:
             bundle_bytes=bundle_bytes,
             mark=mark,
             old_upto=before,
-            jitter=random.random,
-            new_session=lambda: os.urandom(8),
+            jitter=world.random.random,
+            new_session=partial(world.token, 8),
             guarantee=guarantee,
         )
 
@@ -100,7 +96,7 @@ class SenderGroup:
 
     def set_peers(self, peers: Mapping[str, Address]) -> None:
         """Connect to the peers of the topology as it is now; let go of the others gently."""
-        now = time.monotonic()
+        now = self._world.now_s()
         for name, address in peers.items():
             wires = self._wires.get(name)
             if wires is not None and wires.address != address:
@@ -126,7 +122,7 @@ class SenderGroup:
             self._received(name, parts)
 
         wires = self._wires[name] = wires_to(
-            self._context,
+            self._world,
             address,
             self.sender.limits,
             self._route,
@@ -150,7 +146,7 @@ class SenderGroup:
         self._linked(name, change)
 
     def _linked(self, name: str, change: Link) -> None:
-        now = time.monotonic()
+        now = self._world.now_s()
         if change is Link.LOST:
             self._perform(self.sender.lost(name, now))
         elif self._wires[name].up:
@@ -167,7 +163,7 @@ class SenderGroup:
         except PeerError as error:
             self._unread.note(f"{name} sent what cannot be read: {error}")
             return
-        self._perform(self.sender.heard(name, message, time.monotonic()))
+        self._perform(self.sender.heard(name, message, self._world.now_s()))
         if isinstance(message, Welcome):
             self._show_face(name)
 
@@ -198,11 +194,11 @@ class SenderGroup:
         while True:
             self._load()
             self._look_at_wires()
-            self._perform(self.sender.tick(time.monotonic()))
+            self._perform(self.sender.tick(self._world.now_s()))
             self._tell_flagged()
-            if text := self._unread.due(time.monotonic()):
+            if text := self._unread.due(self._world.now_s()):
                 self._trouble(text)
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._world.tick_s)
 
     def _flagged(self) -> int:
         return self.sender.flagged + self._flagged_here
@@ -251,7 +247,7 @@ class SenderGroup:
                             agent=entry.agent,
                         )
                     )
-                self._perform(self.sender.offer(batches, time.monotonic()))
+                self._perform(self.sender.offer(batches, self._world.now_s()))
         finally:
             self._reading = False
 
@@ -298,7 +294,7 @@ class SenderGroup:
 
         def marked(future: "asyncio.Future[tuple[int, ...]]") -> None:
             if not future.cancelled() and future.exception() is None:
-                self._perform(self.sender.marked(mark, time.monotonic()))
+                self._perform(self.sender.marked(mark, self._world.now_s()))
 
         done.add_done_callback(marked)
 
@@ -322,7 +318,7 @@ class SenderGroup:
                 continue
             except ChannelUnavailable as error:
                 # As if the bundle was lost on its way: the rest of what is to be done is done.
-                self._perform(self.sender.lost(sending.peer, time.monotonic()))
+                self._perform(self.sender.lost(sending.peer, self._world.now_s()))
                 log.debug("%s: %s", self.output, error)
                 return
             carried.append(Carried(record, pending.flagged, pending.hops))
@@ -334,18 +330,18 @@ class SenderGroup:
             bundle = Bundle(*to, carried, sending.point)
             frame = encode_bundle(bundle)
             if wires is None or not wires.push.send(frame):
-                self._perform(self.sender.lost(sending.peer, time.monotonic()))
+                self._perform(self.sender.lost(sending.peer, self._world.now_s()))
         for pending, reason in later:
             self._perform(self.sender.unreadable(pending, reason))
 
     def stop(self) -> None:
         """Let go of every peer, gently."""
-        self._perform(self.sender.stop(time.monotonic()))
+        self._perform(self.sender.stop(self._world.now_s()))
 
     async def settled(self) -> None:
         """After `stop`: until nothing is under way to any peer."""
         while self.sender.peers:  # noqa: ASYNC110 the core has no events to wait for
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._world.tick_s)
 
     def close(self) -> None:
         """Close every socket. What is not acked stays in the channel."""
@@ -358,7 +354,7 @@ class SenderGroup:
         handed = sum(len(peer.handed) for peer in peers)
         up = [peer for peer in peers if peer.state is PeerState.UP]
         waiting, held = self.sender.outstanding() - handed, ""
-        apart = self.sender.apart(time.monotonic())
+        apart = self.sender.apart(self._world.now_s())
         if waiting <= 0 and self._ahead.passed:  # all that is left was passed over
             waiting = self._channel.stats().queues[self.output].batches - handed
             over = [agent for agent in self._ahead.passed if all(agent in p.over for p in up)]
@@ -400,7 +396,7 @@ class SenderGroup:
                     "other_limits": peer.other_limits(),
                 }
             )
-        apart = self.sender.apart(time.monotonic())
+        apart = self.sender.apart(self._world.now_s())
         return {
             "apart": [{"what": f"{count:,} batches", "why": why} for count, why in apart],
             "flagged": self._flagged(),

@@ -9,11 +9,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from tiers.contracts import Link
 from tiers.core.peers import PEERS_MAX
 from tiers.errors import TiersError
 from tiers.listening import why_not
@@ -32,13 +32,6 @@ SOCKETS_MAX = 6 * PEERS_MAX + 64  # two for each peer, with both ends of a monit
 TURN_S = 0.005  # how long one socket's messages are taken before others have their turn
 
 
-class Link(Enum):
-    """What a monitor tells of a connection."""
-
-    UP = "up"
-    LOST = "lost"
-
-
 class TransportError(TiersError):
     """An address cannot be bound or connected to: the person who runs the node must act."""
 
@@ -49,6 +42,13 @@ def _translated(what: str) -> Iterator[None]:
         yield
     except zmq.ZMQError as error:
         raise TransportError(f"{what}: {why_not(error.errno, str(error))}") from error
+
+
+def new_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """For all sockets of one agent."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, SOCKETS_MAX)
+    return context
 
 
 class Socket:

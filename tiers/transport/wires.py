@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 
 import zmq
 
+from tiers.contracts import Link, Socket, World
 from tiers.core.messages import CONTROL_BYTES_MAX
 from tiers.core.peers import PeerLimits
 from tiers.topology import Address
 from tiers.transport.backlog import GREETING_BYTES, Backlog
 from tiers.transport.gate import received
-from tiers.transport.sockets import KEEPALIVE, Link, Socket
+from tiers.transport.sockets import KEEPALIVE
 
 # Whatever a peer says on the data connection stays unread, so there is little room for it.
 NOTHING_COMES: dict[int, int | bytes] = {zmq.RCVHWM: 1, zmq.MAXMSGSIZE: 64}
@@ -46,7 +47,7 @@ class Wires:
 
 
 def wires_to(
-    context: "zmq.Context[zmq.Socket[bytes]]",
+    world: World,
     address: Address,
     limits: PeerLimits,
     route: bytes,
@@ -72,6 +73,6 @@ def wires_to(
         # data, which a receiver without room leaves in TCP for as long as it likes.
         zmq.TCP_MAXRT: int(limits.heartbeat_s * 10_000),
     }
-    push = Socket(context, zmq.PUSH, common | NOTHING_COMES, link=data_link)
-    dealer = Socket(context, zmq.DEALER, common | own, receive, control_link)
+    push = world.socket(zmq.PUSH, common | NOTHING_COMES, link=data_link)
+    dealer = world.socket(zmq.DEALER, common | own, receive, control_link)
     return Wires(address, push, dealer)

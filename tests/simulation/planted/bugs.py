@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from unittest import mock
 
+from tests.simulation.disk import SimWriter
 from tests.simulation.store import Files
 from tiers.channel.applying import Applying
-from tiers.channel.change import Change, Entry
+from tiers.channel.reader import Reader
 from tiers.core import commit
 from tiers.core.arriving import Arriving
 from tiers.core.calls import Answer
+from tiers.core.change import Change, Entry
 from tiers.core.claims import Outcome, Settlement, Step
 from tiers.core.commit import Publication, State
 from tiers.core.dedupe import Window
@@ -69,7 +71,7 @@ def _no_dedupe() -> list[Any]:
 
     return [
         wrapped(Applying, "_put", make),
-        mock.patch("tiers.channel.reader.Reader.seen", lambda self, ids: {}),
+        mock.patch.object(Reader, "seen", lambda self, ids: {}),
     ]
 
 
@@ -168,7 +170,7 @@ def _positions_apart() -> list[Any]:
     # One change to a commit, so that the two are two commits.
     return [
         wrapped(SourceIntake, "_change", make),
-        mock.patch("tiers.channel.writer.GROUP_CHANGES_MAX", 1),
+        mock.patch.object(SimWriter, "_next_group", lambda self: [self._waiting.popleft()]),
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from unittest import mock
 
 from tests.simulation.planted.bugs import Bug, wrapped
-from tiers.channel.living import Starting
+from tiers.channel.living import ChannelLife, Starting
 from tiers.core.assigning import Assigning
 from tiers.core.life import Life, Point
 from tiers.core.outbox import Outbox
@@ -76,7 +76,7 @@ def _not_flagged_at_renewal() -> list[Any]:
 
 
 def _met_in_memory_only() -> list[Any]:
-    return [mock.patch("tiers.channel.writer.write_met", lambda *args: None)]
+    return [mock.patch.object(ChannelLife, "write", lambda *args: None)]
 
 
 def _sums_not_compared() -> list[Any]:

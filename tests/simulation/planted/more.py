@@ -8,10 +8,10 @@ from unittest import mock
 
 from tests.simulation.planted.bugs import Bug, table, wrapped
 from tiers.channel.applying import Applying
-from tiers.channel.change import Change
 from tiers.channel.channel import Channel
 from tiers.core.assigning import Assigning
 from tiers.core.calls import Answer
+from tiers.core.change import Change
 from tiers.core.commit import State
 from tiers.core.outbox import Outbox
 from tiers.core.peers import Peer

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 from hdfs import HdfsError, InsecureClient
 
+from tiers.contracts import Listed, Moved
 from tiers.core.batch import Buffer
 from tiers.core.printable import without_user
 from tiers.errors import StoreRefused, StoreUnavailable
-from tiers.sinks.stores.store import Listed, Moved
 from tiers.sinks.stores.webhdfs import (
     Body,
     WebHdfs,

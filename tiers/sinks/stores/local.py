@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import cast
 
+from tiers.contracts import Listed, Moved
 from tiers.core.batch import Buffer
 from tiers.errors import StoreRefused, StoreUnavailable
-from tiers.sinks.stores.store import Listed, Moved
 
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _AT_FDCWD = -100  # linux/fcntl.h

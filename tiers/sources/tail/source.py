@@ -13,11 +13,12 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from tiers.contracts import Intake
 from tiers.core.batch import HEADER_BYTES_MAX
 from tiers.core.progress import Work
 from tiers.errors import ChannelDamaged
 from tiers.sources import globs
-from tiers.sources.source import Intake, SourceOptions
+from tiers.sources.source import SourceOptions
 from tiers.sources.tail.following import Following
 from tiers.sources.tail.generation import unpack
 from tiers.sources.tail.ours import Identity

@@ -96,6 +96,20 @@ class QueueStats:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelLimits:
+    """`[channel]` of the topology. The file may outgrow `size_bytes_max` by the headroom that
+    deletes need; puts stop at the high mark."""
+
+    size_bytes_max: int = 8 << 30
+    high: float = 0.9  # of the size: above it puts stop
+    low: float = 0.8  # of the size: below it they go on
+    free_floor_bytes: int = 512 << 20  # free space left on the disk for others
+    commit_bytes_max: int = 8 << 20  # bodies in one group commit
+    dedupe_retention_s: float = 7 * 86400.0  # how long ids are known after they left
+    ask_again: bool = False  # upstream keeps what is not published: damaged batches come again
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelStats:
     """A channel at one moment. `used_bytes` are live pages, not the file's length."""
 

@@ -1,0 +1,100 @@
+"""What each agent of a world is given in place of its machine: time, chance, sockets, a disk, a
+store, and no threads."""
+
+import contextlib
+import logging
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.disk import SimChannel, SimDisk
+from tests.simulation.network import SimSocket
+from tests.simulation.store import SimStore, SimWorkers
+from tests.simulation.topology import ROOT
+from tiers import sources
+from tiers.contracts import Channel, Link, Store
+from tiers.core.change import ChannelLimits
+
+if TYPE_CHECKING:
+    from tests.simulation.nodes import Boot
+
+TICK_S = 0.2
+
+
+class SimMachine:
+    """Of one boot. See `World` of tiers/contracts.py."""
+
+    tick_s = TICK_S
+
+    def __init__(self, boot: "Boot") -> None:
+        self.boot = boot
+        self._world = boot.node.world
+        self.now_s = self._world.loop.time
+
+    @property
+    def random(self) -> random.Random:
+        """In a call of the store, another: the call is run anew for each answer."""
+        return self._world.chance_of_calls or self._world.random
+
+    def now_ms(self) -> int:
+        return self._world.now_ms() + self.boot.node.skew_ms
+
+    def token(self, size_bytes: int) -> bytes:
+        return self.random.randbytes(size_bytes)
+
+    def number(self) -> int:
+        return self.random.getrandbits(64)
+
+    def socket(
+        self,
+        kind: int,
+        options: dict[int, int | bytes],
+        receive: Callable[[list[Any]], None] | None = None,
+        link: Callable[[Link], None] | None = None,
+        *,
+        parts_max: int = 1,
+    ) -> SimSocket:
+        return SimSocket(self.boot, kind, options, receive, link)
+
+    async def channel(
+        self, directory: Path, limits: ChannelLimits, outputs: Sequence[str]
+    ) -> Channel:
+        return await SimChannel.open(directory, limits, outputs, self, SimDisk(self.boot))
+
+    def store(self, open_store: Callable[[Any], Store], options: Any) -> SimStore:
+        return self.boot.store(str(options.root.relative_to(ROOT)))
+
+    def workers(self, name: str, count: int) -> SimWorkers:
+        return SimWorkers(self.boot)
+
+    def status_server(self, *what: Any) -> "Unasked":
+        return Unasked()
+
+    def close(self) -> None:
+        pass
+
+
+class Unasked:
+    """In place of the status server."""
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def staged() -> Iterator[None]:
+    """Agents say nothing, and know the source of numbers."""
+    logging.disable(logging.CRITICAL)
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # of dead agents
+    sources.BUILTIN["numbers"] = "tests.simulation.source:Numbers"
+    try:
+        yield
+    finally:
+        del sources.BUILTIN["numbers"]
+        sys.unraisablehook = hook
+        logging.disable(logging.NOTSET)
