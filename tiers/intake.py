@@ -116,7 +116,7 @@ class Press:
 
 
 class SourceIntake:
-    """The `Intake` of one source (see sources/source.py)."""
+    """The `Intake` of one source (see contracts.py)."""
 
     def __init__(
         self,
