@@ -17,6 +17,8 @@ SAID = {
     **DELIVERY.__dict__,
     "size_bytes": BATCH.size_bytes_max,
     "grown_bytes_max": BATCH.grown_bytes_max,
+    "set_bytes_max": BATCH.set_bytes_max,
+    "open_max": BATCH.open_max,
     "batch_size_max": BATCH.size_bytes_max,
     "retry_max_s": DELIVERY.reconnect_max_s,
     "silence_s": 3 * DELIVERY.heartbeat_s,

@@ -6,13 +6,15 @@ import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from threading import Event
 
+import msgpack
 import pytest
 
 from tests.waiting import eventually, move_on
 from tiers.channel.channel import Channel
-from tiers.core.batch import HEADER_BYTES_MAX, TIME_MS_MAX, Buffer, Envelope, split, verify
+from tiers.core.batch import HEADER_BYTES_MAX, TIME_MS_MAX, Envelope, Unnumbered, split, verify
 from tiers.core.change import Change, ChannelLimits
 from tiers.core.codecs import decompress
 from tiers.core.cutting import Cut, CuttingRules
@@ -34,13 +36,13 @@ class HeldPress(Press):
         self.fails_on = b"\xff"
         self.pressed: list[bytes] = []
 
-    def _press(self, blocks: Sequence[Buffer]) -> tuple[bytes, int]:
+    def _press(self, cut: Cut, origin: bytes, sealed_ms: int) -> Unnumbered:
         assert self.go.wait(30)
-        raw = b"".join(blocks)
+        raw = b"".join(cut.blocks)
         self.pressed.append(raw)
         if self.fails_on in raw:
             raise MemoryError("no memory to compress in")
-        return super()._press(blocks)
+        return super()._press(cut, origin, sealed_ms)
 
 
 class PressByHand(Press):
@@ -48,15 +50,17 @@ class PressByHand(Press):
 
     def __init__(self) -> None:
         super().__init__("none", 1)
-        self.cuts: list[tuple[Cut, asyncio.Future[tuple[bytes, int]]]] = []
+        self.cuts: list[tuple[Sequence[Cut], bytes, asyncio.Future[list[Unnumbered]]]] = []
 
-    def press(self, cut: Cut) -> "asyncio.Future[tuple[bytes, int]]":
-        self.cuts.append((cut, asyncio.get_running_loop().create_future()))
-        return self.cuts[-1][1]
+    def press(
+        self, cuts: Sequence[Cut], origin: bytes, sealed_ms: int
+    ) -> "asyncio.Future[list[Unnumbered]]":
+        self.cuts.append((cuts, origin, asyncio.get_running_loop().create_future()))
+        return self.cuts[-1][2]
 
     def done(self, number: int) -> None:
-        cut, body = self.cuts[number]
-        body.set_result(self._press(cut.blocks))
+        cuts, origin, batches = self.cuts[number]
+        batches.set_result(self._press_all(cuts, origin, 0))
 
 
 class Bench:
@@ -120,6 +124,84 @@ async def test_what_is_put_is_stored_sealed_and_said_to_be(tmp_path: Path, codec
         assert [hop.agent for hop in entry.hops] == ["edge-1"]
         assert entry.hops[0].stored_ms == envelope.sealed
         assert (b.intake.events, b.intake.bytes) == (2, 4)
+
+
+class Changes:
+    """What is submitted to a channel, change by change."""
+
+    def __init__(self, channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.all: list[Change] = []
+        submit = channel.submit
+
+        def noting(change: Change) -> "asyncio.Future[tuple[int, ...]]":
+            self.all.append(change)
+            return submit(change)
+
+        monkeypatch.setattr(channel, "submit", noting)
+
+
+def lines_of(change: Change) -> list[bytes]:
+    found: list[bytes] = []
+    for put in change.puts:
+        envelope = verify(put.record)
+        body = decompress(envelope.codec, split(put.record)[1], envelope.size)
+        found += body.splitlines()
+        assert all(line.endswith(envelope.headers["host"].encode()) for line in body.splitlines())
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_is_on_disk_is_what_the_positions_there_say_whatever_the_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """A change is on disk whole or not at all, so a kill is between two of them."""
+    dice = Random(seed)
+    rules = CuttingRules(300, 600, 1000, 5, linger_s=0.0)
+    async with bench(tmp_path, rules=rules, press=Press("zstd", 1, 2)) as b:
+        changes = Changes(b.channel, monkeypatch)
+        for number in range(1, 400):
+            host = f"h{dice.randrange(dice.choice((1, 3, 9)))}"
+            line = b"%d %b %b\n" % (number, b"x" * dice.randrange(120), host.encode())
+            await b.intake.put(line, 1, {"host": host}, positions={b"f": b"%d" % number})
+            if dice.random() < 0.05:
+                await asyncio.sleep(0.001)
+        await b.intake.flush()
+        upto, taken = 0, set[int]()
+        for change in changes.all:
+            taken |= {int(line.split()[0]) for line in lines_of(change)}
+            upto = int(change.records[b"position/tail/f"] or 0)
+            assert taken == set(range(1, upto + 1))
+        assert upto == 399
+        seqs = [put.id.seq for change in changes.all for put in change.puts]
+        assert seqs == list(range(1, len(seqs) + 1)), "no number is missing"
+        assert max(len(change.puts) for change in changes.all) > 1
+
+
+async def test_positions_are_kept_once_for_salvage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path, rules=CuttingRules(linger_s=3600.0)) as b:
+        await (await b.intake.put(b"at once\n", 1, WEB))
+        changes = Changes(b.channel, monkeypatch)
+        for number in range(9):
+            headers = {"n": str(number % 3)}
+            await b.intake.put(b"x\n", 1, headers, positions={b"f": b"%d" % number})
+        await b.intake.flush()
+        [change] = changes.all
+        notes = [put.note for put in change.puts]
+        assert notes[:-1] == [b"", b""]
+        assert msgpack.unpackb(notes[-1]) == [b"position/tail/", {b"f": b"8"}]
+
+
+async def test_many_values_of_a_header_make_no_batch_of_each_event(tmp_path: Path) -> None:
+    async with bench(tmp_path, rules=CuttingRules()) as b:
+        hosts = [{"host": f"host-{number}"} for number in range(500)]
+        for number in range(50_000):
+            await b.intake.put(b"%d\n" % number, 1, hosts[number * 7919 % 500])
+        await b.intake.flush()
+        stored = b.stored()
+    assert sum(envelope.count for envelope, _ in stored) == 50_000
+    assert len(stored) < 5_000, "ten events in each, though they came one by one"
 
 
 async def test_order_is_kept_however_long_each_press_takes(tmp_path: Path) -> None:

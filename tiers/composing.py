@@ -128,7 +128,12 @@ class Composition:
         options = scaled(options, self.shares)
         batch = self.topology.batch
         rules = CuttingRules(
-            batch.size_bytes_max, batch.grown_bytes_max, batch.linger_s, batch.time_bucket_s
+            batch.size_bytes_max,
+            batch.grown_bytes_max,
+            batch.set_bytes_max,
+            batch.open_max,
+            batch.linger_s,
+            batch.time_bucket_s,
         )
 
         def make() -> Made:

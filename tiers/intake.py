@@ -1,10 +1,11 @@
 """Where sources hand in events: cut into batches, compressed in threads, sealed, stored.
 
-    put -> cutter -> compress (thread) -> seal: next seq -> channel.submit -> receipts
+    put -> cutter -> compress, seal (thread) -> next seq -> channel.submit -> receipts
 
-One intake per source keeps the order of that source: batches are sealed and submitted in the
-order in which they were cut, so positions on disk never run ahead of events. Sequence numbers are
-given in the loop step that submits, so they have no gaps whatever dies when.
+One intake per source keeps the order of that source: cut sets are submitted in the order in which
+they were cut, each with its positions in one change, so positions on disk never run ahead of
+events, nor events ahead of them. Sequence numbers are given in the loop step that submits, so they
+have no gaps whatever dies when.
 """
 
 import asyncio
@@ -17,13 +18,20 @@ from functools import partial
 from itertools import chain
 
 import msgpack
-from isal.isal_zlib import crc32
 
 from tiers.contracts import Channel, Clock
-from tiers.core.batch import TIME_MS_MAX, BatchId, Buffer, Envelope, Hop, check_headers, seal
+from tiers.core.batch import (
+    TIME_MS_MAX,
+    BatchId,
+    Buffer,
+    Envelope,
+    Hop,
+    Unnumbered,
+    check_headers,
+)
 from tiers.core.change import Change, Put
 from tiers.core.codecs import PART_BYTES, compressor, joined
-from tiers.core.cutting import Cut, Cutter, CuttingRules
+from tiers.core.cutting import Cut, CutSet, Cutter, CuttingRules
 from tiers.errors import BatchError, TiersError
 from tiers.sources.source import SourceOptions
 from tiers.world import CLOCK
@@ -68,24 +76,27 @@ async def take_over(channel: Channel, sources: Iterable[SourceOptions]) -> None:
 
 @dataclass(slots=True)
 class _Job:
-    """A cut on its way: compressed when `body` is done."""
+    """A cut set on its way: compressed when `batches` is done."""
 
-    cut: Cut
-    body: "asyncio.Future[tuple[bytes, int]] | None"  # stored bytes and their CRC
+    cuts: CutSet
+    batches: "asyncio.Future[list[Unnumbered]] | None"  # None: there are positions alone
     receipts: list["asyncio.Future[None]"] = field(default_factory=list)
 
     def is_pressed(self) -> bool:
-        return self.body is None or self.body.done()
+        return self.batches is None or self.batches.done()
 
     def error(self) -> BaseException | None:
         """What went wrong with its compression."""
-        if self.body is None:
+        if self.batches is None:
             return None
-        return TiersError("the agent stops") if self.body.cancelled() else self.body.exception()
+        return (
+            TiersError("the agent stops") if self.batches.cancelled() else self.batches.exception()
+        )
 
 
 class Press:
-    """Compresses in a few threads, one compressor each; shared by an agent's sources."""
+    """Makes batches of what was cut, in a few threads, with one compressor each; shared by an
+    agent's sources."""
 
     def __init__(self, codec: str, level: int, threads: int = 2) -> None:
         self.codec = codec
@@ -94,21 +105,36 @@ class Press:
         self._local = threading.local()
         self._closed = False
 
-    def press(self, cut: Cut) -> "asyncio.Future[tuple[bytes, int]]":
-        """The body of a cut as stored, and its CRC-32; cancelled once this is closed."""
+    def press(
+        self, cuts: Sequence[Cut], origin: bytes, sealed_ms: int
+    ) -> "asyncio.Future[list[Unnumbered]]":
+        """A batch of each, sealed but for its number; cancelled once this is closed."""
         loop = asyncio.get_running_loop()
         if self._closed:
-            never: asyncio.Future[tuple[bytes, int]] = loop.create_future()
+            never: asyncio.Future[list[Unnumbered]] = loop.create_future()
             never.cancel()
             return never
-        return loop.run_in_executor(self._pool, self._press, cut.blocks)
+        return loop.run_in_executor(self._pool, self._press_all, cuts, origin, sealed_ms)
 
-    def _press(self, blocks: Sequence[Buffer]) -> tuple[bytes, int]:
+    def _press_all(self, cuts: Sequence[Cut], origin: bytes, sealed_ms: int) -> list[Unnumbered]:
+        return [self._press(cut, origin, sealed_ms) for cut in cuts]
+
+    def _press(self, cut: Cut, origin: bytes, sealed_ms: int) -> Unnumbered:
         compress: Callable[[Buffer], bytes] | None = getattr(self._local, "compress", None)
         if compress is None:
             compress = self._local.compress = compressor(self.codec, self._level)
-        body = b"".join(map(compress, joined(blocks, PART_BYTES)))
-        return body, crc32(body)
+        envelope = Envelope(
+            origin=origin,
+            seq=0,
+            count=cut.count,
+            size=cut.size,
+            headers=cut.headers,
+            sealed=sealed_ms,
+            time=cut.bucket_ms,
+            framing="lines",
+            codec=self.codec,
+        )
+        return Unnumbered(envelope, b"".join(map(compress, joined(cut.blocks, PART_BYTES))))
 
     def close(self) -> None:
         self._closed = True
@@ -153,10 +179,10 @@ class SourceIntake:
         self._cutter = Cutter(rules)
         self._headers: Mapping[str, str] = {}  # those that came last: good ones
         self._jobs: deque[_Job] = deque()
-        self._receipts: list[asyncio.Future[None]] = []  # of the open batch
+        self._receipts: list[asyncio.Future[None]] = []  # of the open set
         self._under_way = 0  # raw bytes between `put` and the disk
         self._under_way_max = max(_UNDER_WAY_BYTES_MIN, _UNDER_WAY_BATCHES * rules.grown_bytes_max)
-        self._cuts_under_way = 0
+        self._sets_under_way = 0
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -194,23 +220,23 @@ class SourceIntake:
         if time_ms is None:
             time_ms = self._clock.now_ms()
         self._under_way += len(block)
-        cuts = self._cutter.add(
+        sets = self._cutter.add(
             block,
             count,
             headers,
             time_ms,
             positions or {},
             self._loop.time(),
-            under_way=self._cuts_under_way,
+            under_way=self._sets_under_way,
         )
         # Of what was cut, only the last may hold this block: when nothing is open after it.
-        if cuts and self._cutter.is_open():
-            self._start(cuts.pop())
-        while len(cuts) > 1:
-            self._start(cuts.pop(0))
+        if sets and self._cutter.is_open():
+            self._start(sets.pop())
+        while len(sets) > 1:
+            self._start(sets.pop(0))
         self._receipts.append(receipt)
-        if cuts:
-            self._start(cuts.pop())
+        if sets:
+            self._start(sets.pop())
         self._flow()
         return receipt
 
@@ -235,10 +261,10 @@ class SourceIntake:
 
     async def flush(self) -> None:
         """Everything that was put is on disk. Raises what kept it from there."""
-        cut = self._cutter.flush(self._loop.time())
-        if cut is not None and self._failure is None:
-            self._start(cut)
-        while self._cuts_under_way and self._failure is None:
+        cuts = self._cutter.flush(self._loop.time())
+        if cuts is not None and self._failure is None:
+            self._start(cuts)
+        while self._sets_under_way and self._failure is None:
             self._changed.clear()
             await self._changed.wait()
         if self._failure is not None:
@@ -249,26 +275,29 @@ class SourceIntake:
         if self._failure is not None:
             return
         now = self._loop.time()
-        cut = self._cutter.due(now, under_way=self._cuts_under_way)
-        if cut is not None:
-            self._start(cut)
+        cuts = self._cutter.due(now, under_way=self._sets_under_way)
+        if cuts is not None:
+            self._start(cuts)
         due = self._cutter.due_s()
-        if due is not None and not self._cuts_under_way and self._timer is None:
+        if due is not None and not self._sets_under_way and self._timer is None:
             self._timer = self._loop.call_at(due, self._timed)
 
     def _timed(self) -> None:
         self._timer = None
         self._flow()
 
-    def _start(self, cut: Cut) -> None:
-        job = _Job(cut, self._press.press(cut) if cut.size else None, self._receipts)
+    def _start(self, cuts: CutSet) -> None:
+        batches = None
+        if cuts.cuts:
+            batches = self._press.press(cuts.cuts, self._channel.origin, self._clock.now_ms())
+        job = _Job(cuts, batches, self._receipts)
         self._receipts = []
-        self._cuts_under_way += 1
+        self._sets_under_way += 1
         self._jobs.append(job)
-        if job.body is None:
+        if job.batches is None:
             self._submit_ready()
         else:
-            job.body.add_done_callback(self._submit_ready)
+            job.batches.add_done_callback(self._submit_ready)
 
     def _submit_ready(self, _: object = None) -> None:
         """Submit from the front what is compressed: order is kept."""
@@ -293,32 +322,26 @@ class SourceIntake:
         self._changed.set()
 
     def _change(self, job: _Job) -> Change:
-        cut = job.cut
-        records = {self._prefix + key: value for key, value in cut.positions.items()}
-        if job.body is None:
+        positions = job.cuts.positions
+        records = {self._prefix + key: value for key, value in positions.items()}
+        if job.batches is None:
             return Change(records=records)
-        body, crc = job.body.result()
-        now_ms = self._clock.now_ms()
-        envelope = Envelope(
-            origin=self._channel.origin,
-            seq=self._channel.next_seq(),
-            count=cut.count,
-            size=cut.size,
-            headers=cut.headers,
-            sealed=now_ms,
-            time=cut.bucket_ms,
-            framing="lines",
-            codec=self._press.codec,
-        )
-        put = Put(
-            BatchId(envelope.origin, envelope.seq),
-            seal(envelope, body, crc),
-            cut.count,
+        batches = job.batches.result()
+        puts = [self._put(batch, b"") for batch in batches[:-1]]
+        # With the last one, which mostly leaves last.
+        note = msgpack.packb([self._prefix, positions]) if positions else b""
+        return Change(puts=[*puts, self._put(batches[-1], note)], records=records)
+
+    def _put(self, batch: Unnumbered, note: bytes) -> Put:
+        envelope, seq = batch.envelope, self._channel.next_seq()
+        return Put(
+            BatchId(envelope.origin, seq),
+            batch.seal(seq),
+            envelope.count,
             self._outputs,
-            hops=(Hop(self._agent, now_ms),),
-            note=msgpack.packb([self._prefix, cut.positions]) if cut.positions else b"",
+            hops=(Hop(self._agent, envelope.sealed),),
+            note=note,
         )
-        return Change(puts=(put,), records=records)
 
     def _stored(self, job: _Job, future: "asyncio.Future[tuple[int, ...]]") -> None:
         error = future.exception()
@@ -328,10 +351,10 @@ class SourceIntake:
         for receipt in job.receipts:
             if not receipt.done():
                 receipt.set_result(None)
-        self.events += job.cut.count
-        self.bytes += job.cut.size
-        self._under_way -= job.cut.size
-        self._cuts_under_way -= 1
+        self.events += job.cuts.count
+        self.bytes += job.cuts.size
+        self._under_way -= job.cuts.size
+        self._sets_under_way -= 1
         self._changed.set()
         self._flow()
 

@@ -19,6 +19,7 @@ from tiers.core.batch import (
     HEADERS_MAX,
     BatchId,
     Envelope,
+    Unnumbered,
     open_envelope,
     seal,
     split,
@@ -68,9 +69,12 @@ def test_ids_and_days_are_for_people_and_for_sinks() -> None:
     assert envelope.day == 2
 
 
-def test_a_checksum_made_elsewhere_gives_the_same_record() -> None:
+@pytest.mark.parametrize("seq", [0, 1, 127, 128, 2**32, 2**63 - 1])
+def test_what_is_sealed_but_for_its_number_may_be_given_any(seq: int) -> None:
     body = b"line\n" * 9
-    assert seal(an_envelope(), body, crc32(body)) == seal(an_envelope(), body)
+    batch = Unnumbered(an_envelope(seq=5), body)
+    assert batch.seal(seq) == seal(an_envelope(seq=seq), body)
+    assert verify(batch.seal(seq)).seq == seq
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
@@ -203,7 +207,7 @@ def test_an_envelope_has_a_limit_in_all() -> None:
 @pytest.mark.parametrize("length", [65_536, 65_537])
 def test_an_envelope_has_64_kib_at_most(length: int) -> None:
     def sealed(more: int) -> bytes:
-        return seal(an_envelope(unknown={"newer": bytes(more)}), b"x")
+        return seal(an_envelope(2**62, unknown={"newer": bytes(more)}), b"x")
 
     most = length - (len(sealed(60_000)) - 5 - 60_000)
     if length == 65_536:

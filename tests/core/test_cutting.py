@@ -4,11 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiers.core.cutting import Cut, Cutter, CuttingRules
+from tiers.core.cutting import Cut, CutSet, Cutter, CuttingRules
 
 WEB, DB = {"service": "web"}, {"service": "db"}
 HOUR_MS = 3_600_000
-RULES = CuttingRules(size_bytes=100, grown_bytes_max=250, linger_s=0.02, time_bucket_s=3600.0)
+RULES = CuttingRules(
+    size_bytes=100, grown_bytes_max=250, set_bytes_max=400, open_max=4,
+    linger_s=0.02, time_bucket_s=3600.0,
+)  # fmt: skip
+
+
+def content(cuts: CutSet) -> list[bytes]:
+    """Of each batch."""
+    return [b"".join(cut.blocks) for cut in cuts.cuts]
 
 
 def add(
@@ -19,8 +27,16 @@ def add(
     time_ms: int = 0,
     under_way: int = 0,
 ) -> list[bytes]:
-    cuts = cutter.add(block, block.count(b"\n"), headers, time_ms, {}, now, under_way=under_way)
-    return [b"".join(cut.blocks) for cut in cuts]
+    """Of sets that have one batch each."""
+    sets = cutter.add(block, block.count(b"\n"), headers, time_ms, {}, now, under_way=under_way)
+    assert all(len(cuts.cuts) == 1 for cuts in sets)
+    return [each for cuts in sets for each in content(cuts)]
+
+
+def due(cutter: Cutter, now: float, under_way: int = 0) -> list[bytes]:
+    """Of the set that is, if one is."""
+    cuts = cutter.due(now, under_way=under_way)
+    return [] if cuts is None else content(cuts)
 
 
 def test_buckets_are_aligned_to_utc() -> None:
@@ -33,9 +49,9 @@ def test_buckets_are_aligned_to_utc() -> None:
 def test_the_first_event_after_a_pause_goes_at_once() -> None:
     cutter = Cutter(RULES)
     assert add(cutter, b"a\n", now=5.0) == []
-    cut = cutter.due(5.0, under_way=0)
-    assert cut is not None
-    assert (cut.blocks, cut.count, cut.size) == ([b"a\n"], 1, 2)
+    cuts = cutter.due(5.0, under_way=0)
+    assert cuts == CutSet([Cut(WEB, 0, [b"a\n"], 1, 2)], 2)
+    assert cuts.count == 1
     assert not cutter.is_open()
 
 
@@ -47,9 +63,7 @@ def test_later_ones_gather_while_the_linger_runs() -> None:
     add(cutter, b"c\n", now=5.002)
     assert cutter.due_s() == pytest.approx(5.02)
     assert cutter.due(5.019, under_way=0) is None
-    cut = cutter.due(5.0201, under_way=0)
-    assert cut is not None
-    assert cut.blocks == [b"b\n", b"c\n"]
+    assert due(cutter, 5.0201) == [b"b\nc\n"]
     # And a pause of the length of the linger makes the next one the first again.
     add(cutter, b"d\n", now=5.05)
     assert cutter.due(5.05, under_way=0)
@@ -129,80 +143,172 @@ def test_a_block_that_does_not_fit_and_fills_the_next() -> None:
 
 
 @pytest.mark.parametrize(("headers", "time_ms"), [(DB, 0), (WEB, HOUR_MS), (DB, HOUR_MS)])
-def test_other_headers_or_another_bucket_cut(headers: dict[str, str], time_ms: int) -> None:
+def test_other_headers_or_another_bucket_are_another_batch_of_the_set(
+    headers: dict[str, str], time_ms: int
+) -> None:
     cutter = Cutter(RULES)
     add(cutter, b"a\n")
-    assert add(cutter, b"b\n", headers=headers, time_ms=time_ms) == [b"a\n"]
-    cut = cutter.flush(0.0)
-    assert cut is not None
-    assert (cut.headers, cut.bucket_ms, cut.blocks) == (headers, time_ms, [b"b\n"])
+    assert add(cutter, b"b\n", headers=headers, time_ms=time_ms) == []
+    assert add(cutter, b"c\n", headers=dict(WEB), time_ms=5) == []
+    cuts = cutter.flush(0.0)
+    assert cuts is not None
+    assert cuts.cuts == [
+        Cut(WEB, 0, [b"a\n", b"c\n"], 2, 4), Cut(headers, time_ms, [b"b\n"], 1, 2)
+    ]  # fmt: skip
+    assert (cuts.size, cuts.count) == (6, 3)
 
 
-def test_the_same_headers_and_bucket_do_not() -> None:
+def test_the_order_of_headers_is_no_difference() -> None:
     cutter = Cutter(RULES)
-    add(cutter, b"a\n", headers=dict(WEB), time_ms=5)
-    assert add(cutter, b"b\n", headers=dict(WEB), time_ms=HOUR_MS - 1) == []
+    add(cutter, b"a\n", headers={"a": "1", "b": "2"})
+    add(cutter, b"b\n", headers={"b": "2", "a": "1"})
+    assert due(cutter, 0.0) == [b"a\nb\n"]
+
+
+def test_one_full_batch_cuts_the_others_too() -> None:
+    cutter = Cutter(RULES)
+    add(cutter, b"a\n")
+    [cuts] = cutter.add(b"x" * 99 + b"\n", 1, DB, 0, {b"f": b"2"}, 0.0, under_way=0)
+    assert content(cuts) == [b"a\n", b"x" * 99 + b"\n"]
+    assert cuts.positions == {b"f": b"2"}
+    assert not cutter.is_open()
+
+
+def test_one_that_does_not_fit_cuts_the_others_before() -> None:
+    """What is behind it in the order of the source is in no earlier set."""
+    cutter = Cutter(RULES)
+    add(cutter, b"a" * 59 + b"\n")
+    add(cutter, b"b\n", headers=DB)
+    [cuts] = cutter.add(b"c" * 59 + b"\n", 1, WEB, 0, {b"f": b"2"}, 0.0, under_way=0)
+    assert content(cuts) == [b"a" * 59 + b"\n", b"b\n"]
+    assert not cuts.positions, "they are of the block that is open still"
+    assert due(cutter, 1.0) == [b"c" * 59 + b"\n"]
+
+
+def test_a_set_is_full_by_all_of_its_batches() -> None:
+    cutter = Cutter(RULES)
+    for number in range(3):
+        assert not cutter.add(b"x" * 120, 1, {"n": str(number)}, 0, {}, 0.0, under_way=2)
+    [cuts] = cutter.add(b"x" * 40, 1, {"n": "3"}, 0, {}, 0.0, under_way=2)
+    assert [cut.size for cut in cuts.cuts] == [120, 120, 120, 40]
+    assert not cutter.is_open()
+    for number in range(3):
+        assert not cutter.add(b"x" * 120, 1, {"n": str(number)}, 0, {}, 0.0, under_way=2)
+    [cuts] = cutter.add(b"x" * 41, 1, {"n": "3"}, 0, {}, 0.0, under_way=2)
+    assert [cut.size for cut in cuts.cuts] == [120, 120, 120]
+
+
+def test_a_set_has_so_many_open_batches() -> None:
+    cutter = Cutter(RULES)
+    for number in range(4):
+        assert not cutter.add(b"%d\n" % number, 1, {"n": str(number)}, 0, {}, 0.0, under_way=0)
+    assert not cutter.add(b"0\n", 1, {"n": "0"}, 0, {}, 0.0, under_way=0), "no other"
+    [cuts] = cutter.add(b"4\n", 1, {"n": "4"}, 0, {}, 0.0, under_way=0)
+    assert content(cuts) == [b"0\n0\n", b"1\n", b"2\n", b"3\n"]
+    assert due(cutter, 1.0) == [b"4\n"]
+
+
+@pytest.mark.parametrize(
+    ("batches", "linger_s"), [(1, 0.02), (4, 0.02), (10, 0.02), (11, 0.022), (500, 1.0), (900, 1.0)]
+)
+def test_after_many_small_batches_the_next_ones_gather_for_longer(
+    batches: int, linger_s: float
+) -> None:
+    cutter = Cutter(CuttingRules(linger_s=0.02))
+    for number in range(batches):
+        add(cutter, b"x\n", headers={"n": str(number)}, now=5.0)
+    assert len(due(cutter, 5.0)) == batches
+    add(cutter, b"x\n", now=5.0)
+    assert cutter.due_s() == pytest.approx(5.0 + linger_s)
+    assert due(cutter, 5.0 + linger_s - 0.001) == []
+    assert due(cutter, 5.0 + linger_s + 0.001) == [b"x\n"]
+    add(cutter, b"x\n", now=7.0)
+    assert due(cutter, 7.0) == [b"x\n"], "and the first one after a pause goes at once"
+
+
+def test_after_large_batches_it_does_not() -> None:
+    cutter = Cutter(CuttingRules(linger_s=0.02, set_bytes_max=1 << 30))
+    for number in range(100):
+        add(cutter, bytes(64 << 10), headers={"n": str(number)}, now=5.0)
+    assert len(due(cutter, 5.0)) == 100
+    add(cutter, b"x\n", now=5.0)
+    assert cutter.due_s() == pytest.approx(5.02)
 
 
 def test_positions_alone_join_what_is_open() -> None:
     cutter = Cutter(RULES)
     add(cutter, b"a\n")
     assert cutter.add(b"", 0, DB, HOUR_MS, {b"file": b"2"}, 0.0, under_way=0) == []
-    cut = cutter.flush(0.0)
-    assert cut is not None
-    assert (cut.headers, cut.bucket_ms, cut.positions) == (WEB, 0, {b"file": b"2"})
+    cuts = cutter.flush(0.0)
+    assert cuts == CutSet([Cut(WEB, 0, [b"a\n"], 1, 2)], 2, {b"file": b"2"})
 
 
-def test_positions_alone_take_the_headers_of_the_first_block() -> None:
+def test_a_block_joins_positions_that_came_alone() -> None:
     cutter = Cutter(RULES)
     cutter.add(b"", 0, WEB, 0, {b"file": b"1", b"old": None}, 0.0, under_way=0)
     assert cutter.add(b"a\n", 1, DB, HOUR_MS, {b"file": b"2"}, 0.0, under_way=0) == []
-    cut = cutter.flush(0.0)
-    assert cut == Cut(DB, HOUR_MS, [b"a\n"], 1, 2, {b"file": b"2", b"old": None})
+    positions = {b"file": b"2", b"old": None}
+    assert cutter.flush(0.0) == CutSet([Cut(DB, HOUR_MS, [b"a\n"], 1, 2)], 2, positions)
 
 
 def test_positions_alone_are_cut_too() -> None:
     cutter = Cutter(RULES)
     cutter.add(b"", 0, WEB, 0, {b"file": None}, 0.0, under_way=0)
-    cut = cutter.due(0.0, under_way=0)
-    assert cut == Cut(WEB, 0, [], 0, 0, {b"file": None})
+    assert cutter.due(0.0, under_way=0) == CutSet([], 0, {b"file": None})
 
 
 steps = st.tuples(
     st.integers(0, 130),  # bytes of the block
-    st.sampled_from([WEB, DB]),
+    st.sampled_from([WEB, DB, {"service": "mail"}, {}]),
     st.sampled_from([0, HOUR_MS]),
     st.floats(0, 0.05),  # seconds that pass before
-    st.integers(0, 3),  # cuts under way
+    st.integers(0, 3),  # sets under way
 )
 
 
 @given(st.lists(steps, max_size=40))
-def test_everything_leaves_whole_and_in_order(
+def test_everything_leaves_whole_and_positions_with_it(
     given_steps: list[tuple[int, dict[str, str], int, float, int]],
 ) -> None:
+    """The events in the first sets are those of the puts whose positions are, however many."""
     cutter = Cutter(RULES)
-    now, put, cuts = 0.0, b"", []
-    for number, (size, headers, time_ms, passed, under_way) in enumerate(given_steps):
+    now, sets = 0.0, []
+    put: dict[tuple[str, int], bytes] = {}
+    for number, (size, headers, time_ms, passed, under_way) in enumerate(given_steps, 1):
         now += passed
         block = bytes([number]) * size
-        upto = {b"upto": len(put + block).to_bytes(4, "big")}
+        put[headers.get("service", ""), time_ms] = (
+            put.get((headers.get("service", ""), time_ms), b"") + block
+        )
+        upto = {b"upto": bytes([number])}
         made = cutter.add(block, 1 if size else 0, headers, time_ms, upto, now, under_way=under_way)
-        put += block
-        if (cut := cutter.due(now, under_way=under_way)) is not None:
-            assert not under_way or cut.size >= RULES.size_bytes
-            made.append(cut)
-        cuts += made
-    if (cut := cutter.flush(now)) is not None:
-        cuts.append(cut)
+        if (cuts := cutter.due(now, under_way=under_way)) is not None:
+            assert (
+                not under_way
+                or max(cut.size for cut in cuts.cuts) >= RULES.size_bytes
+                or cuts.size >= RULES.set_bytes_max
+            )
+            made.append(cuts)
+        sets += made
+    if (cuts := cutter.flush(now)) is not None:
+        sets.append(cuts)
     assert not cutter.is_open()
-    assert b"".join(bytes(block) for cut in cuts for block in cut.blocks) == put
-    stored = 0
-    for cut in cuts:
-        stored += cut.size
-        assert cut.size == sum(map(len, cut.blocks))
-        assert cut.count == len(cut.blocks)
-        # One block may be larger than a batch; two together are not.
-        assert len(cut.blocks) == 1 or cut.size <= RULES.grown_bytes_max
-        # Once a cut is on disk, so is everything before its positions, and nothing is skipped.
-        assert int.from_bytes(cut.positions.get(b"upto") or b"", "big") <= stored
+    stored: dict[tuple[str, int], bytes] = {}
+    before = 0
+    for cuts in sets:
+        assert cuts.size == sum(cut.size for cut in cuts.cuts)
+        assert len(cuts.cuts) <= RULES.open_max
+        assert len(cuts.cuts) == len({(str(cut.headers), cut.bucket_ms) for cut in cuts.cuts})
+        upto_now = cuts.positions.get(b"upto")
+        last = before if upto_now is None else upto_now[0]
+        for cut in cuts.cuts:
+            whole = b"".join(bytes(block) for block in cut.blocks)
+            assert (cut.size, cut.count) == (len(whole), len(cut.blocks))
+            # One block may be larger than a batch; two together are not.
+            assert len(cut.blocks) == 1 or cut.size <= RULES.grown_bytes_max
+            assert before < whole[0] and whole[-1] <= last, "no event ahead, and none behind"
+            key = (cut.headers.get("service", ""), cut.bucket_ms)
+            stored[key] = stored.get(key, b"") + whole
+        before = last
+    assert before == len(given_steps)
+    assert stored == {key: content for key, content in put.items() if content}

@@ -14,7 +14,8 @@ from tiers.sources.source import SourceOptions
 LINES_PER_PUT: Final = 3
 EVERY_S: Final = 1.1
 QUICK_S: Final = 0.3  # of the lines after the faults
-APART: Final = 0.2  # of the puts: each line is a batch of its own, and several are pressed at once
+APART: Final = 0.2  # of the puts: each line is a batch of its own
+APART_LINES: Final = 6  # then: sets of two are cut, and several are under way at once
 
 
 class NumbersOptions(SourceOptions):
@@ -35,13 +36,14 @@ class Numbers:
         world = boot.node.world
         number = int(intake.positions.get(b"file", b"1"))
         while not self._draining:
-            upto = min(number + LINES_PER_PUT, world.ending.lines + 1)
             # Not of those that are to be spread evenly: batches of a moment share a bundle.
             apart = number <= world.lines and world.chance(APART)
+            at_once = APART_LINES if apart else LINES_PER_PUT
+            upto = min(number + at_once, world.ending.lines + 1)
             while number < upto:
                 end = number + 1 if apart else upto
                 lines = [f"{boot.node.label}:{n}\n".encode() for n in range(number, end)]
-                headers = {"part": str(number % 2)} if apart else {}
+                headers = {"part": str(number % 3)} if apart else {}
                 positions = {b"file": str(end).encode()}
                 receipt: Any = await intake.put(
                     b"".join(lines), end - number, headers, positions=positions

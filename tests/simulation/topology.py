@@ -21,6 +21,7 @@ insecure = true
 [batch]
 linger = "50ms"
 size = "1KiB"
+open_max = 2
 codec = "none"
 [channel]
 size = "16MiB"

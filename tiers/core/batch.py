@@ -44,6 +44,7 @@ TIME_MS_MAX: Final = 253_402_300_799_999  # the last that a calendar of four dig
 _LENGTH: Final = struct.Struct(">I")
 _CRC_MARK: Final = b"\xa3crc\xce"
 _CRC_ENTRY: Final = len(_CRC_MARK) + 4
+_SEQ_BYTES_MAX: Final = 9
 
 
 class BatchId(NamedTuple):
@@ -92,14 +93,39 @@ class Envelope:
         return self.sealed // 86_400_000
 
 
-def seal(envelope: Envelope, body: Buffer, body_crc: int | None = None) -> bytes:
-    """The record of a new batch. `envelope.crc` is not looked at; `body_crc` is `crc32(body)`
-    where the caller has it already (it is the slow part, and may be done in a thread). Raises
-    BatchError for headers or an envelope that no receiver would take."""
-    check_headers(envelope.headers)
+class Unnumbered:
+    """A batch that only wants its number to be sealed: what takes long is done before, perhaps in
+    a thread. `envelope.seq` and `envelope.crc` are not looked at. Raises BatchError for headers or
+    an envelope that no receiver would take."""
+
+    def __init__(self, envelope: Envelope, body: Buffer) -> None:
+        check_headers(envelope.headers)
+        self.envelope = envelope
+        self.body = body
+        self._body_crc = crc32(body)
+        self._before, self._after = _packed(envelope)
+        length = len(self._before) + _SEQ_BYTES_MAX + len(self._after) + _CRC_ENTRY
+        if length > ENVELOPE_BYTES_MAX:
+            raise BatchError(f"envelope of {length} bytes; at most {ENVELOPE_BYTES_MAX}")
+
+    def seal(self, seq: int) -> bytes:
+        """The record of the batch."""
+        number: bytes = msgpack.packb(seq)
+        covered = b"".join((self._before, number, self._after))
+        crc = crc32(covered, self._body_crc)
+        length = len(covered) + _CRC_ENTRY
+        return b"".join((_LENGTH.pack(length), covered, _CRC_MARK, _LENGTH.pack(crc), self.body))
+
+
+def seal(envelope: Envelope, body: Buffer) -> bytes:
+    """The record of a new batch. `envelope.crc` is not looked at. Raises BatchError, as
+    `Unnumbered` does."""
+    return Unnumbered(envelope, body).seal(envelope.seq)
+
+
+def _packed(envelope: Envelope) -> tuple[bytes, bytes]:
+    """An envelope's bytes before its number, and behind it up to the checksum."""
     entries: dict[str, object] = {
-        "origin": envelope.origin,
-        "seq": envelope.seq,
         "count": envelope.count,
         "size": envelope.size,
         "headers": dict(envelope.headers),
@@ -110,16 +136,16 @@ def seal(envelope: Envelope, body: Buffer, body_crc: int | None = None) -> bytes
         **envelope.unknown,
     }
     packer = msgpack.Packer(autoreset=False)
-    packer.pack_map_header(len(entries) + 1)
+    packer.pack_map_header(len(entries) + 3)
+    packer.pack("origin")
+    packer.pack(envelope.origin)
+    packer.pack("seq")
+    before: bytes = packer.bytes()
+    packer.reset()
     for key, value in entries.items():
         packer.pack(key)
         packer.pack(value)
-    covered = packer.bytes()
-    crc = crc32(covered, crc32(body) if body_crc is None else body_crc)
-    length = len(covered) + _CRC_ENTRY
-    if length > ENVELOPE_BYTES_MAX:
-        raise BatchError(f"envelope of {length} bytes; at most {ENVELOPE_BYTES_MAX}")
-    return b"".join((_LENGTH.pack(length), covered, _CRC_MARK, _LENGTH.pack(crc), body))
+    return before, packer.bytes()
 
 
 def split(record: Buffer) -> tuple[memoryview, memoryview]:

@@ -1,9 +1,15 @@
-"""When a batch is cut: the open batch of one source, and the rules that close it.
+"""When batches are cut: the open batches of one source, and the rules that close them.
 
-A batch is cut at its raw size, at a change of headers, framing or time bucket, or when the flow
-pauses: the first event after a pause goes at once; later ones gather while the channel is busy
-or the linger runs. While two are on their way to the disk the next one grows beyond its size, to
-`batch.size_max` at most. So it is quick when quiet and large when busy.
+A batch holds events of one key: equal headers, one time bucket. There is an open batch for each
+key, and all of a source's are cut together: a *cut set* goes to the disk whole, with one set of
+positions. So the events that are on disk are exactly those of the blocks whose positions are, and
+a source whose headers differ from event to event does not make a batch of each.
+
+A set is cut when one of its batches has its size, when all together have theirs, or when the flow
+pauses: the first event after a pause goes at once; later ones gather while the channel is busy or
+the linger runs. While two are on their way to the disk the next one's batches grow beyond their
+size, to `batch.size_max` at most. So it is quick when quiet and large when busy. The more small
+batches there were in a set, the longer the next one gathers.
 
 Pure: `now` is monotonic seconds, an argument.
 """
@@ -14,19 +20,35 @@ from typing import Final
 
 from tiers.core.batch import Buffer
 
-_AT_ONCE: Final = 2  # cuts under way: with so many, the next one grows
+_AT_ONCE: Final = 2  # sets under way: with so many, the next one's batches grow
+_SMALL_BYTES: Final = 64 << 10  # batches that average less are made seldom
+_LINGER_S_EACH: Final = 0.002  # for each of these in the set before
+_LINGER_S_MAX: Final = 1.0
+_Key = tuple[frozenset[tuple[str, str]], int]
 
 
 @dataclass(slots=True)
 class Cut:
-    """What becomes one batch. Positions are of the end of its blocks."""
+    """What becomes one batch."""
 
     headers: Mapping[str, str]
     bucket_ms: int  # start of the time bucket, ms since the epoch
     blocks: list[Buffer] = field(default_factory=list)
     count: int = 0
     size: int = 0
+
+
+@dataclass(slots=True)
+class CutSet:
+    """What goes to the disk whole. Positions are of the end of all its blocks."""
+
+    cuts: list[Cut] = field(default_factory=list)
+    size: int = 0
     positions: dict[bytes, bytes | None] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        return sum(cut.count for cut in self.cuts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +57,8 @@ class CuttingRules:
 
     size_bytes: int = 1 << 20
     grown_bytes_max: int = 4 << 20
+    set_bytes_max: int = 8 << 20
+    open_max: int = 4096
     linger_s: float = 0.02
     time_bucket_s: float = 3600.0
 
@@ -45,13 +69,18 @@ class CuttingRules:
 
 
 class Cutter:
-    """Gathers the blocks of one source, in order. `under_way` is how many of its cuts are not on
+    """Gathers the blocks of one source, in order. `under_way` is how many of its sets are not on
     disk yet."""
 
     def __init__(self, rules: CuttingRules) -> None:
         self.rules = rules
-        self._open: Cut | None = None
-        self._cut_s = float("-inf")  # when the last batch was cut
+        self._open: CutSet | None = None
+        self._by_key: dict[_Key, Cut] = {}
+        self._largest = 0  # bytes of the largest batch of the open set
+        self._headers: Mapping[str, str] = {}  # those of the last block
+        self._items: frozenset[tuple[str, str]] = frozenset()
+        self._cut_s = float("-inf")  # when the last set was cut
+        self._linger_s = rules.linger_s
 
     def add(
         self,
@@ -63,60 +92,85 @@ class Cutter:
         now: float,
         *,
         under_way: int,
-    ) -> list[Cut]:
+    ) -> list[CutSet]:
         """Take a block. What it returns is cut, in order."""
-        cuts = []
+        sets = []
         size_max = self._size_max(under_way)
-        bucket = self.rules.bucket(time_ms)
-        held = self._open
-        if held is not None and len(block):
-            other = held.headers != headers or held.bucket_ms != bucket
-            if held.size and (other or held.size + len(block) > size_max):
-                cuts.append(self._take(now))
-                held = None
-            elif other:  # positions alone, so far
-                held.headers, held.bucket_ms = headers, bucket
-        if held is None:
-            held = self._open = Cut(headers, bucket)
         if len(block):
-            held.blocks.append(block)
-            held.count += count
-            held.size += len(block)
-        held.positions.update(positions)
-        if held.size >= size_max:
-            cuts.append(self._take(now))
-        return cuts
+            key = self._key(headers, time_ms)
+            if self._open is not None and not self._fits(key, len(block), size_max):
+                sets.append(self._take(now))
+            if self._open is None:
+                self._open = CutSet()
+            cut = self._by_key.get(key)
+            if cut is None:
+                cut = self._by_key[key] = Cut(headers, key[1])
+                self._open.cuts.append(cut)
+            cut.blocks.append(block)
+            cut.count += count
+            cut.size += len(block)
+            self._open.size += len(block)
+            self._largest = max(self._largest, cut.size)
+        elif self._open is None:
+            self._open = CutSet()
+        self._open.positions.update(positions)
+        if self._is_full(size_max):
+            sets.append(self._take(now))
+        return sets
 
     def is_open(self) -> bool:
-        """Whether a batch is being gathered."""
+        """Whether a set is being gathered."""
         return self._open is not None
 
     def due_s(self) -> float | None:
-        """When the open batch is due if the channel is idle then; None without one."""
+        """When the open set is due if the channel is idle then; None without one."""
         return None if self._open is None else self._linger_ends_s()
 
-    def due(self, now: float, *, under_way: int) -> Cut | None:
-        """The open batch if it is time: it is large enough, or nothing is under way and the linger
+    def due(self, now: float, *, under_way: int) -> CutSet | None:
+        """The open set if it is time: it is large enough, or nothing is under way and the linger
         is over."""
         if self._open is None:
             return None
-        full = self._open.size >= self._size_max(under_way)
+        full = self._is_full(self._size_max(under_way))
         lingered = now >= self._linger_ends_s()
         return self._take(now) if full or (lingered and not under_way) else None
 
-    def flush(self, now: float) -> Cut | None:
-        """The open batch, due or not: the source has ended."""
+    def flush(self, now: float) -> CutSet | None:
+        """The open set, due or not: the source has ended."""
         return None if self._open is None else self._take(now)
 
+    def _key(self, headers: Mapping[str, str], time_ms: int) -> _Key:
+        if headers is not self._headers:
+            self._headers, self._items = headers, frozenset(headers.items())
+        return self._items, self.rules.bucket(time_ms)
+
+    def _fits(self, key: _Key, size: int, size_max: int) -> bool:
+        assert self._open is not None
+        if not self._open.size:
+            return True
+        cut = self._by_key.get(key)
+        if cut is None and len(self._by_key) >= self.rules.open_max:
+            return False
+        of_key = size + (cut.size if cut is not None else 0)
+        return of_key <= size_max and self._open.size + size <= self.rules.set_bytes_max
+
+    def _is_full(self, size_max: int) -> bool:
+        assert self._open is not None
+        return self._largest >= size_max or self._open.size >= self.rules.set_bytes_max
+
     def _linger_ends_s(self) -> float:
-        return self._cut_s + self.rules.linger_s
+        return self._cut_s + self._linger_s
 
     def _size_max(self, under_way: int) -> int:
         grows = under_way >= _AT_ONCE
         return self.rules.grown_bytes_max if grows else self.rules.size_bytes
 
-    def _take(self, now: float) -> Cut:
+    def _take(self, now: float) -> CutSet:
         assert self._open is not None
-        cut, self._open = self._open, None
+        taken, self._open = self._open, None
+        self._by_key, self._largest = {}, 0
+        small = len(taken.cuts) if taken.size < _SMALL_BYTES * len(taken.cuts) else 0
+        longer_s = min(_LINGER_S_EACH * small, _LINGER_S_MAX)
+        self._linger_s = max(self.rules.linger_s, longer_s)
         self._cut_s = now
-        return cut
+        return taken

@@ -19,7 +19,8 @@ def fitted(
     batch: BatchSettings, channel: ChannelSettings, delivery: DeliverySettings
 ) -> BatchSettings:
     """Whoever only makes batches smaller than the default `event_size` means events as well, and
-    whoever makes batches, windows or messages small means no batch that grows beyond them."""
+    whoever makes batches, windows or messages small means no batch that grows beyond them.
+    Those of a set are one change of the channel."""
     said, size = batch.model_fields_set, batch.size_bytes_max
     update: dict[str, int] = {}
     if "event_bytes_max" not in said and batch.event_bytes_max > size:
@@ -32,4 +33,8 @@ def fitted(
         )
         raw = (record - 2 * ENVELOPE_BYTES_MAX) * 64 // 65
         update["grown_bytes_max"] = max(size, min(batch.grown_bytes_max, _GROWTH * size, raw))
+    if "set_bytes_max" not in said:
+        grown = update.get("grown_bytes_max", batch.grown_bytes_max)
+        room = channel.size_bytes_max // BATCHES_IN_CHANNEL
+        update["set_bytes_max"] = max(grown, min(batch.set_bytes_max, room))
     return batch.model_copy(update=update)

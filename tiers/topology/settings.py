@@ -49,8 +49,27 @@ class BatchSettings(Table):
         "many; at least `size`, at most 16 MiB. Never more than four times a smaller `size`, "
         "unless it is set",
     )
+    set_bytes_max: Size = Field(
+        default=8 * MIB,
+        alias="set_size",
+        ge=2,
+        le=64 * MIB,
+        description="Batches of one source that are cut and stored together have this many raw "
+        "bytes at most; at least `size_max`",
+    )
+    open_max: int = Field(
+        default=4096,
+        ge=1,
+        le=65_536,
+        description="Batches of one source that are open at a time, one for each set of headers "
+        "and time bucket",
+    )
     linger_s: Duration = Field(
-        default=0.020, alias="linger", le=60, description="How long later events gather in a batch"
+        default=0.020,
+        alias="linger",
+        le=60,
+        description="How long later events gather in a batch; 2 ms for each batch of the set "
+        "before, 1 s at most, where these were small (less than 64 KiB)",
     )
     time_bucket_s: Duration = Field(
         default=3600.0,

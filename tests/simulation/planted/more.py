@@ -3,6 +3,7 @@ what fails above a channel, and of sources' way into it."""
 
 import asyncio
 from collections import deque
+from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
@@ -13,6 +14,7 @@ from tiers.core.assigning import Assigning
 from tiers.core.calls import Answer
 from tiers.core.change import Change
 from tiers.core.commit import State
+from tiers.core.cutting import CutSet
 from tiers.core.outbox import Outbox
 from tiers.core.peers import Peer
 from tiers.intake import SourceIntake
@@ -85,14 +87,43 @@ def _pressed_first() -> list[Any]:
 
 def _receipt_of_the_one_before() -> list[Any]:
     def make(start: Any) -> Any:
-        def early(self: SourceIntake, cut: Any) -> None:
+        def early(self: SourceIntake, cuts: CutSet) -> None:
             before = self._jobs[-1] if self._jobs else None
             receipts = list(self._receipts)
-            start(self, cut)
+            start(self, cuts)
             if before is not None:
                 before.receipts += receipts
 
         return early
+
+    return [wrapped(SourceIntake, "_start", make)]
+
+
+def _set_apart() -> list[Any]:
+    def make(change: Any) -> Any:
+        def apart(self: SourceIntake, job: Any) -> Change:
+            whole: Change = change(self, job)
+            for put in whole.puts[:-1]:
+                self._channel.submit(Change(puts=[put]))
+            return replace(whole, puts=whole.puts[-1:])
+
+        return apart
+
+    # One change to a commit, so that they are several commits.
+    return [
+        wrapped(SourceIntake, "_change", make),
+        mock.patch("tiers.channel.writer.GROUP_CHANGES_MAX", 1),
+    ]
+
+
+def _position_ahead_of_its_set() -> list[Any]:
+    def make(start: Any) -> Any:
+        def hasty(self: SourceIntake, cuts: CutSet) -> None:
+            records = {self._prefix + key: value for key, value in cuts.positions.items()}
+            self._channel.submit(Change(records=records))
+            start(self, cuts)
+
+        return hasty
 
     return [wrapped(SourceIntake, "_start", make)]
 
@@ -122,6 +153,12 @@ MORE: Final = (
         "receipt with the batch before",
         "a receipt comes when the batch before is on disk",
         _receipt_of_the_one_before,
+    ),
+    Bug("batches of a set apart", "each batch of a cut set is a change of its own", _set_apart),
+    Bug(
+        "position ahead of its set",
+        "the positions of a cut set are stored when it is cut",
+        _position_ahead_of_its_set,
     ),
     Bug("damaged envelope dead", "what rotted here counts as dead for good", _envelope_is_dead),
     Bug("damaged envelope left", "what rotted here stays in the queue for ever", _envelope_is_left),
