@@ -99,6 +99,9 @@ class ByHand:
     def drain(self) -> None:
         self._draining.set()
 
+    def unread_bytes(self) -> None:
+        return None
+
     def work(self) -> dict[str, Work]:
         return {}
 

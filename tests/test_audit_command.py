@@ -21,6 +21,7 @@ from tiers.cli import main
 from tiers.core.change import Change
 from tiers.core.manifest import Manifest, encode
 from tiers.core.runs import Runs
+from tiers.observe.meters import Meters
 from tiers.observe.status import StatusServer
 from tiers.topology import load
 
@@ -78,7 +79,9 @@ async def agents(
         for name, (channel_id, origins) in told.items():
             (tmp_path / name).mkdir()
             snapshot, audited = answer(name, channel_id, origins)
-            server = StatusServer(snapshot, audited, lambda: None, tmp_path / name, None)
+            server = StatusServer(
+                snapshot, audited, Meters(), list, lambda: None, tmp_path / name, None
+            )
             await server.start()
             stack.push_async_callback(server.stop)
         yield

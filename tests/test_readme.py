@@ -18,6 +18,10 @@ from tiers.core.upstream import SENDERS_MAX
 from tiers.core.visitors import VisitorLimits
 from tiers.observe.conditions import KINDS
 from tiers.observe.door import CONNECTIONS_MAX, LIFE_S, RATE_PER_S
+from tiers.observe.meters import Meters
+from tiers.observe.metrics import table
+from tiers.observe.snapshot import SCHEMA
+from tiers.observe.status import StatusServer
 from tiers.topology import parse, settings_table
 from tiers.topology.load import FILE_BYTES_MAX
 from tiers.transport.backlog import BACKLOG_BYTES_MAX
@@ -152,6 +156,17 @@ def test_entry_points_are_those_that_are_looked_up() -> None:
 
 def test_its_tables_of_settings_are_those_of_the_models() -> None:
     assert settings_table().strip() in README, "print(tiers.topology.settings_table()) has changed"
+
+
+def test_its_table_of_numbers_is_that_of_the_registry() -> None:
+    assert table() in README, "print(tiers.observe.metrics.table()) has changed"
+
+
+def test_every_path_that_is_answered_to_is_in_its_table() -> None:
+    server = StatusServer(dict, dict, Meters(), list, lambda: None, ROOT, None)
+    shown = {*re.findall(r"^\| `(/\w+)` \|", README, re.MULTILINE)}
+    assert shown == {route.path for route in server._routes(local=False)} - {"/drain"}
+    assert f"`schema` is {SCHEMA}" in README
 
 
 def test_its_log4j2_xml_is_the_one_that_is_tested_with_a_real_log4j() -> None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from random import Random
 from typing import ClassVar
 
 import pytest
@@ -21,6 +20,7 @@ from tiers.errors import ChannelUnavailable
 from tiers.intake import Press, SourceIntake
 from tiers.running import Made, Running
 from tiers.sources.source import SourceOptions
+from tiers.world import CLOCK
 
 LINES = 200
 
@@ -49,6 +49,9 @@ class Stumbling:
     def drain(self) -> None:
         self._draining.set()
 
+    def unread_bytes(self) -> None:
+        return None
+
     def work(self) -> Mapping[str, Work]:
         return {}
 
@@ -62,7 +65,7 @@ def running(channel: Channel, press: Press, fails_at: set[int]) -> Running:
         intake = SourceIntake("numbers", "edge-1", channel, ("out",), press, rules, 1 << 20, 60.0)
         return Stumbling(fails_at), intake
 
-    return Running("numbers", "numbers", channel, Random(1), make)
+    return Running("numbers", "numbers", channel, CLOCK, make)
 
 
 def lines(channel: Channel) -> list[int]:

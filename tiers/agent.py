@@ -23,6 +23,8 @@ from tiers.descriptors import Shares, raise_limit, shared_out
 from tiers.errors import ChannelUnavailable
 from tiers.intake import Press, take_over
 from tiers.observe.health import Health
+from tiers.observe.meters import Meters
+from tiers.observe.process import Process
 from tiers.observe.snapshot import audit, snapshot
 from tiers.observe.watch import Watch
 from tiers.own_directory import make_own, opening
@@ -70,6 +72,7 @@ class Agent:
         self.groups: dict[str, SenderGroup] = {}
         self.sinks: dict[str, Sink] = {}
         self.receiver: ReceiverEnd | None = None
+        self.meters = Meters()
         self.health = Health(self, topology.delivery.stalled_after_s)
         self.channel: Channel
         self.salvage: Salvage
@@ -134,6 +137,8 @@ class Agent:
         server = self.world.status_server(
             self._look,
             lambda: audit(self.channel),
+            self.meters,
+            self.health.unready,
             self.drain,
             self.directory,
             str(address) if address else None,
@@ -332,6 +337,9 @@ class Agent:
             self.receiver.bind()
         if not self.reloading.left:
             self.sources = [composition.source(options) for options in topology.sources(self.name)]
+        receivers = [] if self.receiver is None else [self.receiver]
+        self.meters.register(Process(self), self.health, self.channel, *self.sources, *receivers)
+        self.meters.register(*self.groups.values(), *self.sinks.values())
 
     def _note_orphans(self, outputs: tuple[str, ...]) -> None:
         """Batches that wait for an output that the topology no longer has stay where they are."""

@@ -152,4 +152,4 @@ class Composition:
             source: Source = load_class(sources.BUILTIN, sources.GROUP, options.type)(options)
             return source, intake
 
-        return Running(options.name, options.type, self.channel, self.world.random, make)
+        return Running(options.name, options.type, self.channel, self.world, make)

@@ -16,6 +16,7 @@ from tiers.core.batch import BatchId, Buffer, Envelope
 from tiers.core.change import Change, ChannelLimits, ChannelStats, Entry
 from tiers.core.dedupe import Known
 from tiers.core.life import Life
+from tiers.core.meters import Metered
 from tiers.core.progress import Work
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class Reading(Protocol):
         """Output and batch of every dead letter, by position."""
 
 
-class Channel(Reading, Protocol):
+class Channel(Reading, Metered, Protocol):
     """An agent's batches on disk, a queue per output, and what must be true together. But for
     reading it lives on the agent's loop."""
 
@@ -139,10 +140,8 @@ class Store(Protocol):
     """Where a sink publishes files: what is asked of HDFS and of a directory (commit.md). Returning
     means done and durable. A call may be repeated. One that raises StoreUnavailable may have been
     carried out, or may yet be. Paths are `/`-separated and relative to the store's root; calls
-    block and are made from worker threads, several at a time.
-
-    Every method raises StoreUnavailable (unclear,
-    ask again) or StoreRefused (a clear no: permissions, quota)."""
+    block and are made from worker threads, several at a time. Every method raises StoreUnavailable
+    (unclear, ask again) or StoreRefused (a clear no: permissions, quota)."""
 
     def write(self, path: str, chunks: Iterable[Buffer]) -> int:
         """Create `path` (and its parents) with all of `chunks`, durable, its length checked.
@@ -322,7 +321,7 @@ class Intake(Protocol):
         """False where `put` would wait: for protocols that can only drop (UDP)."""
 
     def count(self, counter: str, by: int = 1) -> None:
-        """Add to a named counter of this source: `lines_split`, `dropped_channel_full`, ..."""
+        """Add to a counter: `lines_split`, `dropped_REASON`, `dropped_REASON_bytes`, ..."""
 
     def trouble(self, text: str) -> None:
         """Say what is wrong ("" when it is over); shown in status as this source's last error."""
@@ -335,10 +334,8 @@ class Intake(Protocol):
 class Source(Protocol):
     """What feeds events into an agent. It hands over *blocks*: whole newline-terminated lines as
     bytes, as many as it has, up to `intake.block_size_max`. It never decodes them and never goes
-    line by line.
-
-    `run` runs until cancelled. After `drain` it ends by itself: a source that has an end reads what
-    is there to its end, a listening one closes at once. Either way it has put all it had."""
+    line by line. `run` runs until cancelled. After `drain` it ends by itself: a source that has an
+    end reads what is there to its end, a listening one closes at once; it has put all it had."""
 
     Options: ClassVar[type[Any]]  # of SourceOptions
 
@@ -353,8 +350,11 @@ class Source(Protocol):
         second or so. What is due and does not move for long makes the agent unhealthy, so a source
         tells it from what it sees outside, not from what it means to do."""
 
+    def unread_bytes(self) -> int | None:
+        """What it could take in now and has not put yet; None where it cannot see that."""
+
     def status(self) -> dict[str, object]:
-        """What a person would like to see: listening address, files followed, backlog bytes."""
+        """What a person would like to see: listening address, files followed, what is behind."""
 
 
 # -- sinks -------------------------------------------------------------------------------------
@@ -376,11 +376,11 @@ class SinkContext:
     retention_s: float = 7 * 86400.0  # `[delivery] dedupe_retention`
 
 
-class Sink(Protocol):
+class Sink(Metered, Protocol):
     """An output that takes an agent's batches out of the topology. It releases a batch from its
     channel only when the batch is safe where it brought it. `run` runs until cancelled; cancelling
     it is safe at any await. After `drain` it publishes what is there without waiting for more;
-    `run` goes on."""
+    `run` goes on. Among its numbers are those of any output (channel/meters.py)."""
 
     Options: ClassVar[type[Any]]  # of SinkOptions
 

@@ -255,6 +255,11 @@ class SourceIntake:
 
     # -- for the agent -----------------------------------------------------------------------
 
+    @property
+    def under_way(self) -> int:
+        """Raw bytes between `put` and the disk."""
+        return self._under_way
+
     def go_on(self, before: "SourceIntake") -> None:
         """Counts on from the intake of this source's life before."""
         self.counters, self.events, self.bytes = before.counters, before.events, before.bytes

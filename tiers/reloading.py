@@ -17,6 +17,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -53,6 +54,7 @@ class Reloading:
     ) -> None:
         self.file = file
         self.generation = 1
+        self.hash = hash_of(topology)
         self.error = error  # why the file as it is now is not in force
         self.restart_needed: list[str] = []
         self.left = left  # the file no longer names this agent
@@ -146,7 +148,7 @@ class Reloading:
         self.restart_needed = list(found.restart)
         for key in found.restart:
             log.warning("%s changed: it takes effect when this agent is restarted", key)
-        self._topology = topology
+        self._topology, self.hash = topology, hash_of(topology)
         await self.accept()
         self.error = ""
         self.generation += 1
@@ -156,6 +158,11 @@ class Reloading:
         self.error = why
         for line in why.splitlines():
             log.error("topology refused, the old one stays in force: %s", line)
+
+
+def hash_of(topology: Topology) -> str:
+    """The first 16 digits of what `sha256sum` says of its file."""
+    return sha256(topology.text.encode()).hexdigest()[:16]
 
 
 def begin(

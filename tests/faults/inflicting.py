@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from tests.faults.cluster import Cluster
 from tests.faults.settling import flows_on
+from tests.metering import told
+from tiers.core.meters import Meter
 
 GONE_S = 6.0  # longer than acks, sessions and claims are waited for, where tests set `SHORT`
 SHORT = 'takeover_after = "1s"'
@@ -26,10 +28,9 @@ def sinks_of(cluster: Cluster) -> list[str]:
     return [name for name in cluster.ports if name.startswith("sink")]
 
 
-def counted(cluster: Cluster, counter: str) -> int:
+def counted(cluster: Cluster, meter: Meter) -> int:
     """Of all sinks together."""
-    statuses = [cluster.status(name) for name in sinks_of(cluster)]
-    return sum(int(status["outputs"][0]["detail"][counter]) for status in statuses if status)
+    return int(sum(told(cluster.status(name), meter) for name in sinks_of(cluster)))
 
 
 def kill_at_one_moment(

@@ -11,7 +11,9 @@ import pytest
 from tests.channel.making import fill, tmpfs
 from tests.faults.cluster import Cluster
 from tests.faults.settling import all_published, settle
+from tests.metering import told
 from tests.waiting import wait_for
+from tiers.sources.meters import UNREAD
 
 MIB = 1 << 20
 SMALL_DISK = '[channel]\nsize = "1GiB"\nfree_floor = "4MiB"\n[batch]\nsize = "64KiB"\n'
@@ -94,8 +96,7 @@ def test_a_small_channel_holds_back_all_before_it(make: Callable[..., Cluster]) 
     wait_for(lambda: is_full("agg-1") and is_full("edge-1"), "both are full")
     status = cluster.status("edge-1")
     assert status is not None
-    (source,) = status["sources"]
-    assert source["detail"]["backlog_bytes"] > 2 * MIB
+    assert told(status, UNREAD) > 2 * MIB
     for name in ("edge-1", "agg-1"):
         status = cluster.status(name)
         assert status is not None

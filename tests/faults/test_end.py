@@ -11,7 +11,9 @@ import pytest
 from tests.faults.cluster import Cluster, Writer
 from tests.faults.settling import LOOK_S, PATIENCE_S, all_published, flows_on, settle, tell
 from tests.faults.test_damage import damage_bodies, data_file, truncate
+from tests.metering import told
 from tests.waiting import wait_for
+from tiers.transport import meters
 
 DELIVERY = '[delivery]\nguarantee = "end"\nlost_after = "4s"\n'
 LINES_HELD = 4000  # what a lost node takes with it, at least
@@ -43,8 +45,7 @@ def events_held(cluster: Cluster, name: str) -> int:
 
 def handed(cluster: Cluster, name: str) -> int:
     """Batches that this agent has handed on and keeps."""
-    status: Any = cluster.status(name)
-    return sum(output["detail"]["handed"] for output in status["outputs"]) if status else 0
+    return int(told(cluster.status(name), meters.HANDED))
 
 
 @pytest.mark.parametrize("name", ["agg-1", "sink-1"])

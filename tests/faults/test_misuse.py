@@ -9,7 +9,9 @@ import zmq
 
 from tests.faults.cluster import Cluster
 from tests.faults.settling import all_published, settle
+from tests.metering import told
 from tests.waiting import wait_for
+from tiers.transport import meters
 
 
 @pytest.fixture
@@ -143,5 +145,4 @@ def test_messages_of_garbage_fill_no_log(cluster: Cluster) -> None:
 
 
 def malformed(cluster: Cluster) -> int:
-    status = cluster.status("agg-1")
-    return int(status["receiver"]["malformed"]) if status else 0
+    return int(told(cluster.status("agg-1"), meters.MALFORMED))

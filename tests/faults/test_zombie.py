@@ -9,6 +9,7 @@ import pytest
 from tests.faults.cluster import Cluster, Writer
 from tests.faults.inflicting import SHORT, counted, stop_for_long
 from tests.faults.settling import emptied, flows_on, settle
+from tiers.sinks import meters
 
 
 @pytest.fixture
@@ -25,6 +26,6 @@ def test_zombies_in_mid_stream(cluster: Cluster) -> None:
         flows_on(cluster)
         stop_for_long(cluster, [("sink-1",), ("agg-1", "edge-1"), ("sink-2", "agg-2")])
     emptied(cluster)
-    dropped = counted(cluster, "dropped")
+    dropped = counted(cluster, meters.DROPPED)
     settle(cluster)
     assert dropped, "no batch came to two sinks: this tested nothing"

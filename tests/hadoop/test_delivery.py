@@ -17,6 +17,7 @@ from tests.faults.inflicting import (
 from tests.faults.settling import emptied, flows_on, settle
 from tests.hadoop.cluster import HdfsCluster
 from tests.seeds import some_dice
+from tiers.sinks import meters
 
 
 class HdfsDelivery(Cluster):
@@ -82,6 +83,6 @@ def test_into_hdfs_while_nodes_are_zombies(cluster: HdfsDelivery) -> None:
         flows_on(cluster)
         stop_for_long(cluster, [("sink-1", "edge-1"), ("sink-2", "agg-1")])
     emptied(cluster)
-    dropped = counted(cluster, "dropped")
+    dropped = counted(cluster, meters.DROPPED)
     settle(cluster)
     assert dropped, "no batch came to two sinks: this tested nothing"

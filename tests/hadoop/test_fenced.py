@@ -19,6 +19,7 @@ from tests.hadoop.stand_in import FORWARD, Answer, stand_in
 from tests.hadoop.test_delivery import HdfsDelivery
 from tests.hadoop.test_faults import step_of
 from tests.waiting import wait_for
+from tiers.sinks import meters
 
 END = '[delivery]\nguarantee = "end"\nlost_after = "2s"\nfailover_after = "1s"\n'
 
@@ -68,7 +69,7 @@ def test_a_sink_stopped_before_its_rename_is_fenced(holder: Holder) -> None:
         holder.armed.set()
         wait_for(holder.stopped.is_set, "a sink is to publish a file", PATIENCE_S)
         fences = "another sink fences the file"
-        wait_for(lambda: counted(cluster, "fenced"), fences, PATIENCE_S, LOOK_S)
+        wait_for(lambda: counted(cluster, meters.FENCED), fences, PATIENCE_S, LOOK_S)
         holder.go_on.set()
         cluster.children[holder.victim].send_signal(signal.SIGCONT)
         cluster.wait_running(holder.victim)

@@ -16,7 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tiers.observe.meters import Meters
 from tiers.observe.status import StatusServer
+from tiers.transport.meters import PEER_CREDIT
 
 
 def plain_status(name: str) -> dict[str, Any]:
@@ -40,10 +42,15 @@ def plain_status(name: str) -> dict[str, Any]:
                 "kind": "sender",
                 "events": 100,
                 "error": "",
-                "detail": {"peers": [{"agent": "agg-1", "state": "up", "credit_bytes": 1 << 24}]},
+                "detail": {"peers": [{"agent": "agg-1", "state": "up"}]},
             }
         ],
         "last_error": {"at_ms": 0, "text": ""},
+        "meters": {
+            PEER_CREDIT.shown: [
+                {"labels": {"output": "aggregator", "peer": "agg-1"}, "value": 1 << 24}
+            ]
+        },
     }
 
 
@@ -85,7 +92,7 @@ async def main(name: str, directory: Path) -> int:
     def snapshot() -> dict[str, Any]:
         return plain_status(name) | dict(script().get("status", {}))
 
-    server = StatusServer(snapshot, dict, drain, directory, None)
+    server = StatusServer(snapshot, dict, Meters(), list, drain, directory, None)
     await server.start()
     status = await end
     await server.stop()

@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 from tests.observe.stand_in import plain_status
 from tiers.cli.tables import agents_lines, row_line
 from tiers.observe.conditions import Condition
+from tiers.observe.meters import Numbers
+from tiers.observe.metrics import json_of
 from tiers.observe.rows import Peer, all_healthy, row
+from tiers.sinks import meters as of_sinks
+from tiers.sinks.settling import Counts
+from tiers.sources import meters as of_sources
+from tiers.transport import meters as of_hops
 
 JSON = st.recursive(
     st.none()
@@ -77,17 +83,18 @@ def test_no_answer_breaks_a_row(strange: dict[str, object]) -> None:
 def test_what_sources_had_to_drop_is_told() -> None:
     told = plain_status("edge-1")
     counters = {"dropped_kernel": 1200, "dropped_channel_full": 0, "lines_split": 3}
-    told["sources"] = [{"name": "syslog", "counters": counters}]
+    told["meters"] |= json_of(Numbers(of_sources.counted("syslog", counters)))
     each = row("edge-1", "edge", told)
-    assert each.dropped == (("syslog: dropped_kernel", 1200),)
-    assert "    syslog: dropped_kernel 1,200" in agents_lines([each])
+    assert each.dropped == (("syslog: dropped, kernel", 1200),)
+    assert "    syslog: dropped, kernel 1,200" in agents_lines([each])
 
 
 def test_what_became_of_flagged_batches_is_told() -> None:
     told = plain_status("edge-1")
-    sink = {"flagged": 9, "claimed": 1200, "parked": 0, "fenced": 1, "taken_over": 2}
-    told["outputs"][0]["detail"]["flagged"] = 5
-    told["outputs"].append({"name": "hdfs", "kind": "sink", "detail": sink})
+    told["outputs"].append({"name": "hdfs", "kind": "sink"})
+    counts = Counts(flagged=9, claimed=1200, fenced=1, taken_over=2)
+    samples = of_sinks.samples("hdfs", counts)
+    told["meters"] |= json_of(Numbers([of_hops.FLAGGED.of(5, "aggregator"), *samples]))
     each = row("edge-1", "edge", told)
     assert each.flagged == ("aggregator: 5 flagged", "hdfs: 1,200 claimed, 1 fenced, 2 taken over")
     assert "    hdfs: 1,200 claimed, 1 fenced, 2 taken over" in agents_lines([each])

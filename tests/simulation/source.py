@@ -56,6 +56,9 @@ class Numbers:
     def drain(self) -> None:
         self._draining = True
 
+    def unread_bytes(self) -> None:
+        return None
+
     def work(self) -> Mapping[str, Work]:
         return {}
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import zstandard
 
+from tests.metering import number
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
 from tiers.contracts import Listed, Moved, SinkContext, Store
 from tiers.core.batch import BatchId, Buffer, Envelope, Hop, seal
 from tiers.core.change import Change, ChannelLimits, Put
 from tiers.core.codecs import compressor
+from tiers.core.meters import Meter
 from tiers.errors import StoreUnavailable
 from tiers.sinks.file_options import FileOptions
 from tiers.sinks.file_sink import FileSink
@@ -100,6 +102,10 @@ class MemorySink(FileSink):
     def __init__(self, said: Said, store: Store, **options: object) -> None:
         options = {"type": "memory", "roll_after": 0, **options}
         super().__init__(FileOptions.model_validate(options), said.context(), store)
+
+    def number(self, meter: Meter) -> int:
+        """What it tells of its output."""
+        return int(number(self, meter, OUTPUT))
 
 
 class MemoryStore:

@@ -59,7 +59,7 @@ async def test_of_all_that_strangers_seal_each_meets_its_fate(
     lines = sorted(line for content in files.values() for line in content.splitlines())
     assert lines == sorted(LINES.splitlines() * list(fates.values()).count("published"))
     assert all(len(path.split("/")) == 6 for path in files), "one level for {service}"
-    assert sink.status()["dead"] == len(dead)
+    assert sink.counts.dead == len(dead)
 
 
 async def test_many_bad_ones_cost_one_file(channel: Channel) -> None:
@@ -71,8 +71,8 @@ async def test_many_bad_ones_cost_one_file(channel: Channel) -> None:
     async with running(sink := MemorySink(Said(channel), store)):
         await emptied(channel)
     assert list(published(store.files).values()) == [b"good\n"]
-    assert sink.status()["dead"] == 100
-    assert sink.status()["voided"] == 1
+    assert sink.counts.dead == 100
+    assert sink.counts.voided == 1
 
 
 # -- with "end" ----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.core.batches import an_envelope
+from tests.metering import number
 from tests.sinks.parts import (
     AT,
     OUTPUT,
@@ -22,13 +23,14 @@ from tests.sinks.parts import (
 )
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
+from tiers.channel.meters import NEWEST
 from tiers.core import layout
 from tiers.core.batch import BatchId, seal
 from tiers.core.change import Change
 from tiers.core.manifest import Manifest, decode
 from tiers.core.plan import Plan, encode_plan
 from tiers.errors import ChannelUnavailable, StoreRefused
-from tiers.sinks import file_sink, loading
+from tiers.sinks import file_sink, loading, meters
 from tiers.sinks.file_options import FileOptions
 
 DAY_MS = 86_400_000
@@ -63,10 +65,12 @@ async def test_what_is_in_the_channel_is_published_and_let_go(channel: Channel) 
         path: [(3, 1, True)] if path.startswith("db") else [(1, 2, False), (2, 1, False)]
         for path in files
     }
-    status = sink.status()
-    assert (status["files"], status["events_out"], status["flagged"]) == (2, 4, 1)
-    assert (status["bytes_out"], status["planned"], status["refs"]) == (8, 0, 0)
-    assert status["last_file"] in files
+    counts = sink.counts
+    assert (counts.files, counts.events_out, counts.flagged, counts.bytes_out) == (2, 4, 1, 8)
+    assert (sink.number(meters.PLANNED), sink.number(meters.HELD)) == (0, 0)
+    assert number(sink, NEWEST, OUTPUT) == AT / 1000
+    assert counts.latency.count == 4, "of each event"
+    assert sink.status()["last_file"] in files
     assert store.closed
     assert not said.troubles
     assert int.from_bytes(channel.records(b"file/")[b"file/out"], "big") == 2
@@ -90,8 +94,8 @@ async def test_a_file_is_due_by_size_then_by_age_then_by_draining(channel: Chann
     await fill(channel, [b"x" * 99 + b"\n"] * 25)
     sink = MemorySink(Said(channel), store, roll_size=1000, roll_after=3600, writers=1)
     async with running(sink):
-        await eventually(lambda: sink.status()["files"] == 2)
-        assert sink.status()["refs"] == 5
+        await eventually(lambda: sink.counts.files == 2)
+        assert sink.number(meters.HELD) == 5
         sink.drain()
         await emptied(channel)
     assert [len(m.items) for m in manifests(store)] == [10, 10, 5]
@@ -155,9 +159,8 @@ async def test_a_file_that_was_published_before_a_restart_counts_with_its_events
     sink = MemorySink(Said(channel), store)
     async with running(sink):
         await emptied(channel)
-    status = sink.status()
-    assert (status["files"], status["batches"]) == (1, 1)
-    assert (status["events_out"], status["flagged"]) == (2, 1)
+    counts = sink.counts
+    assert (counts.files, counts.batches, counts.events_out, counts.flagged) == (1, 1, 2, 1)
 
 
 async def test_a_full_channel_hastens_what_is_not_due(
@@ -183,7 +186,7 @@ async def test_references_held_are_bounded_while_the_store_is_down(
     held: list[int] = []
 
     def fail(number: int, _name: str) -> None:
-        held.append(int(str(sink.status()["refs"])))
+        held.append(sink.number(meters.HELD))
         if 5 < number < 40:
             unavailable()
 
@@ -213,7 +216,7 @@ async def test_what_no_file_can_take_goes_to_the_dead_letters(channel: Channel) 
     reasons = {letter.position: letter.reason for letter in channel.dead_letters()}
     assert "checksum" in reasons[1]
     assert "calendar" in reasons[2]
-    assert sink.status()["dead"] == 2
+    assert sink.counts.dead == 2
     # The file with the damaged batch was written in part: it is void, and empty.
     assert [data for path, data in store.files.items() if "/void/" in path] == [b""]
 
@@ -237,7 +240,7 @@ async def test_what_a_newer_version_sealed_waits_for_the_upgrade(
     async with running(sink):
         await eventually(lambda: len(channel.entries(OUTPUT)) == 1)
         await eventually(lambda: "newer version" in said.troubles[-1])
-        assert sink.status()["refs"] == 1
+        assert sink.number(meters.HELD) == 1
     [waits] = channel.entries(OUTPUT)
     assert waits.position == 2
     assert [letter.position for letter in channel.dead_letters()] == [3], "damage is none"
@@ -284,8 +287,8 @@ async def test_a_directory_that_is_refused_does_not_hold_up_the_others(
     await fill(channel, [b"open\n"], 6, headers={"service": "open"})
     sink = MemorySink(said, store, path="{service}", roll_size=1, writers=1)
     async with running(sink):
-        await eventually(lambda: sink.status()["files"])
-        await eventually(lambda: sink.status()["planned"] == 5)
+        await eventually(lambda: sink.counts.files)
+        await eventually(lambda: sink.number(meters.PLANNED) == 5)
         assert list(published(store.files).values()) == [b"open\n"]
         assert "permission denied" in said.troubles[-1]
         acted.append(True)
@@ -303,7 +306,7 @@ async def test_no_more_than_so_many_files_wait_for_a_person(
     planned: list[int] = []
 
     def refuse(_number: int, name: str) -> None:
-        planned.append(int(str(sink.status()["planned"])))
+        planned.append(sink.number(meters.PLANNED))
         if name.startswith("move") and name.endswith(".log") and not acted:
             raise StoreRefused("permission denied")
 

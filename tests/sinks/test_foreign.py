@@ -116,7 +116,7 @@ async def test_foreign_things(tmp_path: Path, kind: str, where: str) -> None:
     found = lines(root)
     assert max(found.values()) == 1
     assert len(found) >= len(BLOCKS) + 1 - waiting_max
-    if len(found) + int(str(status["dropped"])) <= len(BLOCKS):
+    if len(found) + sink.counts.dropped <= len(BLOCKS):
         assert status["stopped"], "it says why"
     # A whole claim is as good as one of ours: when it is old it is taken over.
     if (where, kind) != ("claim", "claim"):
@@ -129,7 +129,7 @@ def settled(sink: MemorySink, root: Path) -> bool:
     stopped = status["stopped"]
     assert isinstance(stopped, list)
     told = sum(int(one["what"].split()[0]) for one in stopped)
-    return sum(lines(root).values()) + told + int(str(status["dropped"])) == len(BLOCKS) + 1
+    return sum(lines(root).values()) + told + sink.counts.dropped == len(BLOCKS) + 1
 
 
 def seen(path: Path) -> object:

@@ -15,6 +15,7 @@ from tiers.core.batch import BatchId, Hop
 from tiers.core.change import Change, ChannelLimits, Put
 from tiers.core.claim import Claim, encode_claim
 from tiers.errors import StoreRefused
+from tiers.sinks import meters
 
 MANY: Final = 100
 DAY_MS: Final = 86_400_000
@@ -85,7 +86,7 @@ async def test_a_flood_of_one_takes_nobodys_turn(
 
     def lines() -> list[bytes]:
         nonlocal most
-        most = max(most, int(str(sink.status()["refs"])))
+        most = max(most, sink.number(meters.HELD))
         texts = published(dict(store.files)).values()
         return [line for text in texts for line in text.splitlines()]
 
@@ -98,7 +99,7 @@ async def test_a_flood_of_one_takes_nobodys_turn(
         assert before <= kind.most_before, "by turns, and not after all of them"
         assert most <= 60, "references in memory"
         if kind.framing != "lines":
-            assert int(str(sink.status()["refs"])) > 0, "what waits is counted"
+            assert sink.number(meters.HELD) > 0, "what waits is counted"
         elif not kind.flagged or not kind.claimed:
             await eventually(lambda: not channel.entries(OUTPUT), "all has an end")
     left = sum(1 for entry in channel.entries(OUTPUT) if entry.agent == "flood")
@@ -128,7 +129,7 @@ async def test_what_a_store_refuses_of_one_leaves_room_for_the_others(
     for seq in range(1, 6):
         sink = MemorySink(Said(channel), store, path="{service}", writers=1)
         async with running(sink):
-            await eventually(lambda: int(str(sink.status()["planned"])) >= 8)  # noqa: B023
+            await eventually(lambda: sink.number(meters.PLANNED) >= 8)  # noqa: B023
             await channel.submit(Change(puts=[a_put(seq, EDGE, "edge-1", ours)]))
             line = b"edge-1 %d" % seq
             await eventually(lambda: line in b"".join(published(dict(store.files)).values()))  # noqa: B023
@@ -141,7 +142,7 @@ async def look_at_all(channel: Channel, store: MemoryStore) -> None:
     waiting = len(channel.entries(OUTPUT, limit=5000))
     sink = MemorySink(Said(channel), store, path="{service}")
     async with running(sink):
-        await eventually(lambda: sink.status()["dead"] == waiting)
+        await eventually(lambda: sink.counts.dead == waiting)
         await channel.submit(Change())
 
 

@@ -25,6 +25,7 @@ from tiers.core import layout
 from tiers.core.batch import BatchId
 from tiers.core.claim import Claim, encode_claim
 from tiers.errors import StoreRefused
+from tiers.sinks import meters
 from tiers.sinks.days import tend_days
 from tiers.sinks.stores.local import LocalStore
 from tiers.world import CLOCK
@@ -86,7 +87,7 @@ async def test_copies_in_two_sinks_are_published_once(tmp_path: Path, both_flagg
             await eventually(empty(other))
     assert lines(root) == Counter(BLOCKS)
     # Of each two copies one was published and the other let go of.
-    assert sum(int(str(sink.status()["dropped"])) for sink in sinks) == len(BLOCKS)
+    assert sum(sink.counts.dropped for sink in sinks) == len(BLOCKS)
 
 
 async def stopped_before_publishing(channel: Channel, root: Path, name: str) -> None:
@@ -123,12 +124,12 @@ async def test_a_sink_that_is_gone_is_taken_over_and_fenced_when_it_comes_back(
         taking = sink_of(other, root, "b")
         async with running(taking):
             await eventually(empty(other))
-        status = taking.status()
-        assert (status["taken_over"], status["fenced"]) == (len(BLOCKS), 1)
+        counts = taking.counts
+        assert (counts.taken_over, counts.fenced) == (len(BLOCKS), 1)
         back = sink_of(one, root, "a")
         async with running(back):
             await eventually(empty(one))
-        assert back.status()["dropped"] == len(BLOCKS)
+        assert back.counts.dropped == len(BLOCKS)
     assert lines(root) == Counter(BLOCKS)
 
 
@@ -142,9 +143,9 @@ async def test_many_flagged_batches_are_claimed_some_at_a_time(
         async with running(sink):
             await eventually(empty(one))
             # A file is counted a step after its batches have left the channel.
-            await eventually(lambda: sink.status()["files"] == len(BLOCKS) // 2)
-            await eventually(lambda: sink.status()["refs"] == 0)
-        assert sink.status()["claimed"] == len(BLOCKS)
+            await eventually(lambda: sink.counts.files == len(BLOCKS) // 2)
+            await eventually(lambda: sink.number(meters.HELD) == 0)
+        assert sink.counts.claimed == len(BLOCKS)
     assert lines(root) == Counter(BLOCKS)
 
 
@@ -166,7 +167,7 @@ async def test_parked_batches_do_not_wait_for_a_backlog_to_end(tmp_path: Path) -
 
         backlog = asyncio.create_task(keep_a_backlog())
         async with running(taking):
-            await eventually(lambda: taking.status()["taken_over"] == len(BLOCKS))
+            await eventually(lambda: taking.counts.taken_over == len(BLOCKS))
         backlog.cancel()
         await asyncio.gather(backlog, return_exceptions=True)
 
@@ -177,7 +178,7 @@ async def test_what_is_parked_beside_a_file_is_counted_once(tmp_path: Path) -> N
     class Counting(LocalStore):
         def length(self, path: str) -> int | None:
             if path.startswith(layout.CLOSED):
-                seen.append(sink.status()["refs"])
+                seen.append(sink.number(meters.HELD))
             return super().length(path)
 
     other = root / layout.claim_path(DAY, ID)
@@ -187,7 +188,7 @@ async def test_what_is_parked_beside_a_file_is_counted_once(tmp_path: Path) -> N
         sink = MemorySink(Said(channel), Counting(root), path="", takeover_after=3600)
         async with running(sink):
             await eventually(lambda: lines(root) == Counter(BLOCKS[1:]))
-            await eventually(lambda: sink.status()["refs"] == 1)
+            await eventually(lambda: sink.number(meters.HELD) == 1)
     assert seen == [len(BLOCKS)]
 
 
@@ -205,11 +206,11 @@ async def test_parked_batches_are_seen_in_the_status(tmp_path: Path) -> None:
         await stopped_before_publishing(one, root, "a")
         waiting = sink_of(other, root, "b", takeover_after=3600)
         async with running(waiting):
-            await eventually(lambda: waiting.status()["parked"] == len(BLOCKS))
+            await eventually(lambda: waiting.number(meters.PARKED) == len(BLOCKS))
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(LocalStore, "list", look)
                 await eventually(lambda: looks.count(layout.claims_path(DAY)) > 1)
-            assert waiting.status()["parked_ever"] == len(BLOCKS)
+            assert waiting.counts.parked_ever == len(BLOCKS)
             assert not lines(root)
 
 
@@ -380,7 +381,7 @@ async def test_what_comes_for_a_closed_day_goes_to_its_next_generation(tmp_path:
         sink = sink_of(late, root, "b")
         async with running(sink):
             await eventually(empty(late))
-        assert sink.status()["dropped"] == len(BLOCKS)
+        assert sink.counts.dropped == len(BLOCKS)
     assert lines(root) == Counter([*BLOCKS, b"late\n"])
     assert (root / ".tiers" / f"{DAY}.1" / "manifests").is_dir()
     age(root / ".tiers" / "closed", 100)
@@ -407,7 +408,7 @@ async def test_a_day_that_is_closed_under_way(tmp_path: Path) -> None:
         sink = MemorySink(Said(channel), Closing(root), path="")
         async with running(sink):
             await eventually(empty(channel))
-        assert sink.status()["voided"] == 1
+        assert sink.counts.voided == 1
     assert lines(root) == Counter(BLOCKS)
 
 

@@ -220,7 +220,7 @@ async def test_status_and_work_say_what_is_unread_and_what_is_wrong(
     before_ms = time.time_ns() // 1_000_000 - 1
     async with running(source, intake):
         await eventually(taken(intake, b"1\n"))
-        await eventually(lambda: not source.status()["unread_bytes"], "it is being written")
+        await eventually(lambda: not source.unread_bytes(), "it is being written")
         assert source.status()["backlog_bytes"] == len("unfinished")
         monkeypatch.setattr(os, "pread", refuse)
         append(log, b" now\n2\n")

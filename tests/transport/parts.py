@@ -12,7 +12,7 @@ from tests.core.batches import a_record
 from tests.faults.cluster import free_port_pair
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
-from tiers.core.batch import BatchId, verify
+from tiers.core.batch import BatchId, Hop, verify
 from tiers.core.change import Change, ChannelLimits, Put
 from tiers.core.messages import (
     Bundle,
@@ -36,6 +36,7 @@ from tiers.world import Machine
 PEER_LIMITS = PeerLimits(
     heartbeat_s=0.1, failover_after_s=0.3, silence_s=3.0, retry_max_s=0.3, ack_timeout_s=5.0
 )
+BEGUN_MS = 1_795_424_000_000  # when what is put was stored by its first agent
 CHANNEL_LIMITS = ChannelLimits(free_floor_bytes=0)
 Context = zmq.Context[zmq.Socket[bytes]]
 
@@ -178,8 +179,10 @@ class SenderSide:
     def put_records(self, records: Mapping[int, bytes]) -> "asyncio.Future[tuple[int, ...]]":
         """Records by their seq, as an intake would have given it; some are damaged on purpose."""
         origin = self.channel.origin
+        hops = (Hop(self.group.sender.me.agent, BEGUN_MS),)
         puts = [
-            Put(BatchId(origin, n), record, 3, ("aggregator",)) for n, record in records.items()
+            Put(BatchId(origin, n), record, 3, ("aggregator",), hops=hops)
+            for n, record in records.items()
         ]
         return self.channel.submit(Change(puts=puts))
 

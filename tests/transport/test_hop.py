@@ -11,6 +11,7 @@ from typing import NoReturn
 import pytest
 
 from tests.core.batches import a_record
+from tests.metering import number
 from tests.transport.hop import Hop, a_hop, flows
 from tests.transport.parts import (
     PEER_LIMITS,
@@ -21,6 +22,7 @@ from tests.transport.parts import (
 )
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
+from tiers.channel.meters import NEWEST
 from tiers.core.batch import BatchId, verify
 from tiers.core.change import Change, ChannelLimits, Put
 from tiers.core.messages import (
@@ -28,6 +30,7 @@ from tiers.core.messages import (
 )
 from tiers.core.receiver import ReceiverLimits
 from tiers.errors import ChannelUnavailable
+from tiers.transport import meters
 
 
 @pytest.fixture
@@ -52,8 +55,13 @@ async def test_batches_move_from_channel_to_channel(hop: Hop) -> None:
     (upstream,) = receiver.end.status()["senders"]
     assert (upstream["agent"], upstream["batches"], upstream["events"]) == ("edge-1", 300, 900)
     (peer,) = sender.group.status()["peers"]
-    assert (peer["agent"], peer["state"], peer["batches"]) == ("agg-1", "up", 300)
-    assert peer["in_flight_bytes"] == 0
+    assert (peer["agent"], peer["state"]) == ("agg-1", "up")
+    of_peer = (sender.group.output, "agg-1")
+    assert number(sender.group, meters.PEER_UP, *of_peer) == 1
+    assert number(sender.group, meters.PEER_BATCHES, *of_peer) == 300
+    assert number(sender.group, meters.PEER_IN_FLIGHT, *of_peer) == 0
+    assert number(sender.group, NEWEST, sender.group.output) == entry.begun_ms / 1000
+    assert receiver.end.ages.count == 300, "each batch says when it began"
 
 
 async def test_a_receiver_that_comes_late_is_found(hop: Hop) -> None:
@@ -75,7 +83,7 @@ async def test_what_is_here_already_is_acked_and_not_stored_again(hop: Hop) -> N
     await sender.put(range(1, 11))
     await sender.empty()
     assert receiver.seqs() == list(range(1, 11))
-    assert receiver.end.status()["duplicates"] == 1
+    assert number(receiver.end, meters.DUPLICATES) == 1
 
 
 async def test_load_is_spread_over_peers(hop: Hop) -> None:
@@ -127,7 +135,7 @@ async def test_a_receiver_with_another_disk_gets_them_flagged(
     receiver = await hop.receiver()
     await sender.empty()
     assert sorted(receiver.stored()) == [(seq, True) for seq in range(1, 21)]
-    assert sender.group.status()["flagged"] == 20
+    assert sender.group.flagged == 20
     await eventually(lambda: "flagged 20 batches" in caplog.text)
 
 
@@ -153,7 +161,7 @@ async def test_a_restarted_sender_flags_what_it_may_have_sent(
     peer.close()
     sender = await hop.sender()
     await sender.put(range(21, 31))
-    assert sender.group.status()["flagged"] == 20
+    assert sender.group.flagged == 20
     await eventually(lambda: "flagged 20 batches" in caplog.text)
     receiver = await hop.receiver()
     await sender.empty()
@@ -247,7 +255,7 @@ async def test_a_full_share_of_a_channel_stops_the_sender_until_there_is_room(ho
     assert receiver.channel.free_bytes() > 0, "others find room"
     await eventually(
         lambda: (
-            sender.group.status()["peers"][0]["credit_bytes"] == 0
+            number(sender.group, meters.PEER_CREDIT, sender.group.output, "agg-1") == 0
             and sender.group.sender.in_flight() == 0
         ),
         "the sender waits",

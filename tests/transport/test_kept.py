@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.channel.making import fill, tmpfs
+from tests.metering import number
 from tests.transport.hop import Hop, a_hop
 from tests.transport.parts import PEER_LIMITS, ReceiverSide, SenderSide
 from tests.waiting import eventually
@@ -18,7 +19,7 @@ from tiers.core.messages import Guarantee
 from tiers.core.peers import Pending
 from tiers.core.receiver import ReceiverLimits
 from tiers.core.sender import Sender
-from tiers.transport import sending
+from tiers.transport import meters, sending
 
 SMALL = ChannelLimits(size_bytes_max=4 << 20, high=0.5, low=0.3, free_floor_bytes=0)
 ASKING = replace(PEER_LIMITS, ask_again_s=1.0)
@@ -31,8 +32,7 @@ async def hop(tmp_path: Path) -> AsyncIterator[Hop]:
 
 
 def handed(sender: SenderSide) -> int:
-    count: int = sender.group.status()["handed"]
-    return count
+    return int(number(sender.group, meters.HANDED, sender.group.output))
 
 
 async def all_handed(sender: SenderSide, count: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 import zmq
 
 from tests.core.batches import a_record
+from tests.metering import number
 from tests.transport.hop import Hop, a_hop
 from tests.transport.parts import ReceiverSide, Stranger
 from tiers.core.change import Change
@@ -25,6 +26,7 @@ from tiers.core.messages import (
     encode_bundle,
 )
 from tiers.core.receiver import ReceiverLimits
+from tiers.transport import meters
 
 SENDERS = 100
 MEMORY_BYTES = 4 << 20
@@ -122,8 +124,8 @@ async def test_what_a_hundred_have_sent_to_a_disk_that_stands_is_bounded(
         pass
     for _ in range(5):
         await turns(20)
-        status = receiver.end.status()
-        assert status["memory_bytes"] <= MEMORY_BYTES + SENDERS * BATCH_BYTES
+        held = number(receiver.end, meters.MEMORY)
+        assert held <= MEMORY_BYTES + SENDERS * BATCH_BYTES
         assert await under_way() <= MEMORY_BYTES + SENDERS * BATCH_BYTES
         assert receiver.end.receiver.pending_bytes() <= MEMORY_BYTES + 2 * BATCH_BYTES
 

@@ -14,6 +14,7 @@ import zmq
 from tests.core.batches import a_record
 from tests.hostile.speaking import GREETING, frame, ready
 from tests.hostile.speaking import Stranger as RawStranger
+from tests.metering import number
 from tests.transport.hop import Hop, a_hop, flows
 from tests.transport.parts import (
     SenderSide,
@@ -38,6 +39,7 @@ from tiers.core.messages import (
 )
 from tiers.core.receiver import ReceiverLimits
 from tiers.core.repeats import Repeats
+from tiers.transport import meters
 
 
 @pytest.fixture
@@ -136,7 +138,7 @@ async def test_a_bundle_of_no_session_is_discarded(hop: Hop) -> None:
         b"s" * 8, b"a" * 16, receiver.channel.channel_id, 1, [Carried(a_record(1), False, ())]
     )
     hop.stranger().push.send(encode_bundle(bundle))
-    await eventually(lambda: receiver.end.status()["discarded"] == 1, "it is counted")
+    await eventually(lambda: number(receiver.end, meters.DISCARDED) == 1, "it is counted")
     await flows(sender, receiver)
 
 
@@ -152,7 +154,7 @@ async def test_a_damaged_record_of_a_session_is_rejected(hop: Hop) -> None:
     carried = [Carried(bytes(bad), False, ()), Carried(good, False, ())]
     stranger.push.send(encode_bundle(Bundle(welcome.token, b"a" * 16, welcome.channel, 1, carried)))
     await eventually(lambda: receiver.seqs() == [1], "the good one is stored")
-    assert receiver.end.status()["rejected"] == 1
+    assert number(receiver.end, meters.REJECTED) == 1
     await flows(sender, receiver)
 
 

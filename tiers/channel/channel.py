@@ -9,15 +9,16 @@ thread: each is one short read transaction of what was committed last.
 import asyncio
 import fcntl
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from heapq import nlargest
 from pathlib import Path
 from typing import ClassVar, Final
 
+from tiers.channel import meters
 from tiers.channel.disk import LMDB, Disk, lock_soon
-from tiers.channel.layout import RECORD_KEY_BYTES_MAX, State, pages
+from tiers.channel.layout import RECORD_KEY_BYTES_MAX, State
 from tiers.channel.living import ORIGIN, RENEW, ChannelLife, Origin, origins_of
 from tiers.channel.opening import (
     Opened,
@@ -27,12 +28,13 @@ from tiers.channel.opening import (
     open_directory,
 )
 from tiers.channel.reader import Reader
-from tiers.channel.room import Room, Sizes
+from tiers.channel.room import Room, Sizes, pending_bytes
 from tiers.channel.writer import Report, Submitted, Writer
 from tiers.contracts import Clock
 from tiers.core.batch import BatchId
-from tiers.core.change import Change, ChannelLimits, ChannelStats, Put, QueueStats
+from tiers.core.change import Change, ChannelLimits, ChannelStats, QueueStats
 from tiers.core.messages import OVER_MAX
+from tiers.core.meters import Histogram, Sample
 from tiers.core.quota import may_take
 from tiers.errors import ChannelDamaged, ChannelUnavailable
 from tiers.units import show_size
@@ -40,7 +42,6 @@ from tiers.world import CLOCK
 
 CLOSE_WITHIN_S: Final = 10.0  # how long `close` waits for commits that do not succeed
 _FADE_EVERY_S: Final = 60.0
-_ITEM_BYTES: Final = 128  # what an item or a small value costs, roughly
 
 
 class Channel(Reader):
@@ -100,6 +101,7 @@ class Channel(Reader):
         self._path = opened.environment.path
         self._limits = limits
         self._lock = lock
+        self._clock = clock
         self._set_aside = opened.set_aside
         self._news = opened.news
         self._next_seq = opened.state.next_seq
@@ -110,8 +112,7 @@ class Channel(Reader):
         self._told_of_passed_on: list[Callable[[Sequence[BatchId]], None]] = []
         self._pending: dict[Submitted, None] = {}  # ordered: submitted and not committed
         self._pending_bytes = 0
-        self._commits = 0
-        self._commit_seconds = 0.0
+        self.commits = Histogram(meters.COMMITS)
         self._puts = 0
         self._put_bytes = 0
         self._closing: asyncio.Future[None] | None = None
@@ -182,7 +183,7 @@ class Channel(Reader):
             change,
             tuple(range(first, self._next_position)),
             put_bytes,
-            _pending_bytes(change.puts),
+            pending_bytes(change.puts),
             future,
         )
         self._pending[item] = None
@@ -220,8 +221,7 @@ class Channel(Reader):
             if not item.future.done():
                 item.future.set_result(positions)
         if report.done:
-            self._commits += 1
-            self._commit_seconds += report.commit_seconds
+            self.commits.note(report.commit_seconds)
         if report.failed is not None:
             self._end(report.failed)
         if self._room_waiters and (self._failed or self.free_bytes() > 0):
@@ -384,8 +384,6 @@ class Channel(Reader):
             undeliverable=self.accounts.kept(),
             over=self.over(),
             queues=self._queue_stats(state),
-            commits=self._commits,
-            commit_seconds=self._commit_seconds,
             puts=self._puts,
             put_bytes=self._put_bytes,
             at_floor=self._at_floor(),
@@ -393,6 +391,9 @@ class Channel(Reader):
             set_aside=self._set_aside,
             news=self._news,
         )
+
+    def meters(self) -> Iterable[Sample]:
+        return meters.samples(self.stats(), self.commits, self._clock.now_ms())
 
     def _queue_stats(self, state: State) -> dict[str, QueueStats]:
         return {
@@ -405,9 +406,3 @@ class Channel(Reader):
             for name, totals in state.outputs.items()
             if name in self._configured or totals.batches
         }
-
-
-def _pending_bytes(puts: Sequence[Put]) -> int:
-    return sum(
-        pages(len(put.record)) + _ITEM_BYTES * len(put.outputs) + len(put.note) for put in puts
-    )

@@ -7,7 +7,14 @@ Two limits at once, each with its mark to stop at and its mark to go on from:
    scattered, and deletes need some too): else a channel that was emptied could never fill again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
+
+from tiers.channel.layout import pages
+from tiers.core.change import Put
+
+_ITEM_BYTES: Final = 128  # what an item or a small value costs, roughly
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +65,10 @@ class Room:
         above_floor = max(0, sizes.disk_free - self.free_floor_bytes)
         reusable = max(0, sizes.file - sizes.used) // 2
         return above_floor + reusable - sizes.pending
+
+
+def pending_bytes(puts: Sequence[Put]) -> int:
+    """What these are going to take, about."""
+    return sum(
+        pages(len(put.record)) + _ITEM_BYTES * len(put.outputs) + len(put.note) for put in puts
+    )

@@ -54,6 +54,11 @@ class Entry:
         """The first agent: who stored the batch before all others."""
         return self.hops[0].agent if self.hops else ""
 
+    @property
+    def begun_ms(self) -> int:
+        """When that agent had stored it, by its clock."""
+        return self.hops[0].stored_ms if self.hops else self.stored_ms
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -126,8 +131,6 @@ class ChannelStats:
     undeliverable: Mapping[str, int]  # batches that wait, since dead letters of that agent are full
     over: Sequence[str]  # first agents whose batches have no more room while others have some
     queues: Mapping[str, QueueStats]
-    commits: int
-    commit_seconds: float  # total time in commits
     puts: int
     put_bytes: int
     at_floor: bool  # `trouble` is that the disk is at its floor

@@ -38,6 +38,7 @@ class Ref(NamedTuple):
     size_bytes: int  # about what it will take in the file
     came_s: float  # when it came into this channel
     agent: str = ""  # that stored it first
+    begun_ms: int = 0  # when that was, by its clock
 
 
 class Bad(NamedTuple):

@@ -154,6 +154,7 @@ class Peer:
     retry_s: float = 0.0  # the wait after that
     batches: int = 0  # acked, in all
     events: int = 0
+    newest_ms: int = 0  # of these: when the first agent had stored it
 
     def move(self, event: str, now: float) -> bool:
         """Take the step of the table; False where it has none."""
@@ -237,6 +238,8 @@ class Peer:
         """The peer has it, and was let go of it."""
         self.batches += 1
         self.events += pending.count
+        if pending.hops:
+            self.newest_ms = max(self.newest_ms, pending.hops[0].stored_ms)
         self.window = min(self.window + pending.size, self.limits.window_bytes_max)
 
     def pending(self, key: BatchId) -> Pending:

@@ -7,15 +7,20 @@ and what does not move for `stalled_after` is a condition of its own (core/progr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from tiers.channel.meters import FULL
 from tiers.core.change import ChannelStats
+from tiers.core.filling import Filling
+from tiers.core.meters import Sample
 from tiers.core.peers import Peer, PeerState
 from tiers.core.progress import Place, Progress, Work
-from tiers.observe.conditions import Condition
+from tiers.observe.conditions import KINDS, Condition
 from tiers.observe.journal import Journal
+from tiers.observe.process import CONDITIONS, HEALTHY
 from tiers.own_directory import Footing
 from tiers.units import show_duration, show_size
 
@@ -41,6 +46,8 @@ class Health:
         self._holding = Progress(HELD_AFTER_S)
         self._since: dict[tuple[str, str], int] = {}
         self._journal = Journal()
+        self._filling = Filling()
+        self._found_last: list[Condition] = []
         self._lost = ""  # what became of the agent's directory
 
     async def run(self) -> None:
@@ -48,9 +55,11 @@ class Health:
         footing = await asyncio.to_thread(Footing, self._agent.directory)
         while True:
             self._lost = await asyncio.to_thread(footing.lost)
-            self._journal.look(
-                self.conditions(self._agent.channel.stats()), self._agent.world.now_s()
-            )
+            stats, now_s = self._agent.channel.stats(), self._agent.world.now_s()
+            self._journal.look(self.conditions(stats), now_s)
+            self._filling.look(stats.used_bytes, now_s)
+            for running in self._agent.sources:
+                running.look()
             await asyncio.sleep(LOOK_S)
 
     def tell(self, part: str, text: str) -> None:
@@ -59,12 +68,25 @@ class Health:
         code = "output_error" if named else "output_orphan"
         self._journal.begin(Condition(code, part, text), self._agent.world.now_s())
 
+    def meters(self) -> Iterator[Sample]:
+        """As of the last look, a second ago at most: a look costs more than all else here."""
+        yield HEALTHY.of(int(not unready(self._agent.state, self._found_last)))
+        found = Counter(condition.code for condition in self._found_last)
+        for code in KINDS:
+            yield CONDITIONS.of(found[code], code)
+        yield FULL.of(self._filling.full_s(self._agent.channel.free_bytes()))
+
+    def unready(self) -> list[str]:
+        """Why the agent is not healthy; empty when it is."""
+        return unready(self._agent.state, self.conditions(self._agent.channel.stats()))
+
     def conditions(self, stats: ChannelStats) -> list[Condition]:
         """What is the matter now, each with the time since which it was seen."""
         now_ms = self._agent.world.now_ms()
         found = list(self._found(stats))
         self._since = {one.key: self._since.get(one.key, now_ms) for one in found}
-        return [replace(one, since_ms=self._since[one.key]) for one in found]
+        self._found_last = [replace(one, since_ms=self._since[one.key]) for one in found]
+        return self._found_last
 
     def _found(self, stats: ChannelStats) -> Iterator[Condition]:
         yield from self._topology()
@@ -191,6 +213,14 @@ class Health:
         for name, part in parts.items():
             works |= {(name, what): work for what, work in part.work().items()}
         return works
+
+
+def unready(state: str, conditions: Iterable[Condition]) -> list[str]:
+    """Why an agent in that state is not healthy: not working, or with something that a person
+    should act on. Empty when it is."""
+    working = state in ("running", "draining", "drained")
+    told = [f"{one.code} {one.part}: {one.text}" for one in conditions if one.unhealthy]
+    return told if working else [f"it is {state}", *told]
 
 
 def _names(agents: Collection[str]) -> str:

@@ -29,8 +29,13 @@ def is_address(host: str | None) -> bool:
         return False
 
 
+def hide_ids(text: str) -> str:
+    """A text without the ids of channels that it names."""
+    return _ID.sub("(an id)", text)
+
+
 def without_ids(answer: dict[str, Any]) -> dict[str, Any]:
     """An agent's answer without the ids of channels, its own and those that its texts name. What
     it says for an audit names origins, which are no channels."""
-    told: dict[str, Any] = map_texts(answer, lambda text: _ID.sub("(an id)", text))
+    told: dict[str, Any] = map_texts(answer, hide_ids)
     return told | ({"audit": answer["audit"]} if "audit" in answer else {})

@@ -9,8 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tiers.core.printable import printable, printable_text
+from tiers.core.meters import Meter
+from tiers.core.printable import printable_text
 from tiers.observe.client import Answer
+from tiers.sinks import meters as of_sinks
+from tiers.sources import meters as of_sources
+from tiers.transport import meters as of_hops
 from tiers.units import show_duration, show_size
 
 
@@ -61,7 +65,16 @@ class Row:
     error: str = ""  # what is the matter, or was last; the reason where it is unreachable
 
 
-_SETTLED: Final = ("claimed", "parked", "dropped", "fenced", "voided", "taken_over")
+# What became of flagged batches at an output, in a word each.
+_SETTLED: Final = (
+    (of_hops.FLAGGED, "flagged"),
+    (of_sinks.CLAIMED, "claimed"),
+    (of_sinks.PARKED, "parked"),
+    (of_sinks.DROPPED, "dropped"),
+    (of_sinks.FENCED, "fenced"),
+    (of_sinks.VOIDED, "voided"),
+    (of_sinks.TAKEN_OVER, "taken over"),
+)
 
 
 def row(agent: str, tier: str, answer: Answer) -> Row:
@@ -86,7 +99,7 @@ def row(agent: str, tier: str, answer: Answer) -> Row:
         oldest_s=_seconds(channel, "oldest_s"),
         dead=_number(channel, "dead"),
         dropped=tuple(_dropped(answer)),
-        flagged=tuple(_flagged(outputs)),
+        flagged=tuple(_flagged(answer, outputs)),
         peers=tuple(_peers(answer, outputs)),
         conditions=conditions,
         error="; ".join(one.text for one in conditions) or _last(answer),
@@ -132,39 +145,36 @@ def _state(each: Row) -> str:
 
 
 def _peers(answer: Mapping[str, Any], outputs: list[Mapping[str, Any]]) -> Iterable[Peer]:
+    credit, in_flight = (
+        {(_text(labels, "output"), _text(labels, "peer")): value for labels, value in told}
+        for told in (_told(answer, of_hops.PEER_CREDIT), _told(answer, of_hops.PEER_IN_FLIGHT))
+    )
     for output in outputs:
         for peer in _maps(_map(output, "detail"), "peers"):
-            yield _peer(peer, _text(peer, "state") or "unknown")
+            name = _text(peer, "agent") or "?"
+            key = _text(output, "name"), name
+            state = _text(peer, "state") or "unknown"
+            yield Peer(name, state, credit.get(key, 0), in_flight.get(key, 0))
     for sender in _maps(_map(answer, "receiver"), "senders"):
-        yield _peer(sender, "sends")
-
-
-def _peer(peer: Mapping[str, Any], state: str) -> Peer:
-    credit, in_flight = _number(peer, "credit_bytes"), _number(peer, "in_flight_bytes")
-    return Peer(_text(peer, "agent") or "?", state, credit, in_flight)
+        yield Peer(_text(sender, "agent") or "?", "sends", _number(sender, "credit_bytes"), 0)
 
 
 def _dropped(answer: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
-    for source in _maps(answer, "sources"):
-        counters = _map(source, "counters")
-        for name in counters:
-            if name.startswith("dropped_") and (count := _number(counters, name)):
-                yield f"{_text(source, 'name')}: {printable(name)}", count
+    for labels, count in _told(answer, of_sources.DROPPED):
+        if count:
+            yield f"{_text(labels, 'source')}: dropped, {_text(labels, 'reason')}", count
 
 
-def _flagged(outputs: list[Mapping[str, Any]]) -> Iterable[str]:
-    """Batches, but for those fenced and voided, which are files. A sink's own `flagged` counts
-    events."""
-    for output in outputs:
-        detail = _map(output, "detail")
-        words = _SETTLED if "claimed" in detail else ("flagged",)
-        counts = [
-            f"{count:,} {word.replace('_', ' ')}"
-            for word in words
-            if (count := _number(detail, word))
-        ]
-        if counts:
-            yield f"{_text(output, 'name')}: {', '.join(counts)}"
+def _flagged(answer: Mapping[str, Any], outputs: list[Mapping[str, Any]]) -> Iterable[str]:
+    """Batches, but for those fenced and voided, which are files."""
+    counts: dict[str, list[str]] = {}
+    for meter, word in _SETTLED:
+        for labels, count in _told(answer, meter):
+            if count:
+                counts.setdefault(_text(labels, "output"), []).append(f"{count:,} {word}")
+    for output in (_text(one, "name") for one in outputs):
+        if output in counts:
+            yield f"{output}: {', '.join(counts[output])}"
 
 
 def _conditions(answer: Mapping[str, Any]) -> Iterable[Shown]:
@@ -200,6 +210,12 @@ def _last(answer: Mapping[str, Any]) -> str:
         return ""
     ago_s = max(0, _number(answer, "now_ms") - _number(last, "at_ms")) / 1000
     return f"{text} ({show_duration(ago_s)} ago)"
+
+
+def _told(answer: Mapping[str, Any], meter: Meter) -> list[tuple[Mapping[str, Any], int]]:
+    """What it tells of a number: labels and value of each sample."""
+    samples = _maps(_map(answer, "meters"), meter.shown)
+    return [(_map(one, "labels"), _number(one, "value")) for one in samples]
 
 
 def _map(answer: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -7,57 +7,67 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from tiers import __version__
+from tiers.channel import meters as of_channel
 from tiers.channel.living import Origin
 from tiers.contracts import Channel, Reading
-from tiers.core.change import ChannelStats, QueueStats
+from tiers.core.change import ChannelStats
 from tiers.core.runs import Runs, runs_of
-from tiers.observe.conditions import Condition
+from tiers.observe.health import unready
+from tiers.observe.meters import Numbers
+from tiers.observe.metrics import json_of
+from tiers.sources import meters as of_sources
+from tiers.transport import meters as of_hops
 
 if TYPE_CHECKING:
     from tiers.agent import Agent
 
+SCHEMA: Final = 1  # of what `snapshot` gives; another where a program that reads it must change
 _PAGE: Final = 1000
 _Ids = dict[bytes, set[int]]  # sequence numbers by origin
 
 
 def snapshot(agent: Agent) -> dict[str, Any]:
-    """The whole status. Times are ms since the epoch, ages seconds, sizes bytes."""
+    """The whole status. Times are ms since the epoch, ages seconds, sizes bytes. Under `meters`
+    is all that `/metrics` tells, by the same names."""
     now_ms = agent.world.now_ms()
     stats = agent.channel.stats()  # once: what is shown is of one moment
-    conditions = agent.health.conditions(stats)
-    outputs = _outputs(agent, stats, now_ms)
-    sources = _sources(agent)
-    channel = _channel(stats, now_ms)
+    conditions = agent.health.conditions(stats)  # before its numbers are read: of this moment
+    numbers = agent.meters.read()
+    outputs = _outputs(agent, stats, numbers)
+    sources = _sources(agent, numbers)
+    channel = _channel(stats, numbers)
     channel["salvage"] = agent.salvage.status()
     if salvaged := agent.salvage.text():
         channel["set_aside"] = f"{channel['set_aside']}; {salvaged}".removeprefix("; ")
-    receiver = agent.receiver
     at_ms, text = agent.last_error
     return {
+        "schema": SCHEMA,
         "agent": agent.name,
         "tier": agent.tier.name,
         "topology": agent.topology.name,
         "pid": os.getpid(),
         "version": __version__,
         "state": agent.state,
-        "healthy": _is_healthy(agent, conditions),
+        "healthy": not unready(agent.state, conditions),
         "conditions": [condition.told() for condition in conditions],
         "started_ms": agent.started_ms,
         "now_ms": now_ms,
         "generation": agent.reloading.generation,
+        "topology_hash": agent.reloading.hash,
         "topology_error": agent.reloading.error,
         "restart_needed": agent.reloading.restart_needed,
-        "events_in": sum(s["events"] for s in sources) + (receiver.events_in if receiver else 0),
-        "bytes_in": sum(s["bytes"] for s in sources) + (receiver.bytes_in if receiver else 0),
-        "events_out": sum(output["events_out"] for output in outputs),
-        "bytes_out": sum(output["bytes_out"] for output in outputs),
+        "events_in": numbers.total(of_sources.EVENTS) + numbers.value(of_hops.EVENTS_IN),
+        "bytes_in": numbers.total(of_sources.BYTES) + numbers.value(of_hops.BYTES_IN),
+        "events_out": numbers.total(of_channel.EVENTS_OUT),
+        "bytes_out": numbers.total(of_channel.BYTES_OUT),
         "channel": channel,
         "sources": sources,
         "outputs": outputs,
-        "receiver": receiver.status() if receiver else None,
+        "receiver": agent.receiver.status() if agent.receiver else None,
         "loop": agent.watch.status() if agent.watch else None,
         "descriptors": {"limit": agent.shares.limit, "short": agent.shares.short},
         "last_error": {"at_ms": at_ms, "text": text} if text else None,
+        "meters": json_of(numbers),
     }
 
 
@@ -106,46 +116,32 @@ def _runs(ids: _Ids) -> dict[str, Runs]:
     return {origin.hex(): runs_of(seqs) for origin, seqs in ids.items()}
 
 
-def _is_healthy(agent: Agent, conditions: Iterable[Condition]) -> bool:
-    """Working, with nothing that a person should act on."""
-    working = agent.state in ("running", "draining", "drained")
-    return working and not any(condition.unhealthy for condition in conditions)
-
-
-def _channel(stats: ChannelStats, now_ms: int) -> dict[str, Any]:
-    oldest = [q.oldest_ms for q in stats.queues.values() if q.oldest_ms is not None]
+def _channel(stats: ChannelStats, numbers: Numbers) -> dict[str, Any]:
+    oldest_s = (numbers.value(of_channel.OLDEST, name) for name in stats.queues)
     return {
         "id": stats.channel_id.hex(),
-        "size_bytes": stats.size_bytes,
-        "used_bytes": stats.used_bytes,
-        "free_bytes": stats.free_bytes,
-        "disk_free_bytes": stats.disk_free_bytes,
-        "batches": stats.batches,
-        "dead": stats.dead,
-        "oldest_s": _age_s(min(oldest, default=None), now_ms),
-        "commits": stats.commits,
-        "commit_s": stats.commit_seconds,
-        "puts": stats.puts,
-        "put_bytes": stats.put_bytes,
+        "size_bytes": numbers.value(of_channel.SIZE),
+        "used_bytes": numbers.value(of_channel.USED),
+        "free_bytes": numbers.value(of_channel.FREE),
+        "disk_free_bytes": numbers.value(of_channel.DISK_FREE),
+        "batches": numbers.value(of_channel.BATCHES),
+        "dead": numbers.value(of_channel.DEAD),
+        "oldest_s": max(oldest_s, default=0.0),
+        "puts": numbers.value(of_channel.PUTS),
         "trouble": stats.trouble,
         "set_aside": stats.set_aside,
         "news": stats.news,
     }
 
 
-def _age_s(since_ms: int | None, now_ms: int) -> float:
-    return 0.0 if since_ms is None else max(0.0, (now_ms - since_ms) / 1000)
-
-
-def _sources(agent: Agent) -> list[dict[str, Any]]:
+def _sources(agent: Agent, numbers: Numbers) -> list[dict[str, Any]]:
     return [
         {
             "name": running.name,
             "type": running.kind,
             "state": running.state,
-            "events": running.intake.events,
-            "bytes": running.intake.bytes,
-            "counters": dict(running.intake.counters),
+            "events": numbers.value(of_sources.EVENTS, running.name),
+            "bytes": numbers.value(of_sources.BYTES, running.name),
             "error": running.intake.error,
             "detail": running.source.status(),
         }
@@ -153,26 +149,25 @@ def _sources(agent: Agent) -> list[dict[str, Any]]:
     ]
 
 
-def _outputs(agent: Agent, stats: ChannelStats, now_ms: int) -> list[dict[str, Any]]:
+def _outputs(agent: Agent, stats: ChannelStats, numbers: Numbers) -> list[dict[str, Any]]:
     """Those of the topology, then those that it no longer has and that still hold batches."""
-    queues = stats.queues
     names = agent.topology.outputs(agent.name)
-    orphans = [name for name in queues if name not in names]
-    return [_output(agent, name, queues[name], now_ms) for name in (*names, *orphans)]
+    orphans = [name for name in stats.queues if name not in names]
+    return [_output(agent, name, numbers) for name in (*names, *orphans)]
 
 
-def _output(agent: Agent, name: str, queue: QueueStats, now_ms: int) -> dict[str, Any]:
+def _output(agent: Agent, name: str, numbers: Numbers) -> dict[str, Any]:
     group, sink = agent.groups.get(name), agent.sinks.get(name)
     detail = group.status() if group else sink.status() if sink else {}
     return {
         "name": name,
         "kind": "sender" if group else "sink" if sink else "orphan",
-        "batches": queue.batches,
-        "events": queue.events,
-        "bytes": queue.size_bytes,
-        "oldest_s": _age_s(queue.oldest_ms, now_ms),
-        "events_out": group.events_out if group else detail.get("events_out", 0),
-        "bytes_out": group.bytes_out if group else detail.get("bytes_out", 0),
+        "batches": numbers.value(of_channel.WAITING_BATCHES, name),
+        "events": numbers.value(of_channel.WAITING_EVENTS, name),
+        "bytes": numbers.value(of_channel.WAITING_BYTES, name),
+        "oldest_s": numbers.value(of_channel.OLDEST, name),
+        "events_out": numbers.value(of_channel.EVENTS_OUT, name),
+        "bytes_out": numbers.value(of_channel.BYTES_OUT, name),
         "error": agent.error_of(name),
         "detail": detail,
     }

@@ -3,11 +3,14 @@ the agent's directory always, on TCP where the topology says so.
 
     GET  /status            what the agent is doing, as one JSON object
     GET  /status?audit=1    the same with the batch ids it holds, for `tiers audit`
+    GET  /metrics           its numbers, for Prometheus
+    GET  /healthz           200 while its loop turns
+    GET  /readyz            200 while it is healthy, else 503 with the reasons, a line each
     POST /drain             begin to drain (Unix socket only)
 
 Draining is for whoever may write in the data directory: on TCP anyone who reaches the port, or
 any web page open in a browser that does, could stop the agent. What is told there: outside.py.
-`_routes` is the one place where more is added (`/metrics`, the page).
+`_routes` is the one place where more is added (the page).
 """
 
 import asyncio
@@ -25,9 +28,12 @@ from aiohttp.typedefs import Handler
 from tiers.errors import UsageError
 from tiers.listening import why_not
 from tiers.observe.door import Complaints, Door
-from tiers.observe.outside import is_address, without_ids
+from tiers.observe.meters import Meters
+from tiers.observe.metrics import text_of
+from tiers.observe.outside import hide_ids, is_address, without_ids
 
 SOCKET_NAME: Final = "status.sock"
+_NOT_KEPT: Final = {"Cache-Control": "no-store"}
 _CLOSE_TIMEOUT_S: Final = 1.0  # what an answer under way may still take when the agent stops
 
 
@@ -56,20 +62,25 @@ class StatusServer:
     """Serves one agent's status from `start` until `stop`, on the loop it was started on.
 
     `snapshot()` gives the object to show; `audit()` what is added for an audit, from a worker
-    thread since it may take long; `drain()` begins draining and may be called any
-    number of times. `directory` is the agent's own, which it has locked: a socket found there is
+    thread since it may take long; `meters` are its numbers; `unready()` says why it is not
+    healthy, in no line where it is; `drain()` begins draining and may be called any number of
+    times. `directory` is the agent's own, which it has locked: a socket found there is
     a dead one's. `address` is HOST:PORT or None."""
 
     def __init__(
         self,
         snapshot: Callable[[], dict[str, Any]],
         audit: Callable[[], dict[str, Any]],
+        meters: Meters,
+        unready: Callable[[], list[str]],
         drain: Callable[[], None],
         directory: Path,
         address: str | None,
     ) -> None:
         self._snapshot = snapshot
         self._audit = audit
+        self._meters = meters
+        self._unready = unready
         self._drain = drain
         self._directory = directory
         self._address = address
@@ -112,6 +123,9 @@ class StatusServer:
     def _routes(self, *, local: bool) -> list[web.RouteDef]:
         return [
             web.get("/status", self._get_status if local else self._tell_anybody),
+            web.get("/metrics", self._get_metrics),
+            web.get("/healthz", _get_healthz),
+            web.get("/readyz", self._get_readyz),
             web.post("/drain", self._post_drain if local else _refuse_drain),
         ]
 
@@ -126,6 +140,17 @@ class StatusServer:
         if request.query.get("audit") == "1":
             answer["audit"] = await asyncio.to_thread(self._audit)
         return answer
+
+    async def _get_metrics(self, request: web.Request) -> web.Response:
+        reading = self._meters.read()
+        accept = request.headers.get("Accept", "")
+        body, kind = await asyncio.to_thread(text_of, reading, accept)
+        return web.Response(body=body, headers={**_NOT_KEPT, "Content-Type": kind})
+
+    async def _get_readyz(self, request: web.Request) -> web.Response:
+        unready = [hide_ids(line) for line in self._unready()]
+        text = "".join(f"{' '.join(line.split())}\n" for line in unready or ["ready"])
+        return web.Response(status=503 if unready else 200, text=text, headers=_NOT_KEPT)
 
     async def _post_drain(self, request: web.Request) -> web.Response:
         self._drain()
@@ -179,13 +204,17 @@ async def _only_by_address(request: web.Request, handler: Handler) -> web.Stream
     return await handler(request)
 
 
+async def _get_healthz(request: web.Request) -> web.Response:
+    return web.Response(text="alive\n", headers=_NOT_KEPT)
+
+
 async def _refuse_drain(request: web.Request) -> web.Response:
     text = "drain is taken on the agent's Unix socket only\n"
     return web.Response(status=403, text=text)
 
 
 def _json(answer: object) -> web.Response:
-    return web.json_response(answer, dumps=_compact, headers={"Cache-Control": "no-store"})
+    return web.json_response(answer, dumps=_compact, headers=_NOT_KEPT)
 
 
 def _compact(answer: object) -> str:

@@ -17,8 +17,8 @@ import contextlib
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import ClassVar, Final, TypeVar
 
 from tiers.contracts import SinkContext, Store
@@ -29,11 +29,12 @@ from tiers.core.claims import CLAIMS_MAX, Settlement
 from tiers.core.codecs import EXTENSIONS
 from tiers.core.commit import Publication, State
 from tiers.core.filing import Draft, Filing, cut
+from tiers.core.meters import Sample
 from tiers.core.plan import Plan
 from tiers.core.progress import Work
 from tiers.core.quota import may_take
 from tiers.errors import ChannelUnavailable, StoreRefused, StoreUnavailable
-from tiers.sinks import kept_plans
+from tiers.sinks import kept_plans, meters
 from tiers.sinks.days import closed_days, tend_days
 from tiers.sinks.file_options import FileOptions
 from tiers.sinks.loading import Loading
@@ -82,7 +83,7 @@ class FileSink:
         self._closed: set[str] = set()  # days and generations, as far as known
         self._workers = context.world.workers(f"store-{context.output}", options.writers + 1)
         self._troubles = Troubles(store.where, context.trouble)
-        self._counts = Counts()
+        self.counts = Counts()
         self._settling = Settling(
             self._name,
             self._writer,
@@ -92,7 +93,7 @@ class FileSink:
             self._workers,
             context.world,
             options.takeover_after_s,
-            self._counts,
+            self.counts,
             self._troubles,
             self._wait_for_person,
         )
@@ -152,15 +153,18 @@ class FileSink:
         parked_s = self._options.takeover_after_s if self._settling.parking.held else 0.0
         return self._overdue.work(self._filing.roll_after_s + _TAKEN_OVER * parked_s)
 
+    def meters(self) -> Iterable[Sample]:
+        yield from meters.samples(self._output, self.counts)
+        yield meters.PARKED.of(self._settling.parking.parked(), self._output)
+        yield meters.PLANNED.of(len(self._files), self._output)
+        yield meters.HELD.of(self._supply.held(), self._output)
+
     def status(self) -> dict[str, object]:
         return {
             "store": self._store.where(),
             "store_id": self._store_id,
-            **asdict(self._counts),
-            "parked": self._settling.parking.parked(),
+            "last_file": self.counts.last_file,
             "stopped": self._settling.parking.stopped(),
-            "planned": len(self._files),
-            "refs": self._supply.held(),
             "passed_over": self._supply.passed()[:_PASSED_SHOWN],
         }
 
@@ -311,7 +315,7 @@ class FileSink:
                 await self._bury(loaded.bad)
 
     async def _bury(self, change: Change) -> None:
-        self._counts.buried([letter[1:] for letter in (*change.dead, *change.damaged)])
+        self.counts.buried([letter[1:] for letter in (*change.dead, *change.damaged)])
         await asyncio.shield(self._channel.submit(change))
 
     # --- one file ------------------------------------------------------------------------------
@@ -403,10 +407,10 @@ class FileSink:
         trouble = self._troubles.end(plan.file_id)
         if publication.state is State.PUBLISHED:
             self._failures = 0
-            self._count(publication)
+            self.counts.published(plan, publication.size_bytes, self._context.world.now_ms())
             self._troubles.say(_FILE_BEFORE, "")
         else:
-            self._counts.voided += 1
+            self.counts.voided += 1
             _log.warning("file %s is not to be: its batches go into another", plan.name)
             self._troubles.say(_FILE_BEFORE, trouble)  # until a file is published
 
@@ -432,21 +436,12 @@ class FileSink:
         match call:
             case commit.Write():
                 await self._writing.write(publication, call)
-                self._counts.buried([(one.position, one.reason) for one in publication.bad])
+                self.counts.buried([(one.position, one.reason) for one in publication.bad])
             case commit.KeepPlan() | commit.Release() | commit.Abandon():
                 await asyncio.shield(self._channel.submit(kept_plans.change(self._output, call)))
                 publication.answer(Answer.DONE)
             case _:
                 await perform(publication, call, self._store, self._workers)
-
-    def _count(self, publication: Publication) -> None:
-        plan, counts = publication.plan, self._counts
-        counts.files += 1
-        counts.batches += len(plan.positions)
-        counts.events_out += plan.events
-        counts.flagged += plan.events_flagged
-        counts.bytes_out += publication.size_bytes
-        counts.last_file = plan.path
 
     async def _until_clear(self, key: str, call: Callable[[], T]) -> T:
         failures = 0

@@ -60,7 +60,7 @@ class Loading:
             copied = self._codec != "none" or envelope.codec == self._codec
             size = entry.size if copied else envelope.size
             numbers = (entry.position, envelope.id, envelope.count, entry.flagged, size, 0.0)
-            ref = Ref(*numbers, entry.agent)
+            ref = Ref(*numbers, entry.agent, entry.begun_ms)
             found.append((bucket, ref, entry.stored_ms))
         return Loaded(found, Change(dead=dead, damaged=damaged), newer)
 

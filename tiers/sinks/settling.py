@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tiers.contracts import Channel, Clock, Store, Workers
@@ -11,7 +11,10 @@ from tiers.core.change import Change
 from tiers.core.claims import CLAIMS_MAX, Outcome, Settlement
 from tiers.core.filing import Bucket, Ref
 from tiers.core.looks import Manifests
+from tiers.core.meters import Histogram
+from tiers.core.plan import Plan
 from tiers.errors import StoreRefused, StoreUnavailable
+from tiers.sinks.meters import LATENCY
 from tiers.sinks.parking import Parking, Place
 from tiers.sinks.performing import perform_timed
 from tiers.sinks.troubles import Troubles, back_off
@@ -38,7 +41,21 @@ class Counts:
     taken_over: int = 0  # batches
     voided: int = 0  # files of our own
     dead: int = 0  # batches
+    newest_ms: int = 0  # when the newest batch published was stored by its first agent
     last_file: str = ""
+    latency: Histogram = field(default_factory=lambda: Histogram(LATENCY))
+
+    def published(self, plan: Plan, size_bytes: int, now_ms: int) -> None:
+        """A file. How old the events are in one that an earlier run had planned is not known."""
+        self.files += 1
+        self.batches += len(plan.positions)
+        self.events_out += plan.events
+        self.flagged += plan.events_flagged
+        self.bytes_out += size_bytes
+        self.last_file = plan.path
+        for ref in plan.refs:
+            self.newest_ms = max(self.newest_ms, ref.begun_ms)
+            self.latency.note(max(0.0, (now_ms - ref.begun_ms) / 1000), ref.events)
 
     def buried(self, letters: Sequence[tuple[int, str]]) -> None:
         """These go to the dead letters: positions and reasons."""

@@ -63,6 +63,9 @@ class Generate:
         left = max(count + 1 - self._next, 0) if count else None
         return {"run": self._run, "produced": self._next - 1, "left": left}
 
+    def unread_bytes(self) -> None:
+        return None
+
     def work(self) -> Mapping[str, Work]:
         if self._ended() or self._last_due() < self._next:
             return {}

@@ -100,6 +100,9 @@ class Syslog:
             "noted": self._notes.rows(),
         }
 
+    def unread_bytes(self) -> None:
+        return None
+
     def work(self) -> Mapping[str, Work]:
         return {}  # what senders still hold cannot be seen from here
 

@@ -30,6 +30,7 @@ from tiers.core.messages import (
     encode,
     protocols,
 )
+from tiers.core.meters import Histogram, Sample
 from tiers.core.purses import IN_SESSION, STRANGER, Purses
 from tiers.core.receipts import OWED_MAX
 from tiers.core.receiver import Effects, Receiver, ReceiverLimits
@@ -37,6 +38,7 @@ from tiers.core.repeats import Repeats
 from tiers.core.visitors import Allowed, VisitorLimits
 from tiers.errors import ChannelUnavailable, PeerError
 from tiers.topology import Address
+from tiers.transport import meters
 from tiers.transport.gate import Gate
 from tiers.transport.sockets import KEEPALIVE, source_of
 
@@ -88,12 +90,12 @@ class ReceiverEnd:
         self.receiver.room_of = channel.room_of
         self.receiver.carries = carries
         self.malformed = 0  # messages that could not be read
+        self.ages = Histogram(meters.AGE)
         self.purses = Purses()
         pending = self.receiver.pending_bytes
         self.gate = Gate(visitors or VisitorLimits(), self._room, self._awaited, pending)
         self._unread = Repeats()
-        self.events_in = 0
-        self.bytes_in = 0  # of records
+        self.events_in = self.bytes_in = 0  # bytes of records
         self._channel = channel
         self._outputs = tuple(outputs)
         self._stores = stores
@@ -238,6 +240,10 @@ class ReceiverEnd:
 
     def _append(self, arrived: list[Arrived]) -> None:
         own = Hop(self.receiver.me.agent, self._world.now_ms())
+        for batch in arrived:
+            if batch.hops:
+                age_ms = own.stored_ms - batch.hops[0].stored_ms
+                self.ages.note(max(0.0, age_ms / 1000))  # clocks differ
         puts = [
             Put(
                 batch.id,
@@ -293,6 +299,9 @@ class ReceiverEnd:
         self._router.close()
         self.gate.close()
 
+    def meters(self) -> Iterable[Sample]:
+        return meters.of_receiver(self)
+
     def status(self) -> dict[str, Any]:
         """For the status page."""
         receiver = self.receiver
@@ -314,17 +323,8 @@ class ReceiverEnd:
                 }
                 for sender in shown
             ],
-            "senders_in_all": len(receiver.senders),
-            "memory_bytes": receiver.credits.held,
             "memory_bytes_max": receiver.credits.memory_bytes_max,
-            "waiting_for_credit": receiver.credits.waiting(),
             "over_share": list(receiver.over),
-            "owed": receiver.owed(),
             "owed_max": OWED_MAX,
-            "rejected": receiver.rejected,
-            "malformed": self.malformed,
-            "unpaid": self.purses.unpaid,
-            "gate": self.gate.status(),
-            "duplicates": receiver.duplicates,
-            "discarded": receiver.discarded,
+            "strangers_max": self.gate.status()["strangers_max"],
         }

@@ -7,7 +7,7 @@ and performs what it says: records are read when they leave and not kept.
 import asyncio
 import logging
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from tiers.core.messages import (
     encode,
     encode_bundle,
 )
+from tiers.core.meters import Sample
 from tiers.core.peers import PeerLimits, PeerState, Pending
 from tiers.core.progress import Work
 from tiers.core.reading import Reading
@@ -35,6 +36,7 @@ from tiers.core.repeats import Repeats
 from tiers.core.sender import HANDED_MAX, Sender
 from tiers.errors import BatchError, ChannelUnavailable, PeerError
 from tiers.topology import Address
+from tiers.transport import meters
 from tiers.transport.wires import Wires, wires_to
 
 log = logging.getLogger("tiers")
@@ -200,11 +202,12 @@ class SenderGroup:
                 self._trouble(text)
             await asyncio.sleep(self._world.tick_s)
 
-    def _flagged(self) -> int:
+    @property
+    def flagged(self) -> int:
         return self.sender.flagged + self._flagged_here
 
     def _tell_flagged(self) -> None:
-        if more := self._flagged() - self._flagged_told:
+        if more := self.flagged - self._flagged_told:
             log.warning(
                 "%s: flagged %d batches: other peers may have copies; sinks publish one of each",
                 self.output,
@@ -374,8 +377,11 @@ class SenderGroup:
         done = sum(peer.batches for peer in peers)
         return {"": Work(f"{waiting:,} batches wait for a peer's ack", done, held)}
 
+    def meters(self) -> Iterable[Sample]:
+        return meters.of_group(self)
+
     def status(self) -> dict[str, Any]:
-        """For the status page: peers with state, credit and what is in flight."""
+        """For the status page: peers, and how they are."""
         peers = []
         for peer in self.sender.peers.values():
             wires = self._wires.get(peer.name)
@@ -385,13 +391,9 @@ class SenderGroup:
                     "address": str(wires.address) if wires else "",
                     "state": peer.state.value,
                     "leaving": peer.leaving,
-                    "credit_bytes": max(0, peer.limit - peer.sent),
-                    "in_flight_bytes": peer.in_flight_bytes,
                     "in_flight": len(peer.in_flight),
                     "ambiguous": len(peer.ambiguous),
                     "handed": len(peer.handed),
-                    "events": peer.events,
-                    "batches": peer.batches,
                     "error": peer.error,
                     "other_limits": peer.other_limits(),
                 }
@@ -399,8 +401,6 @@ class SenderGroup:
         apart = self.sender.apart(self._world.now_s())
         return {
             "apart": [{"what": f"{count:,} batches", "why": why} for count, why in apart],
-            "flagged": self._flagged(),
-            "handed": sum(len(peer.handed) for peer in self.sender.peers.values()),
             "handed_max": HANDED_MAX,
             "peers": peers,
         }

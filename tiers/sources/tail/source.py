@@ -105,7 +105,6 @@ class Tail:
             "files": len(files),
             "open": sum(file.opened is not None for file in files),
             "backlog_bytes": sum(file.behind for file in files),
-            "unread_bytes": sum(file.unread for file in files),
             "watched_directories": len(self._watched),
             "behind": {_text(file.path): file.behind for file in behind},
             "problems": [
@@ -113,6 +112,10 @@ class Tail:
                 for problem in (following.problems.all() if following else [])[:_SHOWN_MAX]
             ],
         }
+
+    def unread_bytes(self) -> int:
+        following = self._following
+        return sum(file.unread for file in list(following.files.values())) if following else 0
 
     def work(self) -> Mapping[str, Work]:
         following = self._following

@@ -1,0 +1,104 @@
+"""The numbers of a channel, and of the outputs whose queues are in it."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from tiers.core.change import ChannelStats
+from tiers.core.meters import Histogram, Kind, Meter, Sample
+
+COUNTER, GAUGE, HISTOGRAM = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
+_COMMIT_S: Final = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
+    *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+
+SIZE: Final = Meter("channel_size_bytes", "bytes", GAUGE, "Size of the channel, by the topology")
+USED: Final = Meter("channel_used_bytes", "bytes", GAUGE, "Pages in use in the channel's file")
+FREE: Final = Meter(
+    "channel_free_bytes",
+    "bytes",
+    GAUGE,
+    "What it still takes in: 0 when full, or when the disk is at its floor",
+)
+DISK_FREE: Final = Meter(
+    "channel_disk_free_bytes", "bytes", GAUGE, "Free space on the data directory's disk"
+)
+BATCHES: Final = Meter("channel_batches", "batches", GAUGE, "Batches in the channel, once each")
+DEAD: Final = Meter("channel_dead_batches", "batches", GAUGE, "Batches in the dead letters")
+DEAD_BYTES: Final = Meter("channel_dead_bytes", "bytes", GAUGE, "Bytes of the dead letters")
+PUTS: Final = Meter("channel_put_batches", "batches", COUNTER, "Batches put into the channel")
+PUT_BYTES: Final = Meter("channel_put_bytes", "bytes", COUNTER, "Bytes of these, as stored")
+COMMITS: Final = Meter(
+    "channel_commit_seconds",
+    "seconds",
+    HISTOGRAM,
+    "How long group commits took, the fsync included",
+    bounds=_COMMIT_S,
+)
+FULL: Final = Meter(
+    "channel_full_seconds",
+    "seconds",
+    GAUGE,
+    "Time until the channel is full, as it has been filling in the last minute; "
+    "infinite while it is not filling",
+)
+_OUTPUT: Final = ("output",)
+WAITING_BATCHES: Final = Meter(
+    "output_waiting_batches", "batches", GAUGE, "Batches that wait for the output", _OUTPUT
+)
+WAITING_EVENTS: Final = Meter(
+    "output_waiting_events", "events", GAUGE, "Events that wait for the output", _OUTPUT
+)
+WAITING_BYTES: Final = Meter(
+    "output_waiting_bytes", "bytes", GAUGE, "Bytes that wait for the output, as stored", _OUTPUT
+)
+OLDEST: Final = Meter(
+    "output_oldest_seconds",
+    "seconds",
+    GAUGE,
+    "How long the oldest batch that waits for the output has been in this channel; "
+    "0 where none waits",
+    _OUTPUT,
+)
+EVENTS_OUT: Final = Meter(
+    "output_events",
+    "events",
+    COUNTER,
+    "Events sent to peers, those sent again included, or published",
+    _OUTPUT,
+)
+BYTES_OUT: Final = Meter(
+    "output_bytes", "bytes", COUNTER, "Bytes of these, as sent or as written", _OUTPUT
+)
+NEWEST: Final = Meter(
+    "output_newest_timestamp_seconds",
+    "seconds",
+    GAUGE,
+    "Freshness: when the newest batch that a peer has acked, or that was published, "
+    "was stored by its first agent; 0 before the first",
+    _OUTPUT,
+)
+METERS: Final = (
+    *(SIZE, USED, FREE, DISK_FREE, BATCHES, DEAD, DEAD_BYTES, PUTS, PUT_BYTES, COMMITS, FULL),
+    *(WAITING_BATCHES, WAITING_EVENTS, WAITING_BYTES, OLDEST, EVENTS_OUT, BYTES_OUT, NEWEST),
+)
+
+
+def samples(stats: ChannelStats, commits: Histogram, now_ms: int) -> Iterator[Sample]:
+    """Of a channel; outputs' own counts come from what drains them."""
+    yield SIZE.of(stats.size_bytes)
+    yield USED.of(stats.used_bytes)
+    yield FREE.of(stats.free_bytes)
+    yield DISK_FREE.of(stats.disk_free_bytes)
+    yield BATCHES.of(stats.batches)
+    yield DEAD.of(stats.dead)
+    yield DEAD_BYTES.of(stats.dead_bytes)
+    yield PUTS.of(stats.puts)
+    yield PUT_BYTES.of(stats.put_bytes)
+    yield COMMITS.of(commits)
+    for output, queue in stats.queues.items():
+        yield WAITING_BATCHES.of(queue.batches, output)
+        yield WAITING_EVENTS.of(queue.events, output)
+        yield WAITING_BYTES.of(queue.size_bytes, output)
+        age_ms = 0 if queue.oldest_ms is None else now_ms - queue.oldest_ms
+        yield OLDEST.of(max(0.0, age_ms / 1000), output)

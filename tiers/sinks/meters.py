@@ -1,0 +1,85 @@
+"""The numbers of file sinks."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from tiers.channel.meters import BYTES_OUT, EVENTS_OUT, NEWEST
+from tiers.core.meters import Kind, Meter, Sample
+
+if TYPE_CHECKING:
+    from tiers.sinks.settling import Counts
+
+COUNTER, GAUGE = Kind.COUNTER, Kind.GAUGE
+_OUTPUT: Final = ("output",)
+AGE_S: Final = (
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    *(60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0),
+)
+
+FILES: Final = Meter("sink_files", "files", COUNTER, "Files published", _OUTPUT)
+BATCHES: Final = Meter("sink_batches", "batches", COUNTER, "Batches published", _OUTPUT)
+FLAGGED: Final = Meter(
+    "sink_flagged_events", "events", COUNTER, "Events of flagged batches, published", _OUTPUT
+)
+CLAIMED: Final = Meter(
+    "sink_claimed_batches", "batches", COUNTER, "Flagged batches claimed by this sink", _OUTPUT
+)
+PARKED: Final = Meter(
+    "sink_parked_batches", "batches", GAUGE, "Flagged batches that another has claimed", _OUTPUT
+)
+PARKED_EVER: Final = Meter(
+    "sink_ever_parked_batches", "batches", COUNTER, "Flagged batches ever parked", _OUTPUT
+)
+DROPPED: Final = Meter(
+    "sink_dropped_batches",
+    "batches",
+    COUNTER,
+    "Flagged batches let go of, since another sink has published them",
+    _OUTPUT,
+)
+FENCED: Final = Meter("sink_fenced_files", "files", COUNTER, "Files of other sinks fenced", _OUTPUT)
+TAKEN_OVER: Final = Meter(
+    "sink_taken_over_batches", "batches", COUNTER, "Claims taken over after their time", _OUTPUT
+)
+VOIDED: Final = Meter(
+    "sink_voided_files", "files", COUNTER, "Files of its own that were not to be", _OUTPUT
+)
+BURIED: Final = Meter(
+    "sink_dead_batches", "batches", COUNTER, "Batches brought to the dead letters", _OUTPUT
+)
+PLANNED: Final = Meter(
+    "sink_planned_files", "files", GAUGE, "Files planned and not published yet", _OUTPUT
+)
+HELD: Final = Meter(
+    "sink_held_batches", "batches", GAUGE, "Batches of the queue that it knows of", _OUTPUT
+)
+LATENCY: Final = Meter(
+    "sink_latency_seconds",
+    "seconds",
+    Kind.HISTOGRAM,
+    "End to end, of each event: from when its first agent had stored it until it was published",
+    _OUTPUT,
+    AGE_S,
+)
+METERS: Final = (
+    *(FILES, BATCHES, FLAGGED, CLAIMED, PARKED, PARKED_EVER, DROPPED, FENCED, TAKEN_OVER),
+    *(VOIDED, BURIED, PLANNED, HELD, LATENCY),
+)
+
+
+def samples(output: str, counts: "Counts") -> Iterator[Sample]:
+    """What a file sink has done."""
+    yield EVENTS_OUT.of(counts.events_out, output)
+    yield BYTES_OUT.of(counts.bytes_out, output)
+    yield NEWEST.of(counts.newest_ms / 1000, output)
+    yield FILES.of(counts.files, output)
+    yield BATCHES.of(counts.batches, output)
+    yield FLAGGED.of(counts.flagged, output)
+    yield CLAIMED.of(counts.claimed, output)
+    yield PARKED_EVER.of(counts.parked_ever, output)
+    yield DROPPED.of(counts.dropped, output)
+    yield FENCED.of(counts.fenced, output)
+    yield TAKEN_OVER.of(counts.taken_over, output)
+    yield VOIDED.of(counts.voided, output)
+    yield BURIED.of(counts.dead, output)
+    yield LATENCY.of(counts.latency, output)
