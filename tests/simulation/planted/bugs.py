@@ -182,7 +182,7 @@ def _local_day() -> list[Any]:
             look_up = loading.look_up
 
             def today(entries: Sequence[Entry]) -> Loaded:
-                loaded, day = look_up(entries), day_name(context.now_ms())
+                loaded, day = look_up(entries), day_name(context.world.now_ms())
                 found = [(bucket._replace(day=day), ref, ms) for bucket, ref, ms in loaded.found]
                 return loaded._replace(found=found)
 
