@@ -34,7 +34,7 @@ KNOWN: dict[str, int] = {
     "credit ignored": 8,
     "tmp removed, not voided": 75,
     "closed day ignored": 22,
-    "acks of a commit that failed": 10,
+    "acks of a commit that failed": 186,
     "not flagged at renewal": 1,
     "mark behind what was sent": 1,
     "restart asks nothing": 1,
