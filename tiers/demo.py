@@ -280,7 +280,7 @@ class Demo:
         while not task.done():
             await asyncio.wait([task], timeout=1.0)
             counts = [
-                (child.phase, replace(row_of(child), oldest_s=0.0, error=""))
+                (child.phase, replace(row_of(child), oldest_s=0.0, behind=(), error=""))
                 for child in supervisor.children.values()
             ]
             if counts != last:

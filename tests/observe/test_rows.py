@@ -1,9 +1,12 @@
 """Rows from whatever an agent may say."""
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.observe.stand_in import plain_status
+from tiers.channel import meters as of_channel
 from tiers.cli.tables import agents_lines, row_line
 from tiers.observe.conditions import Condition
 from tiers.observe.meters import Numbers
@@ -87,6 +90,22 @@ def test_what_sources_had_to_drop_is_told() -> None:
     each = row("edge-1", "edge", told)
     assert each.dropped == (("syslog: dropped, kernel", 1200),)
     assert "    syslog: dropped, kernel 1,200" in agents_lines([each])
+
+
+def test_how_far_behind_it_is_and_when_it_will_be_full() -> None:
+    told = plain_status("edge-1")
+    late = [of_sources.UNREAD.of(3 << 20, "tail"), of_sources.BEHIND.of(90, "tail")]
+    soon = [of_sources.UNREAD.of(10, "new"), of_sources.BEHIND.of(0.1, "new")]
+    told["meters"] |= json_of(Numbers([*late, *soon, of_channel.FULL.of(600)]))
+    each = row("edge-1", "edge", told)
+    assert each.behind == (
+        "tail: 3.0 MiB unread, behind by 1.5min",
+        "channel: full in 10min, as it is filling now",
+    )
+    assert "    tail: 3.0 MiB unread, behind by 1.5min" in agents_lines([each])
+    for calm in (math.inf, 1e6, 0.0):
+        told["meters"] |= json_of(Numbers([of_channel.FULL.of(calm), *soon]))
+        assert row("edge-1", "edge", told).behind == ()
 
 
 def test_what_became_of_flagged_batches_is_told() -> None:

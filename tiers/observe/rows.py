@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tiers.channel import meters as of_channel
 from tiers.core.meters import Meter
 from tiers.core.printable import printable_text
 from tiers.observe.client import Answer
@@ -16,6 +17,9 @@ from tiers.sinks import meters as of_sinks
 from tiers.sources import meters as of_sources
 from tiers.transport import meters as of_hops
 from tiers.units import show_duration, show_size
+
+_BEHIND_S: Final = 1.0  # less is no news
+_FULL_S: Final = 86_400.0  # more is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Row:
     dead: int = 0  # batches in the dead letters
     dropped: tuple[tuple[str, int], ...] = ()  # what sources had to drop, by their counters
     flagged: tuple[str, ...] = ()  # what became of flagged batches, a line per output
+    behind: tuple[str, ...] = ()  # what sources have not read yet; when the channel will be full
     peers: tuple[Peer, ...] = ()
     conditions: tuple[Shown, ...] = ()
     error: str = ""  # what is the matter, or was last; the reason where it is unreachable
@@ -100,6 +105,7 @@ def row(agent: str, tier: str, answer: Answer) -> Row:
         dead=_number(channel, "dead"),
         dropped=tuple(_dropped(answer)),
         flagged=tuple(_flagged(answer, outputs)),
+        behind=(*_behind(answer), *_fills(answer)),
         peers=tuple(_peers(answer, outputs)),
         conditions=conditions,
         error="; ".join(one.text for one in conditions) or _last(answer),
@@ -163,6 +169,21 @@ def _dropped(answer: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
     for labels, count in _told(answer, of_sources.DROPPED):
         if count:
             yield f"{_text(labels, 'source')}: dropped, {_text(labels, 'reason')}", count
+
+
+def _behind(answer: Mapping[str, Any]) -> Iterable[str]:
+    unread = {_text(labels, "source"): size for labels, size in _told(answer, of_sources.UNREAD)}
+    for one in _maps(_map(answer, "meters"), of_sources.BEHIND.shown):
+        source, waits_s = _text(_map(one, "labels"), "source"), _seconds(one, "value")
+        if waits_s >= _BEHIND_S and unread.get(source):
+            waits = show_duration(waits_s)
+            yield f"{source}: {show_size(unread[source])} unread, behind by {waits}"
+
+
+def _fills(answer: Mapping[str, Any]) -> Iterable[str]:
+    for one in _maps(_map(answer, "meters"), of_channel.FULL.shown):
+        if 0 < (full_s := _seconds(one, "value")) < _FULL_S:
+            yield f"channel: full in {show_duration(full_s)}, as it is filling now"
 
 
 def _flagged(answer: Mapping[str, Any], outputs: list[Mapping[str, Any]]) -> Iterable[str]:
