@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -195,6 +196,7 @@ async def test_however_a_file_is_changed_it_is_noticed(
             change(file)
         await eventually(lambda: one.reloading.generation == 2, "it is in force")
         assert one.kept == MOVED
+        assert one.reloading.hash == sha256(file.read_bytes()).hexdigest()[:16]
 
 
 async def test_hangups_at_any_time_read_the_file_once_more(file: Path) -> None:

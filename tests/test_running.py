@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import pytest
 
 from tests.channel.making import opened
+from tests.metering import number
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
 from tiers.contracts import Intake
@@ -19,8 +20,9 @@ from tiers.core.progress import Work
 from tiers.errors import ChannelUnavailable
 from tiers.intake import Press, SourceIntake
 from tiers.running import Made, Running
+from tiers.sources import meters
 from tiers.sources.source import SourceOptions
-from tiers.world import CLOCK
+from tiers.world import CLOCK, Clock
 
 LINES = 200
 
@@ -31,6 +33,7 @@ class Stumbling:
     Options: ClassVar[type[SourceOptions]] = SourceOptions
 
     def __init__(self, fails_at: set[int]) -> None:
+        self.unread: int | None = None
         self._fails_at = fails_at
         self._draining = asyncio.Event()
 
@@ -49,8 +52,8 @@ class Stumbling:
     def drain(self) -> None:
         self._draining.set()
 
-    def unread_bytes(self) -> None:
-        return None
+    def unread_bytes(self) -> int | None:
+        return self.unread
 
     def work(self) -> Mapping[str, Work]:
         return {}
@@ -59,13 +62,22 @@ class Stumbling:
         return {}
 
 
-def running(channel: Channel, press: Press, fails_at: set[int]) -> Running:
+class StoppedClock(Clock):
+    """It goes on when the test says so."""
+
+    s = 0.0
+
+    def now_s(self) -> float:
+        return self.s
+
+
+def running(channel: Channel, press: Press, fails_at: set[int], clock: Clock = CLOCK) -> Running:
     def make() -> Made:
         rules = CuttingRules(linger_s=0.001)
         intake = SourceIntake("numbers", "edge-1", channel, ("out",), press, rules, 1 << 20, 60.0)
         return Stumbling(fails_at), intake
 
-    return Running("numbers", "numbers", channel, CLOCK, make)
+    return Running("numbers", "numbers", channel, clock, make)
 
 
 def lines(channel: Channel) -> list[int]:
@@ -89,12 +101,33 @@ async def test_it_goes_on_where_it_was_stored(tmp_path: Path, quick: None) -> No
         source = running(channel, press, {1, 20, 21, 90, LINES})
         work = asyncio.create_task(source.run())
         await eventually(lambda: source.intake.events >= LINES and not source.failure)
-        assert source.failures == 5
+        assert source.failures == number(source, meters.RESTARTS, "numbers") == 5
         source.drain()
         await work
         assert source.state == "done"
         assert lines(channel) == list(range(1, LINES + 1)), "none lost, none twice, in order"
         assert source.intake.events == LINES, "counted on over its lives"
+        assert number(source, meters.EVENTS, "numbers") == LINES
+    press.close()
+
+
+async def test_how_far_behind_it_is_is_known_from_looks(tmp_path: Path) -> None:
+    press, clock = Press("none", 1), StoppedClock()
+    async with opened(tmp_path) as channel:
+        source = running(channel, press, set(), clock)
+        stumbling = cast(Stumbling, source.source)
+        told = {one.meter for one in source.meters()}
+        assert told.isdisjoint({meters.UNREAD, meters.BEHIND}), "it cannot see that"
+        for second, unread in enumerate((0, 100, 100, 300)):
+            clock.s, stumbling.unread = float(second), unread
+            source.look()
+        clock.s = 10.0
+        assert number(source, meters.UNREAD, "numbers") == 300
+        assert number(source, meters.BEHIND, "numbers") == 9
+        source.intake.bytes, stumbling.unread = 100, 200
+        assert number(source, meters.BEHIND, "numbers") == 7, "what came at 1 s was taken"
+        stumbling.unread = 0
+        assert number(source, meters.BEHIND, "numbers") == 0
     press.close()
 
 

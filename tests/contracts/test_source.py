@@ -192,6 +192,21 @@ async def test_cancel_is_safe_at_any_put(rig: Rig, puts: int) -> None:
     assert len({*intake.lines, *again.lines}) == LINES
 
 
+async def test_what_it_has_not_read_yet_is_told_where_it_can_be_seen(rig: Rig) -> None:
+    intake, source = RecordingIntake(block_size_max=200), rig.make()
+    before = source.unread_bytes()
+    assert not before
+    intake.close_gate(1)
+    task = asyncio.create_task(source.run(intake))
+    await rig.feed(source)
+    if before is not None:
+        await eventually(lambda: intake.waiting and source.unread_bytes())
+    intake.open_gate()
+    await eventually(lambda: intake.events == LINES and not source.unread_bytes())
+    assert (source.unread_bytes() is None) == (before is None)
+    await stop(task)
+
+
 async def test_status_is_plain_data_before_during_and_after(rig: Rig) -> None:
     intake, source = RecordingIntake(), rig.make()
     json.dumps(source.status())

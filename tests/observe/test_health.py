@@ -7,12 +7,14 @@ from typing import Any, cast
 
 import pytest
 
+from tests.metering import number
 from tiers.agent import Agent
 from tiers.core.change import ChannelStats, QueueStats
 from tiers.core.peers import Peer, PeerLimits, PeerState
 from tiers.core.progress import Work
 from tiers.observe.conditions import KINDS
 from tiers.observe.health import HELD_AFTER_S, Health
+from tiers.observe.process import CONDITIONS, HEALTHY
 
 STALLED_AFTER_S = 30.0
 STATS = ChannelStats(
@@ -209,6 +211,26 @@ def test_no_credit_for_long_is_told_and_is_no_stall(rig: Rig) -> None:
     assert found["held_back", "sink"].text == "9 batches wait for a peer's ack (agg-1: no credit)"
     assert not found["held_back", "sink"].unhealthy
     assert set(rig.look(100)) == {("held_back", "sink")}
+
+
+def test_its_numbers_are_of_the_last_look(rig: Rig) -> None:
+    rig.agent.state = "running"
+    rig.agent.channel = SimpleNamespace(
+        free_bytes=lambda: rig.stats.free_bytes, stats=lambda: rig.stats
+    )
+    rig.look()
+    assert number(rig.health, HEALTHY) == 1
+    assert rig.health.unready() == []
+    rig.errors["sink"] = "permission denied"
+    rig.running.intake.remarked = ("10.0.0.9 sends TLS: refused", False)
+    rig.look()
+    assert number(rig.health, HEALTHY) == 0
+    counts = {code: number(rig.health, CONDITIONS, code) for code in KINDS}
+    assert {code for code, count in counts.items() if count} == {"output_error", "source_remark"}
+    assert rig.health.unready() == ["output_error sink: permission denied"]
+    rig.errors.clear()
+    rig.agent.state = "stopping"
+    assert rig.health.unready() == ["it is stopping"]
 
 
 def test_an_output_that_nobody_drains_any_more(rig: Rig) -> None:

@@ -14,6 +14,8 @@ import pytest
 from tests.faults.cluster import free_port_pair
 from tests.observe.stand_in import plain_status
 from tests.waiting import eventually
+from tiers.channel.meters import PUTS
+from tiers.core.meters import Sample
 from tiers.errors import UsageError
 from tiers.observe.client import ask, ask_all, tell_drain
 from tiers.observe.meters import Meters
@@ -35,6 +37,10 @@ class Agent:
 
     def audit(self) -> dict[str, Any]:
         return {"origins": {}}
+
+    def meters(self) -> Iterator[Sample]:
+        self.asked += 1
+        yield PUTS.of(self.asked)
 
     def unready(self) -> list[str]:
         return self.reasons
@@ -218,6 +224,33 @@ async def test_asking_leaves_no_descriptors_open(tmp_path: Path) -> None:
         lambda: len(os.listdir("/proc/self/fd")) <= before,  # noqa: PTH208
         "the server has closed its end, too",
     )
+    await server.stop()
+
+
+async def got(url: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_who_is_not_ready_says_why_a_line_each_and_names_no_channel(tmp_path: Path) -> None:
+    address = free_address()
+    agent, server = await served(tmp_path, address)
+    assert await got(f"http://{address}/readyz") == (200, "ready\n")
+    agent.reasons = [f"no_peer x: met {'ab' * 16}\nand more", "disk_floor channel: full"]
+    told = "no_peer x: met (an id) and more\ndisk_floor channel: full\n"
+    assert await got(f"http://{address}/readyz") == (503, told)
+    assert await got(f"http://{address}/healthz") == (200, "alive\n")
+    await server.stop()
+
+
+async def test_numbers_are_read_when_somebody_asks(tmp_path: Path) -> None:
+    address = free_address()
+    agent, server = await served(tmp_path, address)
+    url = f"http://{address}/metrics"
+    assert await got(url) == (200, "")
+    agent.numbers.register(agent)
+    assert (await got(url))[1].splitlines()[-1] == f"{PUTS.shown} 1.0"
+    assert (await got(url))[1].splitlines()[-1] == f"{PUTS.shown} 2.0"
     await server.stop()
 
 
