@@ -116,6 +116,26 @@ def test_the_status_says_the_same(cluster: Scraped) -> None:
     }
 
 
+def test_the_status_has_words_for_the_numbers_of_each_part(cluster: Scraped) -> None:
+    edge, sink = cluster.status("edge-1"), cluster.status("sink-1")
+    assert edge is not None
+    assert sink is not None
+    (output,) = sink["outputs"]
+    words = output["detail"]
+    assert {*of_sinks.WORDS} <= {*words}
+    assert output["events_out"] == words["events_out"] == LINES
+    assert words["batches"] == cluster.number("sink-1", of_sinks.BATCHES)
+    assert {*of_channel.WORDS} <= {*sink["channel"]}
+    assert {*of_hops.WORDS_OF_RECEIVER} <= {*sink["receiver"]}
+    assert {*of_hops.WORDS_OF_GATE} <= {*sink["receiver"]["gate"]}
+    assert sink["receiver"]["senders_in_all"] == 1
+    (output,) = edge["outputs"]
+    assert {*of_hops.WORDS_OF_SENDER} <= {*output["detail"]}
+    (peer,) = output["detail"]["peers"]
+    assert (peer["agent"], peer["events"]) == ("agg-1", LINES)
+    assert peer["credit_bytes"] > 0
+
+
 def test_no_id_of_a_channel_is_told_to_strangers(cluster: Scraped) -> None:
     for name in cluster.agents:
         status = cluster.status(name)

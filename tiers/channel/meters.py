@@ -83,6 +83,16 @@ METERS: Final = (
     *(WAITING_BATCHES, WAITING_EVENTS, WAITING_BYTES, OLDEST, EVENTS_OUT, BYTES_OUT, NEWEST),
 )
 
+# The words for them in the status.
+WORDS: Final = {
+    **{"size_bytes": SIZE, "used_bytes": USED, "free_bytes": FREE, "disk_free_bytes": DISK_FREE},
+    **{"batches": BATCHES, "dead": DEAD, "commits": COMMITS, "puts": PUTS, "put_bytes": PUT_BYTES},
+}
+WORDS_OF_OUTPUT: Final = {
+    **{"batches": WAITING_BATCHES, "events": WAITING_EVENTS, "bytes": WAITING_BYTES},
+    **{"oldest_s": OLDEST, "events_out": EVENTS_OUT, "bytes_out": BYTES_OUT},
+}
+
 
 def samples(stats: ChannelStats, commits: Histogram, now_ms: int) -> Iterator[Sample]:
     """Of a channel; outputs' own counts come from what drains them."""

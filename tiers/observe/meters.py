@@ -18,10 +18,18 @@ class Numbers:
         yield from self._by_meter.items()
 
     def value(self, meter: Meter, *labels: str) -> float:
-        """0 where nobody tells it: a part that is not here has done nothing."""
+        """0 where nobody tells it: a part that is not here has done nothing. Of a histogram how
+        many values there were."""
         found = self._by_meter.get(meter, {}).get(labels, 0)
-        assert not isinstance(found, Histogram), f"{meter.name} is a histogram"
-        return found
+        return found.count if isinstance(found, Histogram) else found
+
+    def by_word(self, words: Mapping[str, Meter], *labels: str) -> dict[str, float]:
+        """Those that are told, under other names."""
+        return {
+            word: self.value(meter, *labels)
+            for word, meter in words.items()
+            if labels in self._by_meter.get(meter, ())
+        }
 
     def total(self, meter: Meter) -> float:
         """Over all labels."""

@@ -15,6 +15,7 @@ from tiers.core.runs import Runs, runs_of
 from tiers.observe.health import unready
 from tiers.observe.meters import Numbers
 from tiers.observe.metrics import json_of
+from tiers.sinks import meters as of_sinks
 from tiers.sources import meters as of_sources
 from tiers.transport import meters as of_hops
 
@@ -63,7 +64,7 @@ def snapshot(agent: Agent) -> dict[str, Any]:
         "channel": channel,
         "sources": sources,
         "outputs": outputs,
-        "receiver": agent.receiver.status() if agent.receiver else None,
+        "receiver": _receiver(agent, numbers),
         "loop": agent.watch.status() if agent.watch else None,
         "descriptors": {"limit": agent.shares.limit, "short": agent.shares.short},
         "last_error": {"at_ms": at_ms, "text": text} if text else None,
@@ -120,14 +121,8 @@ def _channel(stats: ChannelStats, numbers: Numbers) -> dict[str, Any]:
     oldest_s = (numbers.value(of_channel.OLDEST, name) for name in stats.queues)
     return {
         "id": stats.channel_id.hex(),
-        "size_bytes": numbers.value(of_channel.SIZE),
-        "used_bytes": numbers.value(of_channel.USED),
-        "free_bytes": numbers.value(of_channel.FREE),
-        "disk_free_bytes": numbers.value(of_channel.DISK_FREE),
-        "batches": numbers.value(of_channel.BATCHES),
-        "dead": numbers.value(of_channel.DEAD),
+        **numbers.by_word(of_channel.WORDS),
         "oldest_s": max(oldest_s, default=0.0),
-        "puts": numbers.value(of_channel.PUTS),
         "trouble": stats.trouble,
         "set_aside": stats.set_aside,
         "news": stats.news,
@@ -142,8 +137,9 @@ def _sources(agent: Agent, numbers: Numbers) -> list[dict[str, Any]]:
             "state": running.state,
             "events": numbers.value(of_sources.EVENTS, running.name),
             "bytes": numbers.value(of_sources.BYTES, running.name),
+            "counters": dict(running.intake.counters),
             "error": running.intake.error,
-            "detail": running.source.status(),
+            "detail": running.source.status() | numbers.by_word(of_sources.WORDS, running.name),
         }
         for running in agent.sources
     ]
@@ -158,16 +154,23 @@ def _outputs(agent: Agent, stats: ChannelStats, numbers: Numbers) -> list[dict[s
 
 def _output(agent: Agent, name: str, numbers: Numbers) -> dict[str, Any]:
     group, sink = agent.groups.get(name), agent.sinks.get(name)
-    detail = group.status() if group else sink.status() if sink else {}
+    detail: dict[str, Any] = group.status() if group else sink.status() if sink else {}
+    detail |= numbers.by_word(of_hops.WORDS_OF_SENDER if group else of_sinks.WORDS, name)
+    for peer in detail.get("peers", ()) if group else ():
+        peer |= numbers.by_word(of_hops.WORDS_OF_PEER, name, peer["agent"])
     return {
         "name": name,
         "kind": "sender" if group else "sink" if sink else "orphan",
-        "batches": numbers.value(of_channel.WAITING_BATCHES, name),
-        "events": numbers.value(of_channel.WAITING_EVENTS, name),
-        "bytes": numbers.value(of_channel.WAITING_BYTES, name),
-        "oldest_s": numbers.value(of_channel.OLDEST, name),
-        "events_out": numbers.value(of_channel.EVENTS_OUT, name),
-        "bytes_out": numbers.value(of_channel.BYTES_OUT, name),
+        **dict.fromkeys(("events_out", "bytes_out"), 0),
+        **numbers.by_word(of_channel.WORDS_OF_OUTPUT, name),
         "error": agent.error_of(name),
         "detail": detail,
     }
+
+
+def _receiver(agent: Agent, numbers: Numbers) -> dict[str, Any] | None:
+    if agent.receiver is None:
+        return None
+    told = agent.receiver.status() | numbers.by_word(of_hops.WORDS_OF_RECEIVER)
+    told["gate"] |= numbers.by_word(of_hops.WORDS_OF_GATE)
+    return told

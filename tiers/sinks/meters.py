@@ -66,6 +66,14 @@ METERS: Final = (
     *(VOIDED, BURIED, PLANNED, HELD, LATENCY),
 )
 
+# The words for them in the status.
+WORDS: Final = {
+    **{"files": FILES, "batches": BATCHES, "events_out": EVENTS_OUT, "bytes_out": BYTES_OUT},
+    **{"flagged": FLAGGED, "claimed": CLAIMED, "parked": PARKED, "parked_ever": PARKED_EVER},
+    **{"dropped": DROPPED, "fenced": FENCED, "taken_over": TAKEN_OVER, "voided": VOIDED},
+    **{"dead": BURIED, "planned": PLANNED, "refs": HELD},
+}
+
 
 def samples(output: str, counts: "Counts") -> Iterator[Sample]:
     """What a file sink has done."""

@@ -41,6 +41,8 @@ DROPPED_BYTES: Final = Meter(
     "source_dropped_bytes", "bytes", COUNTER, "Bytes of these, where known", ("source", "reason")
 )
 METERS: Final = (EVENTS, BYTES, UNREAD, BEHIND, RESTARTS, COUNTED, DROPPED, DROPPED_BYTES)
+# The words for them in the status, among what a source says itself.
+WORDS: Final = {"unread_bytes": UNREAD}
 
 _DROPPED: Final = "dropped_"
 _BYTES: Final = "_bytes"

@@ -90,6 +90,21 @@ METERS: Final = (
     *(MALFORMED, UNPAID, CONNECTIONS, STRANGERS, TURNED_AWAY),
 )
 
+# The words for them in the status.
+WORDS_OF_SENDER: Final = {"flagged": FLAGGED, "handed": HANDED}
+WORDS_OF_PEER: Final = {
+    **{"credit_bytes": PEER_CREDIT, "in_flight_bytes": PEER_IN_FLIGHT},
+    **{"events": PEER_EVENTS, "batches": PEER_BATCHES},
+}
+WORDS_OF_RECEIVER: Final = {
+    **{"senders_in_all": SENDERS, "memory_bytes": MEMORY, "waiting_for_credit": HUNGRY},
+    **{"owed": OWED, "rejected": REJECTED, "malformed": MALFORMED, "unpaid": UNPAID},
+    **{"duplicates": DUPLICATES, "discarded": DISCARDED},
+}
+WORDS_OF_GATE: Final = {
+    **{"connections": CONNECTIONS, "strangers": STRANGERS, "turned_away": TURNED_AWAY},
+}
+
 
 def of_group(group: "SenderGroup") -> Iterator[Sample]:
     """Peers are those of the topology, at most PEERS_MAX."""

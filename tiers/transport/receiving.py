@@ -326,5 +326,5 @@ class ReceiverEnd:
             "memory_bytes_max": receiver.credits.memory_bytes_max,
             "over_share": list(receiver.over),
             "owed_max": OWED_MAX,
-            "strangers_max": self.gate.status()["strangers_max"],
+            "gate": {"strangers_max": self.gate.status()["strangers_max"]},
         }
