@@ -87,7 +87,10 @@ class Group:
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        self.do(self.sender.tick(self.now))
+        rests = self.sender.rests(self.now)
+        effects = self.sender.tick(self.now)
+        assert not rests or effects == Effects(), "where it rests, a tick would do nothing"
+        self.do(effects)
 
     def hear(self, name: str, message: Message) -> None:
         self.do(self.sender.heard(name, message, self.now))

@@ -68,7 +68,10 @@ class End:
 
     def tick(self, seconds: float = 0.0) -> list[Message]:
         self.now += seconds
-        return self.do(self.receiver.tick(self.free, self.seen, self.now))
+        rests = self.receiver.rests()
+        effects = self.receiver.tick(self.free, self.seen, self.now)
+        assert not rests or effects == Effects(), "where it rests, a tick would do nothing"
+        return self.do(effects)
 
     def hear(self, message: Message, route: bytes = b"route") -> list[Message]:
         return self.do(self.receiver.heard(route, message, self.seen, self.now, 1_000_000))

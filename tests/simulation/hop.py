@@ -172,7 +172,10 @@ class SenderNode:
         if self.left and world.random.random() < 0.5:
             self._accept()
         self.load()
-        self.perform(self.sender.tick(world.now))
+        rests = self.sender.rests(world.now)
+        effects = self.sender.tick(world.now)
+        assert not rests or effects == SenderEffects(), "where it rests, a tick would do nothing"
+        self.perform(effects)
         if world.chance(0.002):
             self.crash()
             return
@@ -292,7 +295,10 @@ class ReceiverNode:
             return
         world = self.world
         free = 0 if world.chance(0.1) else 20_000
-        self.perform(self.receiver.tick(free, self.seen, world.now))
+        rests = self.receiver.rests()
+        effects = self.receiver.tick(free, self.seen, world.now)
+        assert not rests or effects == ReceiverEffects(), "where it rests, a tick would do nothing"
+        self.perform(effects)
         if world.chance(0.003):
             self.crash()
             return

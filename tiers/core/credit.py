@@ -244,6 +244,10 @@ class Credits:
     def _line(self, balance: Balance) -> dict[Balance, None]:
         return self._fresh if balance.fresh else self._waiting
 
+    def rests(self) -> bool:
+        """Whether nobody sends or waits, so that there is nothing to be given or taken back."""
+        return not (self._active or self._waiting or self._fresh or self._stalled)
+
     def idle(self, now: float) -> Iterator[Balance]:
         """Those whose credit others wait for, and who have not used it for long: to be closed."""
         fresh_room = max(0, self._fresh_most() - self._fresh_held)

@@ -19,7 +19,16 @@ from itertools import islice, takewhile
 from typing import Final, NamedTuple
 
 from tiers.core.batch import BatchId, Hop
-from tiers.core.messages import HEAD_BYTES_MAX, IDS_MAX, Later, Reject, Welcome
+from tiers.core.messages import (
+    HEAD_BYTES_MAX,
+    IDS_MAX,
+    PROTOCOL,
+    PROTOCOL_MIN,
+    Later,
+    Reject,
+    Welcome,
+    protocols,
+)
 from tiers.core.names import NAME_CHARS_MAX
 from tiers.core.printable import printable
 
@@ -187,6 +196,23 @@ class Peer:
             return f"belongs to topology '{told}', not to {topology!r}"
         return ""
 
+    def unfit(self, answer: Welcome, guarantee: str, stores: Mapping[str, str]) -> str:
+        """Why it must not have our batches, though it would take them; empty when it may. `stores`
+        are those below the other peers, as in `stores`."""
+        if guarantee == "end" and answer.guarantee != "end":
+            return f"has guarantee {answer.guarantee!r:.20}: all tiers must have 'end', as here"
+        if not PROTOCOL_MIN <= answer.protocol <= PROTOCOL:
+            return f"speaks protocol {answer.protocol}; this agent {protocols()}"
+        if answer.message_size_max <= HEAD_BYTES_MAX:
+            return f"takes messages of at most {answer.message_size_max} bytes: too short for ours"
+        for output, store in answer.stores.items():
+            if stores.get(output, store) != store:
+                return (
+                    f"writes {output} to store {store}, other peers to {stores[output]}: "
+                    "all agents of a tier must write an output to the same store"
+                )
+        return ""
+
     def begin(self, session: bytes, now: float, jitter: Callable[[], float]) -> None:
         """A HELLO is about to leave. Waits for the next grow, jittered, up to their limit."""
         assert not self.in_flight, "a session ends before the next begins"
@@ -338,6 +364,27 @@ class Peer:
         """Not to be waited for any more, even by what it had stored."""
         long_down = now - self.since_s > self.limits.lost_after_s
         return self.state is PeerState.DOWN and (self.leaving or long_down)
+
+    def status(self) -> dict[str, object]:
+        """For the status page."""
+        return {
+            "agent": self.name,
+            "state": self.state.value,
+            "leaving": self.leaving,
+            "in_flight": len(self.in_flight),
+            "ambiguous": len(self.ambiguous),
+            "handed": len(self.handed),
+            "error": self.error,
+            "other_limits": self.other_limits(),
+        }
+
+    def rests(self, now: float) -> bool:
+        """Whether time alone changes nothing yet: nothing is open, and nothing is due."""
+        if self.leaving or self.in_flight or self.ambiguous or self.asked_s is not None:
+            return False
+        if self.state is PeerState.UP:
+            return now < self.ping_s and now - self.heard_s <= self.limits.silence_s
+        return self.state is PeerState.DOWN and not self.handed and now < self.hello_s
 
     def is_late(self, now: float) -> bool:
         """Silent, or an ack that should long be here."""

@@ -25,6 +25,10 @@ class Questions:
         self._of: dict[str, list[tuple[Ask, bool]]] = {}
         self._ids = {True: 0, False: 0}  # of fresh ones, of others
 
+    def __len__(self) -> int:
+        """Agents that wait for an answer."""
+        return len(self._of)
+
     def ask(self, agent: str, ask: Ask, *, fresh: bool = False) -> bool:
         """Whether it is kept: else too many wait, and who asks, asks again."""
         asks = self._of.get(agent, [])

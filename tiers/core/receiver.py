@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tiers.core.arriving import Arrived, Arriving
-from tiers.core.batch import BatchId, Envelope, Hop, verify
+from tiers.core.batch import BatchId, verify
 from tiers.core.credit import Balance, Credits
 from tiers.core.dedupe import Content, Known
 from tiers.core.life import Point
@@ -54,7 +54,7 @@ from tiers.core.paths import day_name
 from tiers.core.questions import Questions
 from tiers.core.quota import may_take
 from tiers.core.receipts import Receipts
-from tiers.core.sessions import Sessions
+from tiers.core.sessions import TURNS_MAX, Sessions
 from tiers.core.twins import LATELY_S, Twins
 from tiers.core.upstream import SENDERS_MAX, Upstream, refusal
 from tiers.errors import BatchError
@@ -373,7 +373,7 @@ class Receiver:
                 later = Later(sender.session, bundle.number, place, sender.error, early_ms)
                 self._effects.say.append((sender.route, later))
             else:
-                hops = _answered_for(sender, envelope, hops)
+                hops = sender.answered_for(envelope, hops)
                 arrived.append(Arrived(envelope.id, record, envelope, flagged, hops))
         return arrived
 
@@ -457,6 +457,11 @@ class Receiver:
                 self._forget(idle)
         return self._done()
 
+    def rests(self) -> bool:
+        """Whether a tick now would do nothing but forget who has been silent for long."""
+        waits = self._twins or self._questions or self._arriving
+        return not waits and self.credits.rests() and len(self.senders) <= TURNS_MAX
+
     def _take_turns(self) -> None:
         """Credit for those that wait for it."""
         if self.draining:
@@ -506,15 +511,6 @@ def _is_here(content: Content, here: Mapping[BatchId, Known]) -> bool:
     """Whether this very batch was stored. Whose checksum is not known any more counts as it."""
     known = here.get(content.id)
     return known is not None and (not known.sums or content.crc in known.sums)
-
-
-def _answered_for(sender: Upstream, envelope: Envelope, hops: tuple[Hop, ...]) -> tuple[Hop, ...]:
-    """The hops of a batch, that of the agent which answers for it first. That is who stored it
-    first; but only agents that carry batches of others are believed to name another than
-    themselves, else anybody could fill another's room."""
-    if hops and (sender.carries or hops[0].agent == sender.agent):
-        return hops
-    return (Hop(sender.agent, envelope.sealed), *hops)
 
 
 def _may_carry(_agent: str) -> bool:

@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterable, Sequence
 from tiers.core.assigning import Assigning, Effects
 from tiers.core.batch import BatchId
 from tiers.core.messages import (
-    HEAD_BYTES_MAX,
     PROTOCOL,
     PROTOCOL_MIN,
     Ack,
@@ -45,7 +44,6 @@ from tiers.core.messages import (
     Reject,
     Welcome,
     in_pieces,
-    protocols,
 )
 from tiers.core.outbox import Outbox
 from tiers.core.peers import HandedTo, Peer, PeerLimits, PeerState, Pending
@@ -298,7 +296,7 @@ class Sender:
             else:
                 self._renew(why)
             return
-        if why := self._unfit(peer, message):
+        if why := peer.unfit(message, self.guarantee, self.stores(besides=peer)):
             peer.move("refused", now)
             peer.error = why
             return
@@ -322,23 +320,6 @@ class Sender:
             peer.ambiguous.clear()
         self._outbox.requeue(peer.taken_back(), flagged=True)
         self._ask(peer, now)
-
-    def _unfit(self, peer: Peer, message: Welcome) -> str:
-        """Why a peer that would take our batches must not have them; empty when it may."""
-        if self.guarantee == "end" and message.guarantee != "end":
-            return f"has guarantee {message.guarantee!r:.20}: all tiers must have 'end', as here"
-        if not PROTOCOL_MIN <= message.protocol <= PROTOCOL:
-            return f"speaks protocol {message.protocol}; this agent {protocols()}"
-        if message.message_size_max <= HEAD_BYTES_MAX:
-            return f"takes messages of at most {message.message_size_max} bytes: too short for ours"
-        stores = self.stores(besides=peer)
-        for output, store in message.stores.items():
-            if stores.get(output, store) != store:
-                return (
-                    f"writes {output} to store {store}, other peers to {stores[output]}: "
-                    "all agents of a tier must write an output to the same store"
-                )
-        return ""
 
     def stores(self, besides: Peer | None = None) -> dict[str, str]:
         """Store ids below this output ("tier/output" -> id), as the peers in session said."""
@@ -403,6 +384,15 @@ class Sender:
                 self._effects.say.append((peer.name, Goodbye(peer.session)))
                 self._effects.gone.append(peer.name)
         return self._flow(now)
+
+    def rests(self, now: float) -> bool:
+        """Whether a tick now would do nothing."""
+        if self._outbox.queued() or self._outbox.apart():
+            return False
+        wants = self._wants_credit(now)
+        return all(
+            peer.rests(now) and not (wants and peer.is_starving()) for peer in self.peers.values()
+        )
 
     def _part(self, peer: Peer, now: float) -> None:
         """It drains, and has acked everything: it need not wait for us."""

@@ -30,6 +30,9 @@ class Twins:
         self._waiting: dict[bytes, Waiting] = {}
         self._numbers = 0
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def ask(self, session: bytes, route: bytes, hello: Hello, now: float) -> Ping | None:
         """Hold a HELLO up; what the session is asked, unless it was before. Of HELLOs that are
         said again the last one counts."""

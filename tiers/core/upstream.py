@@ -4,6 +4,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final
 
+from tiers.core.batch import Envelope, Hop
 from tiers.core.credit import Balance
 from tiers.core.life import Point
 from tiers.core.messages import PROTOCOL, Hello, Identity, common_protocol, protocols
@@ -34,6 +35,14 @@ class Upstream:
     @property
     def credit(self) -> int:
         return self.balance.credit
+
+    def answered_for(self, envelope: Envelope, hops: tuple[Hop, ...]) -> tuple[Hop, ...]:
+        """The hops of a batch that it brings, that of the agent which answers for it first. That
+        is who stored it first; but only agents that carry batches of others are believed to name
+        another than themselves, else anybody could fill another's room."""
+        if hops and (self.carries or hops[0].agent == self.agent):
+            return hops
+        return (Hop(self.agent, envelope.sealed), *hops)
 
     def succeed(self, old: "Upstream") -> None:
         """Its agent had that session before."""

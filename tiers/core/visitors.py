@@ -119,6 +119,11 @@ class Visitors:
     def strangers(self) -> int:
         return len(self._strangers)
 
+    @property
+    def looks(self) -> int:
+        """How many looks it takes to see all guests."""
+        return 1 + len(self._guests) // _GUESTS_AT_ONCE
+
     def is_calm(self) -> bool:
         """Whether nothing is to be looked at closely."""
         return not (self._strangers or self._beyond)

@@ -22,11 +22,12 @@ import zmq
 
 from tiers.core.repeats import Repeats
 from tiers.core.visitors import Awaited, Gone, Moved, Room, VisitorLimits, Visitors
+from tiers.transport.stir import Stir
 
 EVENTS: Final = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 LOOK_MS: Final = 20  # how often strangers' bytes are counted: at 1 GB/s some 20 MB come meanwhile
 GUESTS_LOOK_MS: Final = 50  # where there are no strangers
-IDLE_LOOK_MS: Final = 1000  # where there is nobody
+IDLE_LOOK_MS: Final = 1000  # where there is nobody, or nothing came
 _EVENT: Final = struct.Struct("=Hi")  # event, descriptor
 _MOVED_AT: Final = 120  # of tcpi_bytes_acked, tcpi_bytes_received in struct tcp_info, linux/tcp.h
 _MOVED: Final = struct.Struct("=QQ")
@@ -56,6 +57,7 @@ class Gate:
         self._left: dict[str, set[int]] = {}
         self._monitors: list[tuple[str, zmq.Socket[bytes]]] = []
         self._wake = -1
+        self._looks_left = 0  # until all guests were looked at since something came
         self._tidy_s = 0.0  # when what was freed may be given back next
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
@@ -163,18 +165,28 @@ class Gate:
         for _, monitor in self._monitors:
             poller.register(monitor, zmq.POLLIN)
         look_s = 0.0
+        stir = Stir()
         while not self._closing:
-            poller.poll(self._look_ms())
-            with suppress(BlockingIOError):
-                os.eventfd_read(self._wake)
-            said = len(self._words)  # of connections that are heard of by now
-            heard = [self._hear(port, monitor) for port, monitor in self._monitors]
-            if all(heard):
-                for _ in range(said):
-                    self._heed(*self._words.popleft())
-            if (now := time.monotonic()) - look_s >= LOOK_MS / 1000:
+            if poller.poll(self._look_ms()):
+                self._listen()
+            if (now := time.monotonic()) - look_s < LOOK_MS / 1000:
+                continue
+            if stir.is_new():
+                self._looks_left = self._visitors.looks
+            rests = self._visitors.is_calm() and not self._looks_left
+            if not rests or now - look_s >= IDLE_LOOK_MS / 1000:
                 look_s = now
+                self._looks_left = max(0, self._looks_left - 1)
                 self._look(now, memory)
+
+    def _listen(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        said = len(self._words)  # of connections that are heard of by now
+        heard = [self._hear(port, monitor) for port, monitor in self._monitors]
+        if all(heard):
+            for _ in range(said):
+                self._heed(*self._words.popleft())
 
     def _look_ms(self) -> int:
         if not self._visitors.is_calm():
@@ -225,6 +237,7 @@ class Gate:
     def _look(self, now: float, own: "OwnMemory") -> None:
         memory, came = own.read(), {}
         if self._visitors.is_swollen(memory):
+            self._looks_left = self._visitors.looks
             # Only what is still so when all that was freed is given back is laid to anybody.
             memory = 0
             if now >= self._tidy_s:

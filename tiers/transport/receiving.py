@@ -39,6 +39,7 @@ from tiers.core.visitors import Allowed, VisitorLimits
 from tiers.errors import ChannelUnavailable, PeerError
 from tiers.topology import Address
 from tiers.transport import meters
+from tiers.transport.beat import Beat
 from tiers.transport.gate import Gate
 from tiers.transport.sockets import KEEPALIVE, source_of
 
@@ -117,21 +118,31 @@ class ReceiverEnd:
         """Until cancelled."""
         self._channel.subscribe(self._tick)
         self._channel.tell_passed_on(self._passed_on)
+        beat = Beat(self._rests, self._world.tick_s)
         while True:
             self._tick()
-            await asyncio.sleep(self._world.tick_s)
+            await beat.next()
+
+    def _rests(self) -> bool:
+        if self._mute:
+            return True
+        self._look()
+        return self.receiver.rests() and self._world.now_s() < self._over_s
+
+    def _look(self) -> None:
+        self.receiver.stores = self._stores()
+        self._pause()
+        for session in self.gate.over():
+            self.receiver.hung_up(session)
 
     def _tick(self) -> None:
         if self._mute:
             return
         now = self._world.now_s()
-        self.receiver.stores = self._stores()
+        self._look()
         if now >= self._over_s:
             self._over_s = now + OVER_EVERY_S
             self.receiver.over = tuple(self._channel.over())
-        self._pause()
-        for session in self.gate.over():
-            self.receiver.hung_up(session)
         for repeats in (self._unread, self.gate.repeats):
             if text := repeats.due(now):
                 self._trouble(text)

@@ -37,6 +37,8 @@ from tiers.core.sender import HANDED_MAX, Sender
 from tiers.errors import BatchError, ChannelUnavailable, PeerError
 from tiers.topology import Address
 from tiers.transport import meters
+from tiers.transport.beat import Beat
+from tiers.transport.stir import Stir
 from tiers.transport.wires import Wires, wires_to
 
 log = logging.getLogger("tiers")
@@ -81,6 +83,8 @@ class SenderGroup:
         self._flagged_told = 0
         self._ahead = Reading()
         self._reading = False
+        self._all_read = False  # nothing of the queue was left for later
+        self._stir = Stir()
         self.events_out = 0
         self.bytes_out = 0
         self.sender = Sender(
@@ -193,6 +197,7 @@ class SenderGroup:
     async def run(self) -> None:
         """Until cancelled."""
         self._channel.subscribe(self._load)
+        beat = Beat(self._rests, self._world.tick_s)
         while True:
             self._load()
             self._look_at_wires()
@@ -200,7 +205,12 @@ class SenderGroup:
             self._tell_flagged()
             if text := self._unread.due(self._world.now_s()):
                 self._trouble(text)
-            await asyncio.sleep(self._world.tick_s)
+            await beat.next()
+
+    def _rests(self) -> bool:
+        if self._stir.is_new():
+            self._look_at_wires()
+        return self._all_read and self.sender.rests(self._world.now_s())
 
     @property
     def flagged(self) -> int:
@@ -220,7 +230,7 @@ class SenderGroup:
         that an earlier run had handed on, so many that the loop is not held up."""
         if self._reading:
             return
-        self._reading = True
+        self._reading, self._all_read = True, False
         left = LOAD_MAX
         try:
             while (wanted := min(self.sender.wants(), left)) > 0:
@@ -231,6 +241,7 @@ class SenderGroup:
                     break  # the channel says so itself, and tries again
                 left -= len(entries)
                 if not entries and not self._ahead.looks_back:
+                    self._all_read = not self._ahead.passed
                     break
                 batches = []
                 for entry in self._ahead.pick(entries, self.sender.room):
@@ -385,19 +396,7 @@ class SenderGroup:
         peers = []
         for peer in self.sender.peers.values():
             wires = self._wires.get(peer.name)
-            peers.append(
-                {
-                    "agent": peer.name,
-                    "address": str(wires.address) if wires else "",
-                    "state": peer.state.value,
-                    "leaving": peer.leaving,
-                    "in_flight": len(peer.in_flight),
-                    "ambiguous": len(peer.ambiguous),
-                    "handed": len(peer.handed),
-                    "error": peer.error,
-                    "other_limits": peer.other_limits(),
-                }
-            )
+            peers.append({"address": str(wires.address) if wires else "", **peer.status()})
         apart = self.sender.apart(self._world.now_s())
         return {
             "apart": [{"what": f"{count:,} batches", "why": why} for count, why in apart],
