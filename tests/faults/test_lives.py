@@ -88,6 +88,12 @@ def whole_log(cluster: Cluster, name: str) -> str:
     return (cluster.directory / f"{name}.txt").read_text()
 
 
+def has_looked(cluster: Cluster, edge: str) -> bool:
+    status = cluster.status(edge)
+    sources = status["sources"] if status is not None else []
+    return any(source["detail"]["watched_directories"] for source in sources)
+
+
 def quiet(cluster: Cluster, *, all_of_it: bool = False) -> Count:
     """All that is under way has arrived; what became of the lines."""
     if all_of_it:
@@ -195,8 +201,10 @@ def test_the_clone_of_an_edge_loses_nothing_new(cluster: Cluster) -> None:
         shutil.copytree(image_of(cluster, "edge-1"), cluster.data / "edge-2")
         cluster.start("edge-2")
         wait_for(lambda: RENEWED in whole_log(cluster, "edge-2"), "renewed", PATIENCE_S, LOOK_S)
-        cluster.edges.append("edge-2")
         begun(cluster, "edge-2")
+        # What is renamed before its source has looked for the first time is not found.
+        wait_for(lambda: has_looked(cluster, "edge-2"), "a first look", PATIENCE_S, LOOK_S)
+        cluster.edges.append("edge-2")
         flows_on(cluster, 8000)
     assert MOVED in whole_log(cluster, "edge-2")
     count = quiet(cluster, all_of_it=True)
