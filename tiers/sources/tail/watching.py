@@ -25,6 +25,7 @@ _NAMES: Final = (
 _ASKED: Final = (_CONTENT | _NAMES | flags.ONLYDIR) & ~(flags.UNMOUNT | flags.Q_OVERFLOW)
 _READ_BYTES: Final = 16 << 10  # some 500 events
 _PAUSE_S: Final = 0.005
+_NAMES_AFTER_S: Final = 0.05  # a name that has just come may be a copy that is being made
 # Of a directory that just went or may not be read: the next look says so.
 _PASSED_OVER: Final = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP)
 
@@ -42,6 +43,7 @@ class Watching:
         self._paths: dict[int, list[str]] = {}  # one directory may have several
         self._setting: asyncio.Future[None] | None = None  # in a thread: nothing is read meanwhile
         self._timer: asyncio.TimerHandle | None = None
+        self._names: asyncio.TimerHandle | None = None  # until it is told that names changed
         self._closed = False
 
     async def watch(self, directories: Mapping[str, Identity]) -> None:
@@ -71,8 +73,9 @@ class Watching:
             self._loop.remove_reader(self._inotify.fileno())
 
     def _end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._names):
+            if timer is not None:
+                timer.cancel()
         self._stop_reading()
         if self._inotify is not None:
             self._inotify.close()
@@ -132,10 +135,16 @@ class Watching:
             if event.mask & _CONTENT and event.name:
                 for directory in self._paths.get(event.wd, ()):
                     paths.add(os.path.join(directory, event.name))  # noqa: PTH118
-        if names or paths:
-            self._changed(paths, names)
+        if paths:
+            self._changed(paths, False)
+        if names and self._names is None:
+            self._names = self._loop.call_later(_NAMES_AFTER_S, self._named)
         pause_s = max(_PAUSE_S, 10 * (time.perf_counter() - began_s))
         self._timer = self._loop.call_later(pause_s, self._read_on)
+
+    def _named(self) -> None:
+        self._names = None
+        self._changed(set(), True)
 
     def _read_on(self) -> None:
         self._timer = None
