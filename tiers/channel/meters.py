@@ -4,13 +4,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from tiers.core.change import ChannelStats
-from tiers.core.meters import Histogram, Kind, Meter, Sample
+from tiers.core.meters import Histogram, Kind, Meter, Sample, seconds
 
 COUNTER, GAUGE, HISTOGRAM = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
-_COMMIT_S: Final = (
-    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
-    *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
-)
 
 SIZE: Final = Meter("channel_size_bytes", "bytes", GAUGE, "Size of the channel, by the topology")
 USED: Final = Meter("channel_used_bytes", "bytes", GAUGE, "Pages in use in the channel's file")
@@ -33,7 +29,7 @@ COMMITS: Final = Meter(
     "seconds",
     HISTOGRAM,
     "How long group commits took, the fsync included",
-    bounds=_COMMIT_S,
+    bounds=seconds(0.001, 30.0),
 )
 FULL: Final = Meter(
     "channel_full_seconds",
@@ -42,15 +38,15 @@ FULL: Final = Meter(
     "Time until the channel is full, as it has been filling in the last minute; "
     "infinite while it is not filling",
 )
-_OUTPUT: Final = ("output",)
+OUTPUT: Final = ("output",)  # labels of what is told of an output
 WAITING_BATCHES: Final = Meter(
-    "output_waiting_batches", "batches", GAUGE, "Batches that wait for the output", _OUTPUT
+    "output_waiting_batches", "batches", GAUGE, "Batches that wait for the output", OUTPUT
 )
 WAITING_EVENTS: Final = Meter(
-    "output_waiting_events", "events", GAUGE, "Events that wait for the output", _OUTPUT
+    "output_waiting_events", "events", GAUGE, "Events that wait for the output", OUTPUT
 )
 WAITING_BYTES: Final = Meter(
-    "output_waiting_bytes", "bytes", GAUGE, "Bytes that wait for the output, as stored", _OUTPUT
+    "output_waiting_bytes", "bytes", GAUGE, "Bytes that wait for the output, as stored", OUTPUT
 )
 OLDEST: Final = Meter(
     "output_oldest_seconds",
@@ -58,17 +54,17 @@ OLDEST: Final = Meter(
     GAUGE,
     "How long the oldest batch that waits for the output has been in this channel; "
     "0 where none waits",
-    _OUTPUT,
+    OUTPUT,
 )
 EVENTS_OUT: Final = Meter(
     "output_events",
     "events",
     COUNTER,
     "Events sent to peers, those sent again included, or published",
-    _OUTPUT,
+    OUTPUT,
 )
 BYTES_OUT: Final = Meter(
-    "output_bytes", "bytes", COUNTER, "Bytes of these, as sent or as written", _OUTPUT
+    "output_bytes", "bytes", COUNTER, "Bytes of these, as sent or as written", OUTPUT
 )
 NEWEST: Final = Meter(
     "output_newest_timestamp_seconds",
@@ -76,7 +72,7 @@ NEWEST: Final = Meter(
     GAUGE,
     "Freshness: when the newest batch that a peer has acked, or that was published, "
     "was stored by its first agent; 0 before the first",
-    _OUTPUT,
+    OUTPUT,
 )
 METERS: Final = (
     *(SIZE, USED, FREE, DISK_FREE, BATCHES, DEAD, DEAD_BYTES, PUTS, PUT_BYTES, COMMITS, FULL),

@@ -18,6 +18,15 @@ from itertools import accumulate
 from typing import Final, NamedTuple, Protocol
 
 PREFIX: Final = "tiers_"
+_SECONDS: Final = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    *(60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0),
+)
+
+
+def seconds(least: float, most: float) -> tuple[float, ...]:
+    """Bounds of a histogram of durations, so that those of one agent can be compared."""
+    return tuple(bound for bound in _SECONDS if least <= bound <= most)
 
 
 class Kind(StrEnum):

@@ -3,10 +3,12 @@
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tiers import __version__
 from tiers.core.meters import Kind, Meter, Sample
+from tiers.heap import own_bytes
 
 if TYPE_CHECKING:
     from tiers.agent import Agent
@@ -53,7 +55,6 @@ METERS: Final = (
     *(AGENT, STARTED, GENERATION, TOPOLOGY, HEALTHY, CONDITIONS),
     *(DESCRIPTORS, DESCRIPTORS_MAX, MEMORY, CPU, LONGEST_TURN, LONG_TURNS),
 )
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Process:
@@ -70,7 +71,7 @@ class Process:
         yield TOPOLOGY.of(1, agent.reloading.hash)
         yield DESCRIPTORS.of(_descriptors())
         yield DESCRIPTORS_MAX.of(agent.shares.limit)
-        yield MEMORY.of(_memory_bytes())
+        yield MEMORY.of(own_bytes(Path("/proc/self/statm").read_bytes()))
         yield CPU.of(time.process_time())
         if agent.watch is not None:
             yield LONGEST_TURN.of(agent.watch.longest_s)
@@ -81,10 +82,3 @@ def _descriptors() -> int:
     """Linux tells it as the size of that directory from 6.2 on; before, they are listed."""
     directory = "/proc/self/fd"
     return os.stat(directory).st_size or len(os.listdir(directory)) - 1  # noqa: PTH116, PTH208
-
-
-def _memory_bytes() -> int:
-    """RssAnon: what it has that is no file's."""
-    with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123
-        _, resident, shared, *_ = statm.read().split()
-    return (int(resident) - int(shared)) * _PAGE_BYTES

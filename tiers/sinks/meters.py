@@ -3,63 +3,58 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from tiers.channel.meters import BYTES_OUT, EVENTS_OUT, NEWEST
-from tiers.core.meters import Kind, Meter, Sample
+from tiers.channel.meters import BYTES_OUT, EVENTS_OUT, NEWEST, OUTPUT
+from tiers.core.meters import Kind, Meter, Sample, seconds
 
 if TYPE_CHECKING:
     from tiers.sinks.settling import Counts
 
 COUNTER, GAUGE = Kind.COUNTER, Kind.GAUGE
-_OUTPUT: Final = ("output",)
-AGE_S: Final = (
-    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
-    *(60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0),
-)
 
-FILES: Final = Meter("sink_files", "files", COUNTER, "Files published", _OUTPUT)
-BATCHES: Final = Meter("sink_batches", "batches", COUNTER, "Batches published", _OUTPUT)
+FILES: Final = Meter("sink_files", "files", COUNTER, "Files published", OUTPUT)
+BATCHES: Final = Meter("sink_batches", "batches", COUNTER, "Batches published", OUTPUT)
 FLAGGED: Final = Meter(
-    "sink_flagged_events", "events", COUNTER, "Events of flagged batches, published", _OUTPUT
+    "sink_flagged_events", "events", COUNTER, "Events of flagged batches, published", OUTPUT
 )
 CLAIMED: Final = Meter(
-    "sink_claimed_batches", "batches", COUNTER, "Flagged batches claimed by this sink", _OUTPUT
+    "sink_claimed_batches", "batches", COUNTER, "Flagged batches claimed by this sink", OUTPUT
 )
 PARKED: Final = Meter(
-    "sink_parked_batches", "batches", GAUGE, "Flagged batches that another has claimed", _OUTPUT
+    "sink_parked_batches", "batches", GAUGE, "Flagged batches that another has claimed", OUTPUT
 )
 PARKED_EVER: Final = Meter(
-    "sink_ever_parked_batches", "batches", COUNTER, "Flagged batches ever parked", _OUTPUT
+    "sink_ever_parked_batches", "batches", COUNTER, "Flagged batches ever parked", OUTPUT
 )
 DROPPED: Final = Meter(
     "sink_dropped_batches",
     "batches",
     COUNTER,
     "Flagged batches let go of, since another sink has published them",
-    _OUTPUT,
+    OUTPUT,
 )
-FENCED: Final = Meter("sink_fenced_files", "files", COUNTER, "Files of other sinks fenced", _OUTPUT)
+FENCED: Final = Meter("sink_fenced_files", "files", COUNTER, "Files of other sinks fenced", OUTPUT)
 TAKEN_OVER: Final = Meter(
-    "sink_taken_over_batches", "batches", COUNTER, "Claims taken over after their time", _OUTPUT
+    "sink_taken_over_batches", "batches", COUNTER, "Claims taken over after their time", OUTPUT
 )
 VOIDED: Final = Meter(
-    "sink_voided_files", "files", COUNTER, "Files of its own that were not to be", _OUTPUT
+    "sink_voided_files", "files", COUNTER, "Files of its own that were not to be", OUTPUT
 )
 BURIED: Final = Meter(
-    "sink_dead_batches", "batches", COUNTER, "Batches brought to the dead letters", _OUTPUT
+    "sink_dead_batches", "batches", COUNTER, "Batches brought to the dead letters", OUTPUT
 )
 PLANNED: Final = Meter(
-    "sink_planned_files", "files", GAUGE, "Files planned and not published yet", _OUTPUT
+    "sink_planned_files", "files", GAUGE, "Files planned and not published yet", OUTPUT
 )
 HELD: Final = Meter(
-    "sink_held_batches", "batches", GAUGE, "Batches of the queue that it knows of", _OUTPUT
+    "sink_held_batches", "batches", GAUGE, "Batches of the queue that it knows of", OUTPUT
 )
 LATENCY: Final = Meter(
     "sink_latency_seconds",
     "seconds",
     Kind.HISTOGRAM,
     "End to end, of each event: from when its first agent had stored it until it was published",
-    _OUTPUT,
-    AGE_S,
+    OUTPUT,
+    seconds(0.01, 86_400.0),
 )
 METERS: Final = (
     *(FILES, BATCHES, FLAGGED, CLAIMED, PARKED, PARKED_EVER, DROPPED, FENCED, TAKEN_OVER),

@@ -22,6 +22,7 @@ import zmq
 
 from tiers.core.repeats import Repeats
 from tiers.core.visitors import Awaited, Gone, Moved, Room, VisitorLimits, Visitors
+from tiers.heap import own_bytes
 from tiers.transport.stir import Stir
 
 EVENTS: Final = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
@@ -35,7 +36,6 @@ _NO_WAIT_CLOSE: Final = struct.pack("ii", 1, 0)  # what is under way is thrown a
 _EVENTS_AT_ONCE: Final = 1000
 _THROWN_AWAY_BYTES: Final = 256 << 10
 _TIDY_EVERY_S: Final = 0.1
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _V4_IN_V6: Final = "::ffff:"
 
 
@@ -273,8 +273,7 @@ class OwnMemory:
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
 
     def read(self) -> int:
-        _, resident, shared, *_ = os.pread(self._statm, 200, 0).split()
-        return (int(resident) - int(shared)) * _PAGE
+        return own_bytes(os.pread(self._statm, 200, 0))
 
     def tidy(self) -> None:
         """Give what was freed back: else it could be filled again without being seen to grow."""

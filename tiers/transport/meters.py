@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from tiers.channel.meters import BYTES_OUT, EVENTS_OUT, NEWEST
-from tiers.core.meters import Kind, Meter, Sample
+from tiers.channel.meters import BYTES_OUT, EVENTS_OUT, NEWEST, OUTPUT
+from tiers.core.meters import Kind, Meter, Sample, seconds
 from tiers.core.peers import PeerState
 
 if TYPE_CHECKING:
@@ -12,26 +12,21 @@ if TYPE_CHECKING:
     from tiers.transport.sending import SenderGroup
 
 COUNTER, GAUGE = Kind.COUNTER, Kind.GAUGE
-_OUTPUT: Final = ("output",)
 _PEER: Final = ("output", "peer")
-_AGE_S: Final = (
-    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
-    *(60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0),
-)
 
 FLAGGED: Final = Meter(
     "sender_flagged_batches",
     "batches",
     COUNTER,
     "Batches flagged, since another peer may have a copy",
-    _OUTPUT,
+    OUTPUT,
 )
 HANDED: Final = Meter(
     "sender_handed_batches",
     "batches",
     GAUGE,
     'With `"end"`: batches that a peer has on disk, kept until they are published',
-    _OUTPUT,
+    OUTPUT,
 )
 PEER_UP: Final = Meter("peer_up", "", GAUGE, "1 where a peer takes batches, else 0", _PEER)
 PEER_EVENTS: Final = Meter("peer_events", "events", COUNTER, "Events that a peer has acked", _PEER)
@@ -51,7 +46,7 @@ AGE: Final = Meter(
     "seconds",
     Kind.HISTOGRAM,
     "How old batches were when they arrived: since their first agent had stored them",
-    bounds=_AGE_S,
+    bounds=seconds(0.001, 86_400.0),
 )
 SENDERS: Final = Meter("receiver_senders", "senders", GAUGE, "Agents that send here")
 MEMORY: Final = Meter("receiver_memory_bytes", "bytes", GAUGE, "Memory promised to senders")
@@ -124,7 +119,7 @@ def of_group(group: "SenderGroup") -> Iterator[Sample]:
 
 def of_receiver(end: "ReceiverEnd") -> Iterator[Sample]:
     """Those that send are not told apart here: anybody may."""
-    receiver, gate = end.receiver, end.gate
+    receiver, gate = end.receiver, end.gate.status()
     yield EVENTS_IN.of(end.events_in)
     yield BYTES_IN.of(end.bytes_in)
     yield AGE.of(end.ages)
@@ -137,7 +132,6 @@ def of_receiver(end: "ReceiverEnd") -> Iterator[Sample]:
     yield DISCARDED.of(receiver.discarded)
     yield MALFORMED.of(end.malformed)
     yield UNPAID.of(end.purses.unpaid)
-    counts = gate.status()
-    yield CONNECTIONS.of(counts["connections"])
-    yield STRANGERS.of(counts["strangers"])
-    yield TURNED_AWAY.of(gate.turned_away)
+    yield CONNECTIONS.of(gate["connections"])
+    yield STRANGERS.of(gate["strangers"])
+    yield TURNED_AWAY.of(gate["turned_away"])
