@@ -230,13 +230,12 @@ class SourceIntake:
             under_way=self._sets_under_way,
         )
         # Of what was cut, only the last may hold this block: when nothing is open after it.
-        if sets and self._cutter.is_open():
-            self._start(sets.pop())
-        while len(sets) > 1:
-            self._start(sets.pop(0))
+        last = sets.pop() if sets and not self._cutter.is_open() else None
+        for cuts in sets:
+            self._start(cuts)
         self._receipts.append(receipt)
-        if sets:
-            self._start(sets.pop())
+        if last is not None:
+            self._start(last)
         self._flow()
         return receipt
 

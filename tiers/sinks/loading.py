@@ -51,11 +51,13 @@ class Loading:
             try:
                 envelope, bucket = self._look_at(entry.position)
             except (BatchError, Newer) as error:
-                whole = self._is_whole(entry.position)
-                if whole and isinstance(error, Newer):
+                letter = (self._output, entry.position, str(error))
+                if not self._is_whole(entry.position):
+                    damaged.append(letter)
+                elif isinstance(error, Newer):
                     newer.append((entry, str(error)))
-                    continue
-                (dead if whole else damaged).append((self._output, entry.position, str(error)))
+                else:
+                    dead.append(letter)
                 continue
             copied = self._codec != "none" or envelope.codec == self._codec
             size = entry.size if copied else envelope.size

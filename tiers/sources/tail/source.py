@@ -251,10 +251,10 @@ class Tail:
     def _changed(self, paths: set[str], names: bool) -> None:
         """Files at `paths` were written to; with `names` there may be other files now."""
         self._woken |= paths
-        if names or len(self._woken) > _WOKEN_MAX:
-            self._look = True
         if len(self._woken) > _WOKEN_MAX:
             self._woken.clear()
+            names = True
+        self._look |= names
         self._wake.set()
 
 
