@@ -58,12 +58,21 @@ async def told() -> AsyncIterator[Told]:
     made.watching.close()
 
 
-async def test_a_file_that_grows_is_told_by_its_path(tmp_path: Path, told: Told) -> None:
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are told in the turn in which they are read, or not at all."""
+    monkeypatch.setattr("tiers.sources.tail.watching._NAMES_AFTER_S", 0.0)
+
+
+async def test_a_file_that_grows_is_told_by_its_path(
+    tmp_path: Path, told: Told, at_once: None
+) -> None:
     log = tmp_path / "log"
     log.touch()
     await told.watch(tmp_path)
     append(log)
     await eventually(lambda: told.paths == {str(log)})
+    await asyncio.sleep(0)  # a timer that is due has its turn
     assert not told.names
     log.chmod(0o600)
     told.forget()
@@ -93,13 +102,29 @@ async def test_names_that_come_and_go_are_told(tmp_path: Path, told: Told, what:
     await eventually(lambda: told.names > 0)
 
 
-async def test_who_reads_is_not_told(tmp_path: Path, told: Told) -> None:
+async def test_names_are_told_later_than_contents_and_together(tmp_path: Path, told: Told) -> None:
+    """A copy that is being made, as copytruncate's, should be whole when it is looked at."""
+    await told.watch(tmp_path)
+    begun = time.monotonic()
+    for number in range(10):
+        append(tmp_path / f"copy.{number}")
+    await eventually(lambda: len(told.paths) == 10)
+    assert not told.names or time.monotonic() - begun >= 0.05
+    await eventually(lambda: told.names > 0)
+    assert (told.names, time.monotonic() - begun >= 0.05) == (1, True)
+    told.forget()
+    (tmp_path / "later").touch()
+    await eventually(lambda: told.names == 1, "and again")
+
+
+async def test_who_reads_is_not_told(tmp_path: Path, told: Told, at_once: None) -> None:
     (tmp_path / "log").write_bytes(b"1\n")
     await told.watch(tmp_path)
     (tmp_path / "log").read_bytes()
     list(tmp_path.iterdir())
     append(tmp_path / "log")
     await eventually(lambda: told.calls > 0)
+    await asyncio.sleep(0)  # a timer that is due has its turn
     assert (told.paths, told.names, told.calls) == ({str(tmp_path / "log")}, 0, 1)
 
 
