@@ -90,6 +90,7 @@ def test_a_command_that_is_shown_takes_what_is_shown(line: str) -> None:
 OF_SCRIPTS = {
     "scripts/hdfs": ["--dir"],
     "scripts/benchmark/__main__.py": ["--runs"],
+    "tests/tailing/__main__.py": ["--copies"],
     "tests/chaos/__main__.py": ["--hdfs", "--end", "--minutes", "--seed"],
     "tests/search/__main__.py": ["--hop", "--disk", "--sinks", "--files", "--troubles"],
     "tests/mutation/__main__.py": ["--seed", "--count"],

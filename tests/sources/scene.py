@@ -76,6 +76,7 @@ class Scene:
         skip: bool = False,
         hidden: bool = False,
         first: bool = False,
+        recent_ns: tuple[int, int] = (0, 0),
     ) -> list[Verdict]:
         """`same`: what row 1 has said."""
         log = Log(
@@ -86,5 +87,6 @@ class Scene:
             failed,
             self.texts,
             first,
+            recent_ns,
         )
         return Kin(log, skip=skip, hidden=hidden).decide()

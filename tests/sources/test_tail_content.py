@@ -46,6 +46,43 @@ def test_copytruncate_again_and_again(log: Path, pattern: str, lines: bytes) -> 
     assert follower.counts["bytes_lost"] == 0
 
 
+@pytest.mark.parametrize("pattern", ["app.log", "*.log", "app.log*"])
+@pytest.mark.parametrize("lines", [LONG, LONG * 20, b"short\n" * 9])
+@pytest.mark.parametrize("down", [False, True])
+def test_a_slow_copytruncate(log: Path, pattern: str, lines: bytes, down: bool) -> None:
+    """Looked at after each piece, the log written on meanwhile, and its last line in no copy."""
+    follower = Follower(log.with_name(pattern))
+    append(log, b"first\n")
+    assert follower.read() == b"first\n"
+    follower.read()
+    os.truncate(log, 0)
+    copy = log.with_name("app.log.1")
+    for turn in range(3):
+        append(log, b"%d " % turn + lines)
+        wanted = b"%d " % turn + lines
+        read = follower.read()
+        copy.unlink(missing_ok=True)
+        for share in (0, 0.01, 0.5, 0.9):
+            copy.write_bytes(log.read_bytes()[: int(len(wanted) * share)])
+            read += follower.read()
+            if down:
+                follower.restart()
+            append(log, b"%d and %.2f\n" % (turn, share))
+            wanted += b"%d and %.2f\n" % (turn, share)
+            read += follower.read()
+        copy.write_bytes(log.read_bytes())
+        if turn:
+            read += follower.read()
+            append(log, b"%d last\n" % turn)
+            wanted += b"%d last\n" % turn
+            read += follower.read()
+        os.truncate(log, 0)
+        read += follower.read()
+        assert sorted(read.splitlines()) == sorted(wanted.splitlines())
+    assert follower.read(after_s=100) == b""
+    assert follower.counts["bytes_perhaps_doubled"] == follower.counts["bytes_lost"] == 0
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
 @pytest.mark.parametrize("down", [False, True])
 @pytest.mark.parametrize("end", ["", ".gz", ".zst"])

@@ -9,7 +9,7 @@ import pytest
 from tests.sources.scene import Scene
 from tiers.errors import ChannelDamaged
 from tiers.sources.tail.generation import Generation, unpack
-from tiers.sources.tail.marks import Mark, Shifted
+from tiers.sources.tail.marks import NOTHING, Mark, Shifted
 
 KEY = b"0000000000000007"
 STORED = bytes.fromhex(
@@ -97,3 +97,22 @@ def test_with_what_it_agrees(read: int, there: bytes, keys: dict[str, Any], agre
     generation = scene.knows(LONG, read, **keys)
     assert generation.agrees(text) is agrees
     assert generation.agrees(Shifted(added, 7)) is agrees
+
+
+@pytest.mark.parametrize(
+    ("looked", "first", "is_told"),
+    [
+        (None, b"", False),
+        (NOTHING, b"", False),
+        (NOTHING, b"a", True),
+        (Mark(0, 1, b"h"), b"", True),
+    ],
+)
+def test_what_begins_with_it_can_be_told_since_a_look(
+    looked: Mark | None, first: bytes, is_told: bool
+) -> None:
+    generation = Scene().knows(LONG, looked=looked, first=first)
+    assert generation.is_told is is_told
+    generation.note_look()
+    assert generation.looked == generation.seam
+    assert not generation.first

@@ -10,7 +10,16 @@ from tests.sources.scene import Scene
 from tiers.sources.tail.generation import Generation
 from tiers.sources.tail.marks import STRONG_BYTES
 from tiers.sources.tail.sightings import Sighting, Start, unseen
-from tiers.sources.tail.verdicts import Copied, Fresh, Known, Lost, Same, Verdict
+from tiers.sources.tail.verdicts import (
+    Copied,
+    Fresh,
+    Known,
+    Lost,
+    Outgrown,
+    Same,
+    Undecided,
+    Verdict,
+)
 
 LINE = 70  # bytes of each of the lines below
 LONG = b"".join(b"line %03d %s\n" % (i, b"x" * 60) for i in range(40))
@@ -265,7 +274,7 @@ def test_a_weak_text_beside_is_known_as_a_whole(
     if is_known:
         assert found == Same(generation, file, more=len(data) > len(SHORT))
     else:
-        assert found == Fresh(file, bool(keys), doubt=len(SHORT))
+        assert found == Fresh(file, doubt=len(SHORT))
 
 
 def test_one_weak_generation_excuses_one_file(scene: Scene) -> None:
@@ -520,7 +529,7 @@ def test_a_finished_one_that_has_grown_has_more(
 ) -> None:
     generation, file = finished(scene, data, LONG, size=max(size, len(LONG)))
     found = scene.decide([generation], [file], [(generation, file)])
-    assert found == [Same(generation, file, True, more)]
+    assert found == [Same(generation, file, not more, more)]
 
 
 def test_a_finished_one_that_is_as_it_was_is_not_opened(scene: Scene) -> None:
@@ -533,7 +542,7 @@ def test_a_finished_one_that_is_as_it_was_is_not_opened(scene: Scene) -> None:
     scene.disk.fail_next.clear()
     generation.seen = file.status._replace(size=1)
     found = scene.decide([generation], [file], [(generation, file)])
-    assert found == [Same(generation, file, True, True)]
+    assert found == [Same(generation, file, False, True)]
 
 
 @pytest.mark.parametrize("now", ["/logs/app.log.1", "/logs/app.log"])
@@ -546,7 +555,7 @@ def test_a_weak_one_that_moved_and_grew_may_be_another(
     found = scene.decide([generation], [file], [(generation, file)])
     doubtful = now != file.where and read == SHORT and added
     doubt = len(read + added) if doubtful else 0
-    assert found == [Same(generation, file, True, bool(added), doubt=doubt)]
+    assert found == [Same(generation, file, not added, bool(added), doubt=doubt)]
 
 
 def test_a_copy_that_is_still_being_made_is_one(scene: Scene) -> None:
@@ -558,6 +567,154 @@ def test_a_copy_that_is_still_being_made_is_one(scene: Scene) -> None:
         Same(generation, log, True),
         Copied(copy, generation, scene.start(copy, len(LONG)), entry=entry),
     ]
+
+
+def of_a_truncated(
+    scene: Scene, copied: bytes, looked: bytes | None, text: bytes = LONG, **keys: Any
+) -> tuple[list[Generation], list[Sighting]]:
+    """A log that was truncated after `text` was read of it, `looked` by the last look, and a copy
+    beside it."""
+    log, copy = scene.sees("app.log", b""), scene.sees("app.log.1", copied, **keys)
+    generation = scene.knows(text, None, log, current=True)
+    if looked is not None:
+        generation.looked = scene.knows(looked).seam
+    return [generation], [log, copy]
+
+
+@pytest.mark.parametrize(
+    ("copied", "looked", "is_known"),
+    [
+        (LONG[: 30 * LINE], LONG[: 20 * LINE], True),
+        (LONG[: 20 * LINE], LONG[: 20 * LINE], True),
+        (LONG[: 20 * LINE - 1], LONG[: 20 * LINE], False),  # less than it was made of
+        (LONG[: 25 * LINE] + b"begun", LONG[: 20 * LINE], True),  # what it ends with is not asked
+        (LONG[: 30 * LINE], b"", True),  # by its head alone
+        (LONG[: 30 * LINE], None, False),  # not looked at since the start
+        (OTHER[: 30 * LINE], LONG[: 20 * LINE], False),
+        (OTHER[: 30 * LINE], b"", False),
+        (LONG[: 5 * LINE], LONG[: 3 * LINE], True),  # weak
+        (LONG[: 5 * LINE], LONG[: 6 * LINE], False),
+        (OTHER[: 5 * LINE], LONG[: 3 * LINE], False),
+    ],
+)
+def test_a_copy_ends_where_its_log_went_on_before_it_was_truncated(
+    scene: Scene, copied: bytes, looked: bytes | None, is_known: bool
+) -> None:
+    (generation,), (log, copy) = of_a_truncated(scene, copied, looked)
+    found = scene.decide([generation], [log, copy])
+    doubt = len(copied) if looked is None else 0
+    assert found == [
+        *([Copied(copy, generation, scene.start(copy, len(copied)), False)] if is_known else []),
+        Lost(generation),
+        *([] if is_known else [Fresh(copy, doubt=doubt)]),
+        Fresh(log, True),
+    ]
+
+
+@pytest.mark.parametrize(("copied", "is_known"), [(5, True), (9, True), (10, False), (12, False)])
+def test_a_short_copy_of_what_was_written_since_the_last_look(
+    scene: Scene, copied: int, is_known: bool
+) -> None:
+    """What was read is at hand, as far as it goes."""
+    text = LONG[: 12 * LINE]
+    (generation,), files = of_a_truncated(scene, text[: copied * LINE - 1], b"", text)
+    generation.first = text[: 9 * LINE]
+    found = scene.decide([generation], files)
+    assert isinstance(found[0], Copied) is is_known
+
+
+def test_a_whole_copy_is_taken_before_one_that_is_cut_short(scene: Scene) -> None:
+    (generation,), (log, short) = of_a_truncated(scene, LONG[: 30 * LINE], LONG[: 20 * LINE])
+    whole = scene.sees("app.log.2", LONG)
+    assert scene.decide([generation], [log, short, whole]) == [
+        Copied(short, whole, scene.start(short, 30 * LINE)),
+        Same(generation, whole),
+        Fresh(log, True),
+    ]
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_a_short_one_at_a_glob_may_be_a_log_of_its_own(scene: Scene, added: bool) -> None:
+    (generation,), files = of_a_truncated(
+        scene, LONG[: 5 * LINE], LONG[: 3 * LINE], paths=["/logs/app.log.1"], added=added
+    )
+    found = scene.decide([generation], files)
+    assert any(isinstance(one, Copied) for one in found) is added
+
+
+@pytest.mark.parametrize("read", [LONG, LONG[: 30 * LINE]])
+def test_the_rest_of_a_copy_came_before_its_log_was_truncated(scene: Scene, read: bytes) -> None:
+    (generation,), (log, copy) = of_a_truncated(scene, LONG, LONG[: 25 * LINE], read)
+    entry = scene.knows(LONG, 20 * LINE, copy, done=True)
+    assert scene.decide([generation, entry], [log, copy], [(entry, copy)]) == [
+        Outgrown(entry),
+        Same(generation, copy),
+        Fresh(log, True),
+    ]
+
+
+def test_the_rest_of_a_copy_that_is_cut_short(scene: Scene) -> None:
+    (generation,), (log, copy) = of_a_truncated(scene, LONG[: 30 * LINE], LONG[: 20 * LINE])
+    entry = scene.knows(LONG, 15 * LINE, copy, done=True)
+    assert scene.decide([generation, entry], [log, copy], [(entry, copy)]) == [
+        Copied(copy, generation, scene.start(copy, 30 * LINE), entry=entry),
+        Lost(generation),
+        Fresh(log, True),
+    ]
+
+
+RECENT = (0, 1 << 62)
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "waits"),
+    [
+        (SHORT, {}, True),
+        (SHORT[:-3], {}, True),
+        (b"", {}, True),
+        (SHORT + MORE[:100], {}, False),  # more than the log has
+        (OTHER[:100], {}, False),
+        (SHORT, {"paths": ["/logs/app.log.1"], "added": True}, True),
+        (SHORT, {"paths": ["/logs/app-1.log"], "added": False}, False),
+        (gzip.compress(SHORT, mtime=0), {}, False),
+    ],
+)
+@pytest.mark.parametrize("new", [False, True])
+def test_a_short_copy_in_the_making_waits(
+    scene: Scene, text: bytes, keys: dict[str, Any], waits: bool, new: bool
+) -> None:
+    log, copy = scene.sees("app.log", SHORT), scene.sees("app.log.1", text, **keys)
+    generation = scene.knows(SHORT, None, log)
+    generations, same = ([], []) if new else ([generation], [(generation, log)])
+    begun = [Fresh(log, True)] if new else [Same(generation, log, True)]
+    if waits:
+        seam = scene.start(copy, len(text)).seam
+        undecided = [] if new or not (text or keys) else [Undecided(generation, seam)]
+        expected = [*begun, *undecided]
+        assert scene.decide(generations, [log, copy], same, recent_ns=RECENT) == expected
+    for recent_ns in [(0, 0), *([] if waits else [RECENT])]:
+        found = scene.decide(generations, [log, copy], same, recent_ns=recent_ns)
+        read = [one.sighting for one in found if isinstance(one, Fresh)]
+        assert (copy in read) is bool(text or keys)
+
+
+def test_beside_a_log_that_cannot_be_asked_a_short_one_waits(scene: Scene) -> None:
+    generation, copy = scene.knows(SHORT, inode=77), scene.sees("app.log.1", b"any\n")
+    failed = [(77, generation.birth_ns)]
+    found = scene.decide([generation], [copy], failed=failed, recent_ns=RECENT)
+    assert found == [Undecided(generation)]
+
+
+def test_a_short_one_that_was_there_at_first_and_grows_waits(scene: Scene) -> None:
+    log, copy = scene.sees("app.log", SHORT + SHORT), scene.sees("app.log.1", SHORT)
+    generation = scene.knows(SHORT + SHORT, None, log)
+    entry = scene.knows(SHORT, 3, copy, done=True)
+    same = [(generation, log), (entry, copy)]
+    found = scene.decide([generation, entry], [log, copy], same, recent_ns=RECENT)
+    seam = scene.start(copy, len(SHORT)).seam
+    assert found == [Same(generation, log, True), Undecided(generation, seam)]
+    found = scene.decide([generation, entry], [log, copy], same)
+    assert found == [Same(generation, log, True), Same(entry, copy, False, True)]
 
 
 def test_what_is_a_copy_of_another_is_asked_where_a_finished_one_beside_has_grown(
@@ -572,7 +729,10 @@ def test_what_is_a_copy_of_another_is_asked_where_a_finished_one_beside_has_grow
         entry = scene.knows(LONG, read, file, done=True)
         same = [(generation, other), (entry, file)]
         found = scene.decide([generation, entry], [other, file], same)
-        assert found == [Same(generation, other, True), Same(entry, file, True, read < len(LONG))]
+        assert found == [
+            Same(generation, other, True),
+            Same(entry, file, read == len(LONG), read < len(LONG)),
+        ]
 
 
 @pytest.mark.parametrize("rest", [b"", SHORT])
@@ -584,14 +744,14 @@ def test_what_others_were_added_to_an_archive_is_not_more(scene: Scene, rest: by
     begin = scene.start(file, len(LONG + MORE))
     assert scene.decide([generation, archive], [log, file], same) == [
         Same(generation, log, True),
-        Same(archive, file, True, bool(rest), start=begin),
+        Same(archive, file, not rest, bool(rest), start=begin),
     ]
 
 
 def test_what_was_added_twice_was_not_read_twice(scene: Scene) -> None:
     archive, file = finished(scene, LONG + LONG, LONG)
     found = scene.decide([archive], [file], [(archive, file)])
-    assert found == [Same(archive, file, True, True)]
+    assert found == [Same(archive, file, False, True)]
 
 
 @pytest.mark.parametrize(
@@ -618,7 +778,7 @@ def test_as_far_as_an_archive_is_of_others(scene: Scene, added: list[bytes], rea
     same = [(current, log), (archive, file)]
     found = scene.decide([current, archive, *others], [log, file], same)
     more = at < file.status.size
-    assert found == [Same(current, log, True), Same(archive, file, True, more, begin)]
+    assert found == [Same(current, log, True), Same(archive, file, not more, more, begin)]
 
 
 def blind(
@@ -632,7 +792,7 @@ def blind(
 def test_a_blind_one_is_read_from_the_line_on_in_which_it_was_left(scene: Scene) -> None:
     generation, file = blind(scene, "app.log.1", LONG, 20 * LINE + 7, packed=False)
     found = scene.decide([generation], [file], [(generation, file)])
-    assert found == [Same(generation, file, True, True, scene.start(file, 20 * LINE))]
+    assert found == [Same(generation, file, False, True, scene.start(file, 20 * LINE))]
     (kept,) = scene.decide([generation], [file], [(generation, file)], hidden=True)
     assert kept == Same(generation, file, True), "not while the log cannot be asked"
 

@@ -6,6 +6,7 @@ import gzip
 import os
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tiers.sources.tail.packed import Room
 from tiers.sources.tail.streams import CutOff, Damaged, Raw
 from tiers.sources.tail.texts import Changed, PackedText, PlainText, open_text
 
+packed = partial(gzip.compress, mtime=0)
 KEPT = 4 << 20
 STEP = 256 << 10
 TEXT = random.Random(1).randbytes(1 << 20) * 12
@@ -188,14 +190,14 @@ def test_another_file_at_the_path_is_not_read_and_not_left_open(
 @pytest.mark.parametrize(
     ("before", "after", "text"),
     [
-        (b"\x1f\x8b", gzip.compress(b"one\n"), b"one\n"),  # begun to be written
+        (b"\x1f\x8b", packed(b"one\n"), b"one\n"),  # begun to be written
         (b"", b"a longer text\n", b"a longer text\n"),
         (b"", bytes(20) + b"\n", bytes(20) + b"\n"),
-        (gzip.compress(b"a longer text\n" * 90), gzip.compress(b"one\n"), b"one\n"),
-        (gzip.compress(b"a longer text\n" * 90), b"plain by now\n", b"plain by now\n"),
-        (gzip.compress(b"one\n"), gzip.compress(b"one\n") + gzip.compress(b"two\n"), b"one\ntwo\n"),
+        (packed(b"a longer text\n" * 90), packed(b"one\n"), b"one\n"),
+        (packed(b"a longer text\n" * 90), b"plain by now\n", b"plain by now\n"),
+        (packed(b"one\n"), packed(b"one\n") + packed(b"two\n"), b"one\ntwo\n"),
         # Written anew in its place, and longer: what was read of it leads nowhere.
-        (gzip.compress(b"one\n" * 9), gzip.compress(random.Random(2).randbytes(999)),
+        (packed(b"one\n" * 9), packed(random.Random(2).randbytes(999)),
          random.Random(2).randbytes(999)),
     ],
 )  # fmt: skip

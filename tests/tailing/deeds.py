@@ -23,6 +23,7 @@ _PACK: Final[dict[str, Callable[[bytes], bytes]]] = {
 }
 PACKED: Final = tuple(_PACK)
 SECTOR_BYTES: Final = 512
+_MEANWHILE: Final = ("copytruncate", "lines", "banner", "half")  # while a log is copied
 BANNERS: Final = (b"start\n", b"ok\n", b"# fields: " + b"x" * 600 + b"\n")
 
 
@@ -49,9 +50,12 @@ class Site:
     at: int = 0
     rest: bytes = b""  # of a line that is half written
     compressing: tuple[Inode, Inode, bytes] | None = None  # what, into what, and what is to come
+    copying: tuple[Inode, Inode, bool] | None = None  # what, into what, and whether all is there
 
     def do(self, deed: Deed) -> None:
         name, *arguments = deed
+        if self.copying is not None and not name.startswith(_MEANWHILE):
+            self.do_copytruncate()
         getattr(self, "do_" + name)(*arguments)
 
     # -- the writer --------------------------------------------------------------------------
@@ -117,10 +121,38 @@ class Site:
             self.do_reopen()
 
     def do_copytruncate(self) -> None:
-        if (inode := self.disk.names.get(LOG)) is not None:
+        """Also what is left of one that is under way."""
+        if self.copying is not None:
+            of, copy, _ = self.copying
+            self.copying = of, copy, True
+            self.disk.write(copy, bytes(of.data[len(copy.data) :]))
+            self.do_copytruncate_slowly(0)
+        elif (inode := self.disk.names.get(LOG)) is not None:
             self._shift()
             self.disk.copy(inode, numbered(1))
             self._truncate(inode)
+
+    def do_copytruncate_slowly(self, share: float) -> None:
+        """So much of the copy is there when it is looked at; the rest of it comes with the next
+        such deed, or the one after that, and then the truncation."""
+        if self.copying is None:
+            log = self.disk.names.get(LOG)
+            # What is written where zeros were copied is in no copy.
+            if log is not None and not log.data.endswith(b"\0"):
+                self._shift()
+                part = bytes(log.data[: int(len(log.data) * share)])
+                self.disk.copy(log, numbered(1), part)
+                self.copying = log, self.disk.names[numbered(1)], False
+            return
+        inode, copy, whole = self.copying
+        if whole:
+            self.copying = None
+            self._truncate(inode)
+            return
+        rest = bytes(inode.data[len(copy.data) :])
+        whole = share < 0.7
+        self.disk.write(copy, rest if whole else rest[: int(len(rest) * share)])
+        self.copying = inode, copy, whole
 
     def do_copy(self, number: int) -> None:
         if (inode := self.disk.names.get(LOG)) is not None:
@@ -265,7 +297,8 @@ def random_deed(r: random.Random) -> Deed:
         ("rotate", False),
         ("rotate_dated", r.choice(["/logs/app-{:06d}1.log", "/logs/app.log.2026-11-2{}"])),
         ("copytruncate",),
-        ("copytruncate",),
+        ("copytruncate_slowly", r.random()),
+        ("copytruncate_slowly", r.random()),
         ("copy", r.choice([9, 8])),
         ("truncate",),
         ("rewrite",),

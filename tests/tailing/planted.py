@@ -10,7 +10,10 @@ from tiers.sources.tail.door import Door
 from tiers.sources.tail.following import Following
 from tiers.sources.tail.generation import Generation
 from tiers.sources.tail.history import History
+from tiers.sources.tail.likeness import Likeness
+from tiers.sources.tail.looking import Look
 from tiers.sources.tail.marks import Text
+from tiers.sources.tail.matching import Kin
 from tiers.sources.tail.packed import Room
 from tiers.sources.tail.sightings import Sighting, Texts
 from tiers.sources.tail.texts import OpenText
@@ -121,6 +124,26 @@ def _not_proven() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _copied_to_its_end() -> Iterator[None]:
+    """A copy is taken to have all that its log had."""
+    with (
+        patch.object(Likeness, "_is_cut_short", lambda *_: False),
+        patch.object(Likeness, "_may_be_cut_short", lambda *_: False),
+    ):
+        yield
+
+
+BUGS_OF_COPIES: Final[dict[str, Callable[[], AbstractContextManager[object]]]] = {
+    "a copy in the making is whole": lambda: patch.object(Likeness, "_made_of", lambda *_: None),
+    "a copy ends where its log was read to": _copied_to_its_end,
+    "a copy is made before its log is truncated": lambda: patch.object(
+        Kin, "_is_copied_on", lambda *_: False
+    ),
+    "a log is not truncated within a look": lambda: patch.object(
+        Look, "_is_still", lambda *_: True
+    ),
+}
 BUGS: Final[dict[str, Callable[[], AbstractContextManager[object]]]] = {
     "positions skip what failed": _failed_is_done,
     "what failed is never tried again": _never_again,
@@ -138,4 +161,4 @@ BUGS: Final[dict[str, Callable[[], AbstractContextManager[object]]]] = {
 
 def planted(bug: str) -> AbstractContextManager[object]:
     """Nothing where `bug` is empty."""
-    return BUGS[bug]() if bug else nullcontext()
+    return (BUGS | BUGS_OF_COPIES)[bug]() if bug else nullcontext()

@@ -26,7 +26,8 @@ ROTATE_WAIT_S: Final = 5.0
 GLOBS: Final = (("/logs/app.log",), ("/logs/*.log",), ("/logs/app.log*",))
 WIDE: Final = 2
 ELSEWHERE: Final = ("/logs/other.log",)
-QUIET_LOOKS: Final = 7
+COPIED_S_MAX: Final = 15.0
+QUIET_LOOKS: Final = 9
 
 
 class Killed(BaseException):
@@ -72,12 +73,13 @@ class Play:
         self.calls = 0
         self.within: dict[int, Deed] = {}  # at which call of a look
         self.dies_at = -1
+        self.copied_s = 0.0  # since when a copy is being made
         self.disk.before = self._before
         self.following = self._start()
 
     def run(self) -> Outcome:
         for deed in self.deeds:
-            if deed[0] in ("look", "die", "stop", "reboot", "globs", "fail", "limit"):
+            if deed[0] in ("look", "read", "die", "stop", "reboot", "globs", "fail", "limit"):
                 getattr(self, "_" + deed[0])(*deed[1:])
             else:
                 self._do(deed)
@@ -110,6 +112,7 @@ class Play:
         """So many steps of the source, with deeds within them at certain calls."""
         self.now += seconds
         self.disk.passed(seconds)
+        self._hurry(seconds)
         first = not self.stored.keys() - {STARTED}
         beside = self._beside() if first else set()
         self.calls, self.within, self.dies_at = 0, dict(within), dies_at
@@ -128,11 +131,25 @@ class Play:
                 inode.truncated = False
             self.due |= self._readable()
 
-    def _steps(self, steps: int) -> bool:
+    def _hurry(self, seconds: float) -> None:
+        """A copy that stands for longer is taken for none."""
+        self.copied_s += seconds if self.site.copying else -self.copied_s
+        if self.copied_s > COPIED_S_MAX:
+            self._do(("copytruncate",))
+
+    def _read(self, seconds: float = 0.05) -> None:
+        """Woken by the log alone."""
+        self.now += seconds
+        self.disk.passed(seconds)
+        self._steps(1000, (LOG,))
+        self._note_deleted()
+
+    def _steps(self, steps: int, woken: tuple[str, ...] = ()) -> bool:
         """Whether it looked at everything, and came to rest."""
         looked = False
         for _ in range(steps):
-            step = self.following.advance(self.now, (), False, False)
+            step = self.following.advance(self.now, woken, False, False)
+            woken = ()
             looked |= step.looked
             self.counts.update(step.counts)
             self._put(step)
@@ -261,6 +278,8 @@ class Play:
             inode.readable = True
         if self.globs == ELSEWHERE:
             self._globs(False)
+        if self.site.copying:
+            self._do(("copytruncate",))
         for _ in range(QUIET_LOOKS):
             taken = sum(self.taken.values())
             self._look(seconds=ROTATE_WAIT_S)

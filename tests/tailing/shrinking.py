@@ -4,17 +4,22 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from tests.tailing.deeds import Deed
-from tests.tailing.play import Play, Setting
+from tests.tailing.play import Outcome, Play, Setting
 
 PLAYS_MAX: Final = 3000
 
 
-def violation(setting: Setting, deeds: list[Deed]) -> str:
-    """What goes wrong; empty when nothing does. An exception of the source is one too."""
+def played(setting: Setting, deeds: list[Deed]) -> Outcome:
+    """An exception of the source is a violation, too."""
     try:
-        return Play(setting, deeds).run().violation
+        return Play(setting, deeds).run()
     except Exception as error:  # whatever it is, it is a finding
-        return f"raised: {error!r}"
+        return Outcome(f"raised: {error!r}")
+
+
+def violation(setting: Setting, deeds: list[Deed]) -> str:
+    """What goes wrong; empty when nothing does."""
+    return played(setting, deeds).violation
 
 
 def shrink(

@@ -7,7 +7,6 @@ Not thread-safe: the tail source calls it from one thread of its own, since file
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -22,16 +21,17 @@ from tiers.sources.tail.ours import Identity, Ours
 from tiers.sources.tail.packed import Room
 from tiers.sources.tail.problems import Problems
 from tiers.sources.tail.reading import Limits
-from tiers.sources.tail.sightings import Sighting, Start, unseen
+from tiers.sources.tail.sightings import Sighting, Start, begun, unseen
 from tiers.sources.tail.step import FollowOptions, Step
 from tiers.sources.tail.turns import TurnLimits, Turns
-from tiers.sources.tail.verdicts import Copied, Fresh, Known, Lost, Same
-from tiers.sources.tail.walk import Stopped, Walk, absolute
+from tiers.sources.tail.verdicts import Copied, Fresh, Known, Lost, Outgrown, Same, Undecided
+from tiers.sources.tail.walk import Stopped, Walk, absolute, watched
 
 log = logging.getLogger("tiers.tail")
 
 STARTED: Final = b"started"  # the position that says: this source has looked for files before
 _SOON_S: Final = 0.1  # until the next look after one that saw things change
+_MAKING_NS: Final = 30_000_000_000  # what changed so lately may be a copy that is being made
 _RACY_NS: Final = 50_000_000  # a change so young may not be the last with its ctime
 
 
@@ -119,19 +119,8 @@ class Following:
     def directories(self, limit: int) -> dict[str, Identity]:
         """Directories to watch, at most `limit`, with device and inode: one that is replaced is
         another. Those on the way to globs, so that what appears later is noticed; and of files."""
-        found = dict(list(self._directories.items())[:limit])
-        for generation in self.files.values():  # behind symbolic links
-            directory = os.path.dirname(generation.real)  # noqa: PTH120
-            if len(found) >= limit:
-                break
-            if directory not in found:
-                try:
-                    status = self._door.stat(directory)
-                except OSError:
-                    continue
-                if status.is_directory:
-                    found[directory] = (status.device, status.inode)
-        return found
+        files = (generation.real for generation in self.files.values())
+        return watched(self._door, self._directories, files, limit)
 
     def is_look_due(self, now: float) -> bool:
         return now >= self._look_at
@@ -166,7 +155,9 @@ class Following:
         generations = [*self.files.values(), *self._history.all()]
         dormant, wall_ns = list(self._dormant.values()), self._wall_ns()
         quiet_ns = wall_ns - int(self._options.rotate_wait_s * 1e9)
-        look = Look(self._door, walked, generations, dormant, self._skip, self._room, quiet_ns)
+        recent_ns = (wall_ns - _MAKING_NS, wall_ns + _MAKING_NS)
+        skip, room = self._skip, self._room
+        look = Look(self._door, walked, generations, dormant, skip, room, quiet_ns, recent_ns)
         self._young_ns = wall_ns - _RACY_NS
         looked = look.run()
         self._by_path = {}
@@ -194,6 +185,7 @@ class Following:
     def _apply(self, looked: Looked, now: float) -> None:
         there = {sighting.identity for sighting in looked.sightings if sighting.named}
         found: set[bytes] = set()
+        undecided: set[bytes] = set()
         for verdict in looked.verdicts:
             match verdict:
                 case Same():
@@ -204,6 +196,13 @@ class Following:
                     self._lost(verdict.generation, there)
                 case Copied():
                     self._copied(verdict)
+                case Undecided():
+                    undecided.add(verdict.generation.key)
+                    if verdict.generation.looked is None:
+                        verdict.generation.looked = verdict.seam
+                case Outgrown():
+                    self._history.remove(verdict.generation)
+                    self._step.positions[verdict.generation.key] = None
                 case Known():
                     self._known(verdict.sighting, verdict.start)
                     if verdict.overwritten:
@@ -224,6 +223,8 @@ class Following:
             again = generation.failed or (generation.opened is None and generation.behind)
             # What could not be read by this look is compared with others first, by the next one.
             new = identity in sizes and not generation.offset
+            if generation.key in found and generation.key not in undecided:
+                generation.note_look()
             if again and not (generation.gone or generation.damaged or new):
                 self._turns.ready.setdefault(generation.key)
         wall_s = self._wall_s()
@@ -372,20 +373,8 @@ class Following:
         self._store(entry)
 
     def _new_generation(self, sighting: Sighting, start: Start) -> Generation:
-        path = sighting.paths[0] if sighting.paths else sighting.kin
-        status = sighting.status
         self._last_key = max(self._last_key + 1, self._wall_ns())
-        generation = Generation(
-            key=b"%016x" % self._last_key,
-            path=path,
-            real=self._door.real(path),
-            now=sighting.where,
-            inode=status.inode,
-            birth_ns=status.birth_ns,
-            device=status.device,
-        )
-        start.begin(generation)
-        return generation
+        return begun(self._last_key, sighting, start, self._door)
 
     def _restore(self, positions: Mapping[bytes, bytes]) -> None:
         for key in sorted(positions.keys() - {STARTED}):

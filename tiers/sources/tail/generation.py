@@ -57,6 +57,10 @@ class Generation:
     quiet_since: float = 0.0
     looks: int = 0  # at all files, since it had something new
     elder: "Generation | None" = field(default=None, repr=False)
+    looked: Mark | None = (
+        None  # its seam at the last look, or that of a copy which waits since then
+    )
+    first: bytes = field(default=b"", repr=False)  # its head, where that was nothing
     end: int | None = None  # draining: read to here and no further
     continuing: bool = False  # within a line of which pieces are out already
 
@@ -81,6 +85,27 @@ class Generation:
         if not self.offset or self.blind or (not text.packed and text.size < self.offset):
             return False
         return self.head.holds(text) and self.seam.holds(text)
+
+    def begins_with(self, text: Text, end: int) -> bool:
+        """Whether a text of `end` bytes, less than the offset, was copied of this since the last
+        look: all that was read by then is in it."""
+        if self.looked is None:
+            return False
+        if self.looked.length:
+            was = self.looked.begin + self.looked.length <= end and self.looked.holds(text)
+            return was and (self.head.length > end or self.head.holds(text))
+        if end < STRONG_BYTES:
+            part = text.read(self.begin, end - self.begin)
+            return bool(part) and self.first.startswith(part)
+        return self.strong and self.head.holds(text)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether `begins_with` can tell."""
+        return self.looked is not None and bool(self.looked.length or self.first)
+
+    def note_look(self) -> None:
+        self.looked, self.first = self.seam, b""
 
     def is_at(self, status: Status) -> None:
         self.inode, self.birth_ns, self.device = status.inode, status.birth_ns, status.device

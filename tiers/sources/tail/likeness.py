@@ -20,6 +20,7 @@ class Log(NamedTuple):
     failed: Iterable[tuple[int, int]]  # inode and birth of files that cannot be read now
     texts: Texts
     first_look: bool
+    recent_ns: tuple[int, int]  # by the clock on the wall: what changed then is being written
 
 
 class Likeness:
@@ -31,6 +32,7 @@ class Likeness:
         self._seen = list(log.sightings)
         self._texts = log.texts
         self._first_look = log.first_look
+        self._recent_ns = log.recent_ns
         self._file: dict[int, Sighting] = {id(v.generation): v.sighting for v in log.identified}
         matched = {id(sighting) for sighting in self._file.values()}
         self._left = [one for one in self._seen if id(one) not in matched and one.named]
@@ -95,6 +97,40 @@ class Likeness:
                 if text is not None and self._same_to(sighting, text, to):
                     return of, to
         return None
+
+    def _may_be_its_own(self, sighting: Sighting) -> bool:
+        """At a glob, under a name that may be that of a log of its own."""
+        return bool(sighting.paths) and not sighting.added
+
+    def _made_of(self, sighting: Sighting) -> Generation | Sighting | None:
+        """The log that begins with all that is there, which is too little to tell: perhaps a copy
+        is being made. As long as it was changed lately: a log that is truncated once it was copied
+        will tell."""
+        begin_ns, end_ns = self._recent_ns
+        _, end = self._texts.ends(sighting)
+        if not begin_ns <= sighting.status.ctime_ns <= end_ns or end >= STRONG_BYTES:
+            return None
+        if self._may_be_its_own(sighting) or self._texts.of(sighting).packed:
+            return None
+        for generation in self._followed:
+            if (generation.inode, generation.birth_ns) in self._failed:
+                return generation  # it cannot be asked now
+            of = self._file.get(id(generation))
+            if of is not None and self._same_to(sighting, self._texts.of(of), end):
+                return generation
+        for other in self._left:
+            if other.at_path and self._same_to(sighting, self._texts.of(other), end):
+                return other
+        return None
+
+    def _is_cut_short(self, generation: Generation, sighting: Sighting) -> bool:
+        """Whether it is a copy of a generation that is nowhere any more, and was read to beyond
+        the copy's end."""
+        _, end = self._texts.ends(sighting)
+        beyond = not self._is_matched(generation) and 0 < end < generation.offset
+        if end < STRONG_BYTES and self._may_be_its_own(sighting):
+            return False
+        return beyond and self._texts.are_begun(generation, sighting, end)
 
     def _likely(self, sighting: Sighting, but: Generation | None) -> list[Generation | Sighting]:
         """Those that begin alike."""
@@ -173,11 +209,21 @@ class Likeness:
             return len(self._texts.head(sighting))
         return self._texts.ends(sighting)[1]
 
+    def _may_be_cut_short(self, generation: Generation, sighting: Sighting, end: int) -> bool:
+        """What `_is_cut_short` cannot tell, as after a restart."""
+        if generation.done or generation.is_told or self._is_matched(generation):
+            return False
+        if not 0 < end < generation.offset:
+            return False
+        return end < STRONG_BYTES or generation.head.holds(self._texts.of(sighting))
+
     def _doubt(self, sighting: Sighting) -> int:
         """Bytes that may come twice: too few to tell whether they were read before."""
         doubt = 0
         end = self._reach(sighting)
         for generation in (*self._followed, *self._history):
+            if self._may_be_cut_short(generation, sighting, end):
+                doubt = max(doubt, end)
             if generation.strong and end >= STRONG_BYTES:
                 continue
             if self._texts.agrees(generation, sighting):
@@ -189,7 +235,9 @@ class Likeness:
             if common > doubt and self._texts.same_to(sighting, text, common):
                 doubt = common
         # Also of a copy that waits: it is read where its log goes before that was told.
-        for other in (one for one in self._left if one is not sighting):
+        for other in self._left:
+            if other is sighting or self._made_of(other):
+                continue
             common = min(end, self._reach(other))
             if common > doubt and self._texts.same_to(sighting, self._texts.of(other), common):
                 doubt = common

@@ -20,7 +20,7 @@ from tiers.sources.tail.packed import Room
 from tiers.sources.tail.sightings import Sighting, Texts, Unreadable
 from tiers.sources.tail.streams import NotRead
 from tiers.sources.tail.texts import Changed
-from tiers.sources.tail.verdicts import Lost, Same, Verdict
+from tiers.sources.tail.verdicts import Lost, Same, Undecided, Verdict
 from tiers.sources.tail.walk import Found, Listing, Listings, Walked
 
 _NOT_READ = "is compressed in a way that is not read: what of it was not read before is missing"
@@ -58,6 +58,7 @@ class Look:
         skip: bool,
         room: Room,
         quiet_ns: int,
+        recent_ns: tuple[int, int],
     ) -> None:
         self._door = door
         self._walked = walked
@@ -71,7 +72,9 @@ class Look:
         self._listings = Listings(door, self._unread)
         self._logs = Logs()
         self._quiet_ns = quiet_ns
+        self._recent_ns = recent_ns
         self._failed = self._looked.failed
+        self._unasked: set[tuple[int, int]] = set()  # in directories that cannot be read now
         self._hidden: set[str] = set()  # logs of which a file at the path could not be read
         self._replaced: set[str] = set()  # logs of which a file was another by the time it was open
         self._unknown: set[str] = set()  # directories that are missing or cannot be read
@@ -119,6 +122,8 @@ class Look:
         for generation in self._generations:
             if generation.path in unread or generation.now in unread:
                 self._failed.add((generation.inode, generation.birth_ns))
+            elif unread & {_parent(generation.path), _parent(generation.now)}:
+                self._unasked.add((generation.inode, generation.birth_ns))
 
     def _at_glob(self, found: Found) -> Sighting:
         path = found.paths[0]
@@ -255,9 +260,10 @@ class Look:
                     [g for g in generations if g.done],
                     [s for s in sightings if id(s) in known or not self._is_no_log(s)],
                     same,
-                    self._failed,
+                    self._failed | self._unasked,
                     self._texts,
                     first,
+                    self._recent_ns,
                 )
                 kin = Kin(log, skip=self._skip, hidden=name in self._hidden)
                 verdicts = kin.decide()
@@ -274,9 +280,11 @@ class Look:
             return  # what was there before is what is there when nothing changes meanwhile
         if first:
             self._looked.first_kins.add(name)
-        if not all(verdict.sure for verdict in verdicts) and not self._is_as_seen(name, sightings):
+        sure = all(verdict.sure for verdict in verdicts)
+        if not sure and (name in self._replaced or not self._is_as_seen(name, sightings, same)):
             self._looked.again = True
             verdicts = [verdict for verdict in verdicts if verdict.sure]
+            verdicts += [Undecided(generation) for generation in generations]
         self._looked.verdicts += [one for one in verdicts if self._can_be_told(one)]
 
     def _can_be_told(self, verdict: Verdict) -> bool:
@@ -305,8 +313,9 @@ class Look:
             return True
         return fault is not None
 
-    def _is_as_seen(self, kin: str, sightings: Iterable[Sighting]) -> bool:
-        """A second listing, of one log: the same files under the same names."""
+    def _is_as_seen(self, kin: str, sightings: Iterable[Sighting], same: Iterable[Same]) -> bool:
+        """A second listing, of one log: the same files under the same names, and the log the same
+        generation."""
         for sighting in sightings:
             for path in (sighting.where, *sighting.paths):
                 try:
@@ -315,8 +324,11 @@ class Look:
                     return False
                 if (status.inode, status.birth_ns) != sighting.identity:
                     return False
-                if not sighting.at_path and status.size != sighting.status.size:
+                grown = status.size - sighting.status.size
+                if grown < 0 or (grown and not sighting.at_path):
                     return False
+        if not all(self._is_still(found) for found in same if found.sighting.at_path):
+            return False
         for directory in self._logs.directories():
             before = self._listings.of(directory)
             if before is None or not self._logs.is_in(kin, directory):
@@ -328,6 +340,14 @@ class Look:
             if self._names(kin, now) != self._names(kin, before):
                 return False
         return True
+
+    def _is_still(self, found: Same) -> bool:
+        generation = found.generation
+        try:
+            told = generation.offset and not generation.blind
+            return not told or self._texts.agrees(generation, found.sighting)
+        except Unreadable:
+            return False
 
     def _names(self, kin: str, listing: Listing) -> set[str]:
         directory = listing.directory

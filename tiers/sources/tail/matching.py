@@ -15,6 +15,11 @@ only when a second listing shows the same. Agreement over less than `STRONG_BYTE
 together with inode and birth; or, beside the path, for a whole file of the same size, and then one
 generation excuses one file; or where a log was truncated in place and its copy must be beside it.
 
+A look may fall into the making of a copy, or between that and the truncation of its log. A text
+too short to tell that is what its log begins with waits: nothing of it is unread. One that is less
+than was read of a log that is gone by now is a copy of it if it has all that was read of it by the
+last look.
+
 No order, no state and no file system here: generations and sightings in, verdicts out.
 """
 
@@ -23,7 +28,16 @@ from tiers.sources.tail.identity import strength
 from tiers.sources.tail.likeness import Likeness, Log
 from tiers.sources.tail.marks import content_end
 from tiers.sources.tail.sightings import Sighting, Start, unseen
-from tiers.sources.tail.verdicts import Copied, Fresh, Known, Lost, Same, Verdict
+from tiers.sources.tail.verdicts import (
+    Copied,
+    Fresh,
+    Known,
+    Lost,
+    Outgrown,
+    Same,
+    Undecided,
+    Verdict,
+)
 
 
 class Kin(Likeness):
@@ -55,6 +69,7 @@ class Kin(Likeness):
         for sighting in list(self._left):
             if not sighting.at_path:
                 self._beside(sighting)
+        self._cut_short()
         self._unread_so_far()
         self._copies_at_the_path()
         self._gone()
@@ -83,6 +98,8 @@ class Kin(Likeness):
             start = self._texts.start(sighting, min(self._texts.line_at(sighting, offset), lines))
             offset = start.offset
         if end > offset and not sighting.at_path:
+            if self._is_copied_on(generation, sighting):
+                return
             original = self._original(sighting, but=generation)
             if original is not None:
                 self.verdicts.append(self._copy(sighting, *original, entry=generation))
@@ -90,10 +107,28 @@ class Kin(Likeness):
             added = self._added(generation, sighting, offset, end)
             if added > offset:
                 offset, start = added, self._texts.start(sighting, added)
+            elif self._is_waiting(sighting):
+                return
         more = end > max(offset, generation.size)
         moved = more and not generation.strong and generation.now != sighting.where
         doubt = self._doubt(sighting) if moved else 0
-        self.verdicts.append(Same(generation, sighting, True, more, start, doubt))
+        self.verdicts.append(Same(generation, sighting, not more, more, start, doubt))
+
+    def _is_copied_on(self, entry: Generation, sighting: Sighting) -> bool:
+        """The rest of a copy came, and its log was truncated before anyone looked again."""
+        for of in self._followed:
+            if self._is_cut_short(of, sighting):
+                end = self._texts.ends(sighting)[1]
+                self.verdicts.append(self._copy(sighting, of, end, entry=entry))
+                return True
+            if self._is_matched(of) or not self._texts.agrees(of, sighting):
+                continue
+            if of.strong or self._is_believed(of, sighting, self._texts.ends(sighting)):
+                del self._file[id(entry)]
+                self._left.append(sighting)
+                self.verdicts.append(Outgrown(entry))
+                return True
+        return False
 
     def _copy(
         self,
@@ -127,7 +162,8 @@ class Kin(Likeness):
         """At a path, as a new log."""
         if self._skip:
             return Fresh(sighting, True, self._texts.known(sighting))
-        return Fresh(sighting, True, doubt=self._doubt(sighting))
+        sure = self._first_look or not sighting.rotated
+        return Fresh(sighting, sure, doubt=self._doubt(sighting))
 
     def _copies_of_what_is_there(self) -> None:
         """Row 3, where the original is in this very look: text is compared with text."""
@@ -177,8 +213,8 @@ class Kin(Likeness):
         """A weak agreement."""
         if self._is_matched(generation):
             return False
-        if sighting.paths and not sighting.added:
-            return False  # perhaps a log of its own
+        if self._may_be_its_own(sighting):
+            return False
         return self._is_truncated(generation) or generation.offset in ends
 
     def _beside_another(self, generation: Generation, sighting: Sighting, lines: int) -> None:
@@ -208,6 +244,15 @@ class Kin(Likeness):
     def _copied(self, sighting: Sighting, of: Generation, end: int) -> None:
         self._left.remove(sighting)
         self.verdicts.append(self._copy(sighting, of, end, False))
+
+    def _cut_short(self) -> None:
+        """Copies that their log went on after, before it was truncated."""
+        for sighting in [one for one in self._left if not one.at_path]:
+            for generation in self._followed:
+                whole = id(generation) in self._rest_in
+                if not whole and self._is_cut_short(generation, sighting):
+                    self._copied(sighting, generation, self._texts.ends(sighting)[1])
+                    break
 
     def _unread_so_far(self) -> None:
         """An offset of 0 agrees with nothing: inode and birth have to do, after all that agrees.
@@ -267,13 +312,25 @@ class Kin(Likeness):
         beside = [one for one in self._left if not one.paths and self._texts.ends(one)[1]]
         beside.sort(key=lambda one: (one.status.birth_ns, one.status.mtime_ns))
         for one in beside:
+            if self._is_waiting(one):
+                continue
             if one.elder:
                 self.verdicts.append(Known(one, self._texts.known(one)))
             elif self._is_overwritten(one):
                 self.verdicts.append(Known(one, unseen(one), overwritten=True))
             else:
                 self.verdicts.append(Fresh(one, doubt=self._doubt(one)))
-        self.verdicts += [self._begin(one) for one in self._left if one.paths]
+        self.verdicts += [
+            self._begin(one) for one in self._left if one.paths and not self._is_waiting(one)
+        ]
+
+    def _is_waiting(self, sighting: Sighting) -> bool:
+        of = self._made_of(sighting)
+        if isinstance(of, Generation):
+            compared = id(of) in self._file
+            start = self._texts.start(sighting, self._texts.ends(sighting)[1])
+            self.verdicts.append(Undecided(of, start.seam if compared else None))
+        return of is not None
 
     # -- words ---------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from tiers.core.batch import Buffer
 from tiers.core.newlines import count_lines
 from tiers.sources.blocks import cut
 from tiers.sources.tail.generation import Generation
-from tiers.sources.tail.marks import STRONG_BYTES, Text, mark_of
+from tiers.sources.tail.marks import NOTHING, STRONG_BYTES, Text, mark_of
 from tiers.sources.tail.streams import CutOff
 
 HOLE_BYTES_MIN: Final = 16  # where a line would begin; before the first byte any zeros are one
@@ -173,6 +173,8 @@ def _taken(
     if not generation.strong:  # all that was read before is in the seam still
         head = b"".join((before, used[:STRONG_BYTES]))[:STRONG_BYTES]
         generation.head = mark_of(head, generation.begin)
+        if generation.looked == NOTHING:
+            generation.first = head
     seam = b"".join((before, used[-STRONG_BYTES:]))[-STRONG_BYTES:]
     generation.offset += skipped + len(used)
     generation.size = max(generation.size, generation.offset)

@@ -89,6 +89,23 @@ def unseen(sighting: Sighting) -> Start:
     return Start(size, size=size, blind=True)
 
 
+def begun(number: int, sighting: Sighting, start: Start, door: Door) -> Generation:
+    """A generation that goes on at `start` in what was seen."""
+    path, status = sighting.paths[0] if sighting.paths else sighting.kin, sighting.status
+    generation = Generation(
+        key=b"%016x" % number,
+        path=path,
+        real=door.real(path),
+        now=sighting.where,
+        inode=status.inode,
+        birth_ns=status.birth_ns,
+        device=status.device,
+    )
+    start.begin(generation)
+    generation.note_look()
+    return generation
+
+
 class Texts:
     """Opens what was seen. Each method raises `Unreadable`."""
 
@@ -106,6 +123,11 @@ class Texts:
         text = self.of(sighting)
         with _reading(sighting):
             return generation.agrees(text)
+
+    def are_begun(self, generation: Generation, sighting: Sighting, end: int) -> bool:
+        text = self.of(sighting)
+        with _reading(sighting):
+            return generation.begins_with(text, end)
 
     def ends(self, sighting: Sighting) -> tuple[int, int]:
         """Where the last whole line ends, and where the text does (zeros are not there yet)."""

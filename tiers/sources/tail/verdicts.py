@@ -6,6 +6,7 @@ What `sure` does not say is acted on only when a second listing shows the same.
 from dataclasses import dataclass
 
 from tiers.sources.tail.generation import Generation
+from tiers.sources.tail.marks import Mark
 from tiers.sources.tail.sightings import BEGINNING, Sighting, Start
 
 
@@ -61,4 +62,21 @@ class Lost:
     sure: bool = False
 
 
-Verdict = Same | Copied | Fresh | Known | Lost
+@dataclass(frozen=True, slots=True)
+class Outgrown:
+    """What was known of a copy is less than what its original is known by, which is found in it."""
+
+    generation: Generation
+    sure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """There is a file that may be a copy of the generation, and is not acted on yet."""
+
+    generation: Generation
+    seam: Mark | None = None  # of what is there of that copy
+    sure: bool = True
+
+
+Verdict = Outgrown | Undecided | Same | Copied | Fresh | Known | Lost

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from glob import has_magic
@@ -53,6 +53,25 @@ class Walked:
 
     def remark(self, path: str, text: str) -> None:
         self.remarks.append((path, text))
+
+
+def watched(
+    door: Door, on_the_way: Mapping[str, Identity], files: Iterable[str], limit: int
+) -> dict[str, Identity]:
+    """At most `limit` directories, those on the way to globs first, then those of files."""
+    found = dict(list(on_the_way.items())[:limit])
+    for file in files:  # behind symbolic links
+        directory = os.path.dirname(file)  # noqa: PTH120
+        if len(found) >= limit:
+            break
+        if directory not in found:
+            try:
+                status = door.stat(directory)
+            except OSError:
+                continue
+            if status.is_directory:
+                found[directory] = (status.device, status.inode)
+    return found
 
 
 class Pattern:
