@@ -18,6 +18,7 @@ from tiers.agent import Agent
 from tiers.channel.channel import Channel
 from tiers.contracts import Intake
 from tiers.core.batch import split
+from tiers.core.block import Block
 from tiers.core.change import ChannelLimits
 from tiers.core.progress import Work
 from tiers.reloading import KEPT, Reloading, begin
@@ -92,7 +93,7 @@ class ByHand:
 
     async def run(self, intake: Intake) -> None:
         for number in range(3):
-            await intake.put(b"%d\n" % number, 1, {})
+            await intake.put(Block(b"%d\n" % number, 1))
             ByHand.put = number + 1
         await self._draining.wait()
 

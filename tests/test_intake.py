@@ -3,7 +3,7 @@ that lets nothing past it."""
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -15,16 +15,30 @@ import pytest
 from tests.waiting import eventually, move_on
 from tiers.channel.channel import Channel
 from tiers.core.batch import HEADER_BYTES_MAX, TIME_MS_MAX, Envelope, Unnumbered, split, verify
+from tiers.core.block import Block
 from tiers.core.change import Change, ChannelLimits
 from tiers.core.codecs import decompress
 from tiers.core.cutting import Cut, CuttingRules
 from tiers.errors import BatchError, ChannelUnavailable, TiersError
-from tiers.intake import Press, SourceIntake, take_over
+from tiers.intake import SourceIntake, take_over
+from tiers.interceptors.chain import Chain
+from tiers.press import Press
 from tiers.sources.source import SourceOptions
 
 WEB = {"service": "web"}
 LIMITS = ChannelLimits(free_floor_bytes=0)
 HOUR_MS = 3_600_000
+
+
+async def put(
+    intake: SourceIntake,
+    data: bytes,
+    count: int,
+    headers: Mapping[str, str],
+    time_ms: int | None = None,
+    positions: Mapping[bytes, bytes | None] | None = None,
+) -> Awaitable[None]:
+    return await intake.put(Block(data, count, headers, time_ms), positions)
 
 
 class HeldPress(Press):
@@ -66,16 +80,20 @@ class PressByHand(Press):
 class Bench:
     """A channel with an intake in front of it."""
 
-    def __init__(self, channel: Channel, press: Press, rules: CuttingRules) -> None:
+    def __init__(
+        self, channel: Channel, press: Press, rules: CuttingRules, chain: Chain | None = None
+    ) -> None:
         self.channel = channel
+        self.chain = chain
         self.press = press
         self.rules = rules
         self.intake = self.another("tail")
 
     def another(self, source: str) -> SourceIntake:
         return SourceIntake(
-            source, "edge-1", self.channel, ("out",), self.press, self.rules, 1 << 20, 60.0
-        )
+            source, "edge-1", self.channel, ("out",), self.press, self.rules, 1 << 20, 60.0,
+            chain=self.chain,
+        )  # fmt: skip
 
     def stored(self) -> list[tuple[Envelope, bytes]]:
         found = []
@@ -97,9 +115,11 @@ async def bench(
     press: Press | None = None,
     limits: ChannelLimits = LIMITS,
     rules: CuttingRules | None = None,
+    chain: Chain | None = None,
 ) -> AsyncIterator[Bench]:
     channel = await Channel.open(directory, limits, ("out",))
-    made = Bench(channel, press or Press("zstd", 1), rules or CuttingRules(linger_s=0.001))
+    rules = rules or CuttingRules(linger_s=0.001)
+    made = Bench(channel, press or Press("zstd", 1), rules, chain)
     try:
         yield made
     finally:
@@ -113,7 +133,7 @@ async def bench(
 @pytest.mark.parametrize("codec", ["none", "gzip", "zstd"])
 async def test_what_is_put_is_stored_sealed_and_said_to_be(tmp_path: Path, codec: str) -> None:
     async with bench(tmp_path, press=Press(codec, 1)) as b:
-        receipt = await b.intake.put(b"a\nb\n", 2, WEB, time_ms=HOUR_MS + 5)
+        receipt = await put(b.intake, b"a\nb\n", 2, WEB, time_ms=HOUR_MS + 5)
         await receipt
         ((envelope, body),) = b.stored()
         assert body == b"a\nb\n"
@@ -162,7 +182,7 @@ async def test_what_is_on_disk_is_what_the_positions_there_say_whatever_the_head
         for number in range(1, 400):
             host = f"h{dice.randrange(dice.choice((1, 3, 9)))}"
             line = b"%d %b %b\n" % (number, b"x" * dice.randrange(120), host.encode())
-            await b.intake.put(line, 1, {"host": host}, positions={b"f": b"%d" % number})
+            await put(b.intake, line, 1, {"host": host}, positions={b"f": b"%d" % number})
             if dice.random() < 0.05:
                 await asyncio.sleep(0.001)
         await b.intake.flush()
@@ -181,11 +201,11 @@ async def test_positions_are_kept_once_for_salvage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with bench(tmp_path, rules=CuttingRules(linger_s=3600.0)) as b:
-        await (await b.intake.put(b"at once\n", 1, WEB))
+        await (await put(b.intake, b"at once\n", 1, WEB))
         changes = Changes(b.channel, monkeypatch)
         for number in range(9):
             headers = {"n": str(number % 3)}
-            await b.intake.put(b"x\n", 1, headers, positions={b"f": b"%d" % number})
+            await put(b.intake, b"x\n", 1, headers, positions={b"f": b"%d" % number})
         await b.intake.flush()
         [change] = changes.all
         notes = [put.note for put in change.puts]
@@ -197,7 +217,7 @@ async def test_many_values_of_a_header_make_no_batch_of_each_event(tmp_path: Pat
     async with bench(tmp_path, rules=CuttingRules()) as b:
         hosts = [{"host": f"host-{number}"} for number in range(500)]
         for number in range(50_000):
-            await b.intake.put(b"%d\n" % number, 1, hosts[number * 7919 % 500])
+            await put(b.intake, b"%d\n" % number, 1, hosts[number * 7919 % 500])
         await b.intake.flush()
         stored = b.stored()
     assert sum(envelope.count for envelope, _ in stored) == 50_000
@@ -207,17 +227,17 @@ async def test_many_values_of_a_header_make_no_batch_of_each_event(tmp_path: Pat
 async def test_order_is_kept_however_long_each_press_takes(tmp_path: Path) -> None:
     """Large blocks and small ones side by side in two threads, several batches each."""
     async with bench(tmp_path, rules=CuttingRules(200_000, 200_000, linger_s=0.0)) as b:
-        put = b""
+        given = b""
         for number in range(60):
             lines = b"%d\n" % number * (40_000 if number % 3 == 0 else 1)
-            put += lines
-            await b.intake.put(lines, lines.count(b"\n"), WEB, time_ms=0)
+            given += lines
+            await put(b.intake, lines, lines.count(b"\n"), WEB, time_ms=0)
         await b.intake.flush()
         stored = b.stored()
-        assert b"".join(body for _, body in stored) == put
+        assert b"".join(body for _, body in stored) == given
         assert [envelope.seq for envelope, _ in stored] == list(range(1, len(stored) + 1))
-        assert b.intake.events == put.count(b"\n") == sum(e.count for e, _ in stored)
-        assert b.intake.bytes == len(put)
+        assert b.intake.events == given.count(b"\n") == sum(e.count for e, _ in stored)
+        assert b.intake.bytes == len(given)
 
 
 async def test_what_is_pressed_sooner_is_stored_and_told_no_sooner(tmp_path: Path) -> None:
@@ -225,7 +245,7 @@ async def test_what_is_pressed_sooner_is_stored_and_told_no_sooner(tmp_path: Pat
     async with bench(tmp_path, press=press, rules=CuttingRules(4, 4, linger_s=0.0)) as b:
         blocks = (b"one\n", b"two\n", b"tre\n")
         receipts = [
-            asyncio.ensure_future(await b.intake.put(block, 1, WEB, positions={b"f": block}))
+            asyncio.ensure_future(await put(b.intake, block, 1, WEB, positions={b"f": block}))
             for block in blocks
         ]
         press.done(1)
@@ -247,8 +267,8 @@ async def test_two_sources_share_the_numbers_without_gaps(tmp_path: Path) -> Non
     async with bench(tmp_path, rules=CuttingRules(1000, 1000, linger_s=0.0)) as b:
         other = b.another("syslog")
         for number in range(50):
-            await b.intake.put(b"t%d\n" % number, 1, WEB)
-            await other.put(b"s%d\n" % number * 100, 100, WEB)
+            await put(b.intake, b"t%d\n" % number, 1, WEB)
+            await put(other, b"s%d\n" % number * 100, 100, WEB)
         await asyncio.gather(b.intake.flush(), other.flush())
         assert [e.seq for e, _ in b.stored()] == list(range(1, len(b.stored()) + 1))
         lines = b"".join(body for _, body in b.stored()).splitlines()
@@ -259,7 +279,7 @@ async def test_two_sources_share_the_numbers_without_gaps(tmp_path: Path) -> Non
 async def test_receipts_come_with_the_block_and_its_positions(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         receipts = [
-            await b.intake.put(b"%d\n" % n, 1, WEB, positions={b"file": b"%d" % n})
+            await put(b.intake, b"%d\n" % n, 1, WEB, positions={b"file": b"%d" % n})
             for n in range(30)
         ]
         for number, receipt in enumerate(receipts):
@@ -273,11 +293,11 @@ async def test_receipts_come_with_the_block_and_its_positions(tmp_path: Path) ->
 
 async def test_positions_live_with_the_channel_and_can_be_deleted(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
-        await (await b.intake.put(b"a\n", 1, WEB, positions={b"f": b"1", b"g": b"2"}))
+        await (await put(b.intake, b"a\n", 1, WEB, positions={b"f": b"1", b"g": b"2"}))
     async with bench(tmp_path) as b:
         assert b.intake.positions == {b"f": b"1", b"g": b"2"}
         assert b.another("other").positions == {}
-        await (await b.intake.put(b"", 0, {}, positions={b"f": None, b"g": b"3"}))
+        await (await put(b.intake, b"", 0, {}, positions={b"f": None, b"g": b"3"}))
         assert b.positions() == {b"g": b"3"}
         assert len(b.stored()) == 1  # positions alone make no batch
 
@@ -297,15 +317,15 @@ async def test_what_no_sink_would_take_is_not_taken_from_a_source(
 ) -> None:
     async with bench(tmp_path) as b:
         with pytest.raises(BatchError):
-            await b.intake.put(block, count, WEB, time_ms=time_ms)
-        await (await b.intake.put(b"good\n", 1, WEB))
+            await put(b.intake, block, count, WEB, time_ms=time_ms)
+        await (await put(b.intake, b"good\n", 1, WEB))
         assert [body for _, body in b.stored()] == [b"good\n"]
 
 
 @pytest.mark.parametrize("time_ms", [0, TIME_MS_MAX])
 async def test_any_time_that_a_calendar_has_is_taken(tmp_path: Path, time_ms: int) -> None:
     async with bench(tmp_path) as b:
-        await (await b.intake.put(b"a\n", 1, WEB, time_ms=time_ms))
+        await (await put(b.intake, b"a\n", 1, WEB, time_ms=time_ms))
         ((envelope, _),) = b.stored()
         assert envelope.time == time_ms // HOUR_MS * HOUR_MS
 
@@ -323,9 +343,9 @@ async def test_receipts_of_a_put_that_cuts_twice(tmp_path: Path) -> None:
     """The block before is cut as it does not fit, and this one is full by itself."""
     rules = CuttingRules(100, 100, linger_s=60.0)
     async with bench(tmp_path, rules=rules) as b:
-        await (await b.intake.put(b"first, at once\n", 1, WEB))
-        before = await b.intake.put(b"a\n", 1, WEB, positions={b"f": b"a"})
-        full = await b.intake.put(b"b" * 200 + b"\n", 1, WEB, positions={b"f": b"b"})
+        await (await put(b.intake, b"first, at once\n", 1, WEB))
+        before = await put(b.intake, b"a\n", 1, WEB, positions={b"f": b"a"})
+        full = await put(b.intake, b"b" * 200 + b"\n", 1, WEB, positions={b"f": b"b"})
         await asyncio.gather(before, full)
         assert [len(body) for _, body in b.stored()] == [15, 2, 201]
         assert b.positions() == {b"f": b"b"}
@@ -333,8 +353,8 @@ async def test_receipts_of_a_put_that_cuts_twice(tmp_path: Path) -> None:
 
 async def test_what_lingers_goes_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with bench(tmp_path, rules=CuttingRules(linger_s=3600.0)) as b:
-        await (await b.intake.put(b"a\n", 1, WEB))
-        receipts = [await b.intake.put(b"b\n", 1, WEB), await b.intake.put(b"c\n", 1, WEB)]
+        await (await put(b.intake, b"a\n", 1, WEB))
+        receipts = [await put(b.intake, b"b\n", 1, WEB), await put(b.intake, b"c\n", 1, WEB)]
         move_on(monkeypatch, 3600.0)
         await asyncio.gather(*receipts)
         assert [body for _, body in b.stored()] == [b"a\n", b"b\nc\n"]
@@ -343,7 +363,7 @@ async def test_what_lingers_goes_by_itself(tmp_path: Path, monkeypatch: pytest.M
 async def test_events_gather_while_the_channel_is_busy(tmp_path: Path) -> None:
     press = HeldPress()
     async with bench(tmp_path, press=press, rules=CuttingRules(linger_s=0.0)) as b:
-        receipts = [await b.intake.put(b"%d\n" % n, 1, WEB) for n in range(100)]
+        receipts = [await put(b.intake, b"%d\n" % n, 1, WEB) for n in range(100)]
         press.go.set()
         await asyncio.gather(*receipts)
         assert [envelope.count for envelope, _ in b.stored()] == [1, 99]
@@ -352,8 +372,8 @@ async def test_events_gather_while_the_channel_is_busy(tmp_path: Path) -> None:
 async def test_flush_stores_what_is_open(tmp_path: Path) -> None:
     async with bench(tmp_path, rules=CuttingRules(linger_s=3600.0)) as b:
         await b.intake.flush()  # nothing: fine
-        await (await b.intake.put(b"a\n", 1, WEB))
-        receipt = await b.intake.put(b"b\n", 1, WEB, positions={b"f": b"2"})
+        await (await put(b.intake, b"a\n", 1, WEB))
+        receipt = await put(b.intake, b"b\n", 1, WEB, positions={b"f": b"2"})
         assert not asyncio.ensure_future(receipt).done()
         await b.intake.flush()
         assert [body for _, body in b.stored()] == [b"a\n", b"b\n"]
@@ -369,7 +389,7 @@ async def test_too_much_under_way_holds_the_source(tmp_path: Path) -> None:
         async def source() -> None:
             nonlocal taken
             for _ in range(20):
-                await b.intake.put(block, 1, WEB)
+                await put(b.intake, block, 1, WEB)
                 taken += 1
 
         task = asyncio.create_task(source())
@@ -390,7 +410,7 @@ async def test_a_full_channel_holds_the_source_until_there_is_room(tmp_path: Pat
 
         async def source() -> None:
             for _ in range(400):
-                await b.intake.put(block, 1, WEB)
+                await put(b.intake, block, 1, WEB)
 
         task = asyncio.create_task(source())
         await eventually(lambda: b.channel.free_bytes() == 0, "the channel is full")
@@ -428,13 +448,13 @@ async def test_what_a_source_remarks_lasts_until_it_says_so(tmp_path: Path) -> N
 
 async def test_the_next_life_of_a_source_counts_on(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
-        await (await b.intake.put(b"a\nb\n", 2, WEB))
+        await (await put(b.intake, b"a\nb\n", 2, WEB))
         b.intake.count("lines_split", 3)
         b.intake.close()
         before, b.intake = b.intake, b.another("tail")
         assert (b.intake.events, b.intake.bytes, b.intake.counters) == (0, 0, {})
         b.intake.go_on(before)
-        await (await b.intake.put(b"c\n", 1, WEB))
+        await (await put(b.intake, b"c\n", 1, WEB))
         assert (b.intake.events, b.intake.bytes) == (3, 6)
         assert b.intake.counters == {"lines_split": 3}
 
@@ -444,16 +464,16 @@ async def test_a_press_that_fails_lets_nothing_past_it(tmp_path: Path) -> None:
     press = HeldPress(threads=2)
     async with bench(tmp_path, press=press, rules=CuttingRules(4, 4, linger_s=0.0)) as b:
         receipts = [
-            await b.intake.put(block, 1, WEB, positions={b"f": b"%d" % n})
+            await put(b.intake, block, 1, WEB, positions={b"f": b"%d" % n})
             for n, block in enumerate((b"one\n", b"tw\xff\n", b"tre\n", b"for\n"), 1)
         ]
-        alone = await b.intake.put(b"", 0, {}, positions={b"f": b"9"})
+        alone = await put(b.intake, b"", 0, {}, positions={b"f": b"9"})
         press.go.set()
         await receipts[0]
         for receipt in (*receipts[1:], alone):
             with pytest.raises(MemoryError):
                 await receipt
-        for call in (b.intake.flush(), b.intake.put(b"six\n", 1, WEB, positions={b"f": b"6"})):
+        for call in (b.intake.flush(), put(b.intake, b"six\n", 1, WEB, positions={b"f": b"6"})):
             with pytest.raises(MemoryError):
                 await call
         await eventually(lambda: len(press.pressed) == 4, "all are pressed")
@@ -467,8 +487,8 @@ async def test_a_failed_press_wakes_whoever_waits(tmp_path: Path) -> None:
     async with bench(tmp_path, press=press) as b:
         block = b"\xff" * (1 << 20) + b"\n"
         while b.intake.has_room():
-            await b.intake.put(block, 1, WEB)
-        waiting = asyncio.create_task(b.intake.put(block, 1, WEB))
+            await put(b.intake, block, 1, WEB)
+        waiting = asyncio.create_task(put(b.intake, block, 1, WEB))
         flushing = asyncio.create_task(b.intake.flush())
         await asyncio.sleep(0)  # both wait
         press.go.set()
@@ -480,9 +500,9 @@ async def test_a_failed_press_wakes_whoever_waits(tmp_path: Path) -> None:
 async def test_a_press_that_is_closed_fails_what_it_did_not_do(tmp_path: Path) -> None:
     press = HeldPress()
     async with bench(tmp_path, press=press, rules=CuttingRules(4, 4, linger_s=0.0)) as b:
-        one = await b.intake.put(b"one\n", 1, WEB, positions={b"f": b"1"})
-        two = await b.intake.put(b"two\n", 1, WEB, positions={b"f": b"2"})
-        await b.intake.put(b"", 0, {}, positions={b"f": b"3"})
+        one = await put(b.intake, b"one\n", 1, WEB, positions={b"f": b"1"})
+        two = await put(b.intake, b"two\n", 1, WEB, positions={b"f": b"2"})
+        await put(b.intake, b"", 0, {}, positions={b"f": b"3"})
         press.close()
         press.go.set()
         await one  # it was being pressed
@@ -498,8 +518,8 @@ async def test_what_is_cut_after_the_press_is_closed_fails_too(tmp_path: Path) -
     asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
     press = HeldPress()
     async with bench(tmp_path, press=press, rules=CuttingRules(linger_s=0.0)) as b:
-        one = await b.intake.put(b"one\n", 1, WEB, positions={b"f": b"1"})
-        two = await b.intake.put(b"two\n", 1, WEB, positions={b"f": b"2"})
+        one = await put(b.intake, b"one\n", 1, WEB, positions={b"f": b"1"})
+        two = await put(b.intake, b"two\n", 1, WEB, positions={b"f": b"2"})
         press.close()
         press.go.set()
         await one  # it was being pressed
@@ -513,21 +533,21 @@ async def test_headers_that_no_receiver_takes_are_refused_at_once(tmp_path: Path
     async with bench(tmp_path) as b:
         for bad in ({"path": "x" * (HEADER_BYTES_MAX + 1)}, {"path": "\udc80"}):
             with pytest.raises(BatchError, match="header"):
-                await b.intake.put(b"a\n", 1, bad, positions={b"f": b"1"})
+                await put(b.intake, b"a\n", 1, bad, positions={b"f": b"1"})
         await b.intake.flush()
         assert (b.stored(), b.positions()) == ([], {})
         # And no number is missing for it.
-        await (await b.intake.put(b"b\n", 1, WEB))
+        await (await put(b.intake, b"b\n", 1, WEB))
         assert [envelope.seq for envelope, _ in b.stored()] == [1]
 
 
 async def test_a_channel_that_has_ended_fails_the_source(tmp_path: Path) -> None:
     press = HeldPress()
     async with bench(tmp_path, press=press) as b:
-        receipt = await b.intake.put(b"a\n", 1, WEB)
+        receipt = await put(b.intake, b"a\n", 1, WEB)
         await b.channel.close()
         press.go.set()
-        for waiting in (receipt, b.intake.flush(), b.intake.put(b"b\n", 1, WEB)):
+        for waiting in (receipt, b.intake.flush(), put(b.intake, b"b\n", 1, WEB)):
             with pytest.raises(ChannelUnavailable):
                 await waiting
 
@@ -535,8 +555,8 @@ async def test_a_channel_that_has_ended_fails_the_source(tmp_path: Path) -> None
 async def test_a_receipt_that_nobody_wants_any_more_holds_up_nobody(tmp_path: Path) -> None:
     press = HeldPress()
     async with bench(tmp_path, press=press) as b:
-        given_up = asyncio.ensure_future(await b.intake.put(b"a\n", 1, WEB))
-        wanted = await b.intake.put(b"b\n", 1, WEB)
+        given_up = asyncio.ensure_future(await put(b.intake, b"a\n", 1, WEB))
+        wanted = await put(b.intake, b"b\n", 1, WEB)
         given_up.cancel()
         press.go.set()
         await wanted
@@ -548,7 +568,7 @@ async def test_a_failure_that_nobody_awaits_is_not_complained_about(tmp_path: Pa
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     press = HeldPress()
     async with bench(tmp_path, press=press) as b:
-        await b.intake.put(b"\xff\n", 1, WEB)
+        await put(b.intake, b"\xff\n", 1, WEB)
         press.go.set()
         with pytest.raises(MemoryError):
             await b.intake.flush()
@@ -570,7 +590,7 @@ async def test_positions_of_a_source_that_is_configured_no_more_are_taken_over(
 ) -> None:
     async with bench(tmp_path) as b:
         positions = {b"1": b"a1", b"2": b"b2", b"3": b"c3"}
-        await (await b.intake.put(b"", 0, WEB, positions=positions))
+        await (await put(b.intake, b"", 0, WEB, positions=positions))
         app, other = (Files(type="x", name=name, marks=name[:1]) for name in ("app", "box"))
         # While the old one is there and reads them, what it has is its own.
         await take_over(b.channel, [app, other, Files(type="x", name="tail", marks="abc")])
@@ -584,7 +604,7 @@ async def test_positions_of_a_source_that_is_configured_no_more_are_taken_over(
 async def test_a_source_that_was_divided_leaves_its_positions_to_its_parts(tmp_path: Path) -> None:
     """One file is in a source of its own now: it is not read from its beginning there."""
     async with bench(tmp_path) as b:
-        await (await b.intake.put(b"", 0, WEB, positions={b"1": b"a1", b"2": b"b2"}))
+        await (await put(b.intake, b"", 0, WEB, positions={b"1": b"a1", b"2": b"b2"}))
         parts = [
             Files(type="x", name=name, marks=mark) for name, mark in (("tail", "a"), ("b", "b"))
         ]
@@ -595,7 +615,7 @@ async def test_a_source_that_was_divided_leaves_its_positions_to_its_parts(tmp_p
 
 async def test_who_knows_a_file_already_takes_over_nothing_of_it(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
-        await (await b.intake.put(b"", 0, WEB, positions={b"1": b"a1", b"2": b"a2"}))
+        await (await put(b.intake, b"", 0, WEB, positions={b"1": b"a1", b"2": b"a2"}))
         app = Files(type="x", name="app", marks="a")
         await b.channel.submit(Change(records={b"position/app/7": b"a1"}))
         await take_over(b.channel, [app])

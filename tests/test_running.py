@@ -14,11 +14,13 @@ from tests.waiting import eventually
 from tiers.channel.channel import Channel
 from tiers.contracts import Intake
 from tiers.core.batch import split, verify
+from tiers.core.block import Block
 from tiers.core.codecs import decompress
 from tiers.core.cutting import CuttingRules
 from tiers.core.progress import Work
 from tiers.errors import ChannelUnavailable
-from tiers.intake import Press, SourceIntake
+from tiers.intake import SourceIntake
+from tiers.press import Press
 from tiers.running import Made, Running
 from tiers.sources import meters
 from tiers.sources.source import SourceOptions
@@ -44,7 +46,7 @@ class Stumbling:
                 self._fails_at.discard(number)
                 raise ZeroDivisionError(f"at line {number}")
             position = {b"next": str(number + 1).encode()}
-            await intake.put(b"%d\n" % number, 1, {}, positions=position)
+            await intake.put(Block(b"%d\n" % number, 1), position)
             number += 1
             await asyncio.sleep(0)
         await self._draining.wait()

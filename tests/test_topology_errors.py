@@ -22,6 +22,7 @@ LOOP = (
     '[[tiers.edge.sinks]]\ntype = "directory"\nroot = "{root}"\n'
 )
 TAIL = '[[agents.edge-1.sources]]\ntype = "tail"\n'
+CHAIN = "[[agents.edge-1.sources.interceptors]]\n"
 LONG = ", ".join(f'h{number} = "{"x" * 4000}"' for number in range(9))
 
 
@@ -70,6 +71,25 @@ def test_the_good_file_is_good() -> None:
          "'directory'"),
         (good(('"generate"', '"tale"')), "tiers.edge.sources[0].type", "tail", "'tale'", "'tail'"),
         (good(('type = "generate"', "")), "tiers.edge.sources[0].type", "one of", "nothing", ""),
+        # interceptors
+        (good(more=f'{TAIL}paths = ["/a"]\n{CHAIN}type = "statik"'),
+         "agents.edge-1.sources[0].interceptors[0].type", "one of host, remove", "", "static"),
+        (good(more=f'{TAIL}paths = ["/a"]\ninterceptors = [3]'),
+         "agents.edge-1.sources[0].interceptors[0]", "a table", "3", ""),
+        (good(more=f'{TAIL}paths = ["/a"]\ninterceptors = "host"'),
+         "agents.edge-1.sources[0].interceptors", "", "'host'", ""),
+        (good(more=f'{TAIL}paths = ["/a"]\n{CHAIN}type = "static"'),
+         "agents.edge-1.sources[0].interceptors[0].headers", "this key", "nothing", ""),
+        (good(more=f'{TAIL}paths = ["/a"]\n{CHAIN}type = "host"\non_error = "x"'),
+         "agents.edge-1.sources[0].interceptors[0].on_error", "'drop' or 'dead'", "'x'", ""),
+        (good(more=f'{TAIL}paths = ["/a"]\n{CHAIN}type = "host"\n{CHAIN}type = "host"'),
+         "agents.edge-1.sources[0].interceptors[1].name", "no other", "'host'", "`name`"),
+        (good(more='[[tiers.edge.interceptors]]\ntype = "host"\n' * 2),
+         "tiers.edge.interceptors[1].name", "no other interceptor", "'host'", "give each"),
+        (good(more=f'{TAIL}paths = ["/a"]\nheaders = {{ {MANY} }}\n{CHAIN}type = "host"'),
+         "agents.edge-1.sources[0].headers", "at most 64 headers with those", "65", ""),
+        (good(more='[[tiers.edge.interceptors]]\ntype = "remove"\nheaders = ["service"]'),
+         "tiers.sink.sinks[0].path", "headers that a source", "{service}", "no source there"),
         # names
         (good(('"web-logs"', '"web logs"')), "name", "letters, digits", "'web logs'", ""),
         (good(('"web-logs"', f'"{"x" * 65}"')), "name", "at most 64", "xxx", ""),

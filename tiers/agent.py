@@ -21,13 +21,14 @@ from tiers.composing import Composition, channel_limits
 from tiers.contracts import Channel, Sink, World
 from tiers.descriptors import Shares, raise_limit, shared_out
 from tiers.errors import ChannelUnavailable
-from tiers.intake import Press, take_over
+from tiers.intake import take_over
 from tiers.observe.health import Health
 from tiers.observe.meters import Meters
 from tiers.observe.process import Process
 from tiers.observe.snapshot import audit, snapshot
 from tiers.observe.watch import Watch
 from tiers.own_directory import make_own, opening
+from tiers.press import Press
 from tiers.reloading import Reloading
 from tiers.resuming import resumed
 from tiers.running import Running

@@ -1,18 +1,29 @@
 """What an agent is made of, as its topology says: the one place that knows every room."""
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiers import sinks, sources
-from tiers.contracts import Channel, Sink, SinkContext, Source, World
+from tiers import interceptors, sinks, sources
+from tiers.contracts import (
+    Channel,
+    Interceptor,
+    InterceptorContext,
+    Sink,
+    SinkContext,
+    Source,
+    World,
+)
 from tiers.core.change import ChannelLimits
 from tiers.core.cutting import CuttingRules
 from tiers.core.messages import Identity
 from tiers.core.peers import PeerLimits
 from tiers.core.receiver import ReceiverLimits
 from tiers.descriptors import Shares, scaled
-from tiers.intake import Press, SourceIntake
+from tiers.intake import SourceIntake
+from tiers.interceptors.chain import Chain, Link
+from tiers.press import Press
 from tiers.registry import load as load_class
 from tiers.running import Made, Running
 from tiers.topology import Topology
@@ -148,8 +159,20 @@ class Composition:
                 self.topology.delivery.dedupe_retention_s,
                 [written for sink in self.topology.sinks(self.agent) if (written := sink.writes())],
                 self.world,
+                self.chain(options),
             )
             source: Source = load_class(sources.BUILTIN, sources.GROUP, options.type)(options)
             return source, intake
 
         return Running(options.name, options.type, self.channel, self.world, make)
+
+    def chain(self, source: Any) -> Chain:
+        """What the blocks of a source come through."""
+        context = InterceptorContext(self.agent, socket.gethostname())
+        tier = self.topology.tier_of(self.agent).name
+        links = []
+        for options in self.topology.interceptors(tier, source):
+            made = load_class(interceptors.BUILTIN, interceptors.GROUP, options.type)
+            interceptor: Interceptor = made(options, context)
+            links.append(Link(options, interceptor))
+        return Chain(links, self.topology.batch.size_bytes_max)

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from random import Random
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
+from tiers.core.answers import Listed, Moved
 from tiers.core.batch import BatchId, Buffer, Envelope
+from tiers.core.block import Block
 from tiers.core.change import Change, ChannelLimits, ChannelStats, Entry
 from tiers.core.dedupe import Known
 from tiers.core.life import Life
@@ -116,24 +118,6 @@ class Channel(Reading, Metered, Protocol):
 
 
 # -- stores ------------------------------------------------------------------------------------
-
-
-class Moved(Enum):
-    """What `move` found. Only `DONE` changed anything."""
-
-    DONE = "done"
-    SOURCE_GONE = "source gone"
-    TARGET_THERE = "target there"
-    NO_PARENT = "no parent"
-
-
-class Listed(NamedTuple):
-    """One entry of a listing."""
-
-    name: str
-    size_bytes: int
-    modified_ms: int  # by the store's clock
-    is_directory: bool
 
 
 class Store(Protocol):
@@ -301,21 +285,12 @@ class Intake(Protocol):
     written: Sequence[str]  # directories below which sinks of this agent write: not to be read
 
     async def put(
-        self,
-        block: Buffer,
-        count: int,
-        headers: Mapping[str, str],
-        *,
-        time_ms: int | None = None,
-        positions: Mapping[bytes, bytes | None] | None = None,
+        self, block: Block, positions: Mapping[bytes, bytes | None] | None = None
     ) -> Awaitable[None]:
-        """Hand over `count` newline-terminated events in `block`.
-
-        Waits while the channel is full or too much is under way: this is the back-pressure.
+        """Waits while the channel is full or too much is under way: this is the back-pressure.
         Returning means accepted in memory, in order. What it returns may be awaited: that returns
         once the block *and* `positions` (None deletes one) are on disk, in one transaction.
-        `time_ms` is the time of the events; default now. An empty block with positions is fine.
-        """
+        An empty block with positions is fine. Raises BatchError for what no receiver would take."""
 
     def has_room(self) -> bool:
         """False where `put` would wait: for protocols that can only drop (UDP)."""
@@ -355,6 +330,32 @@ class Source(Protocol):
 
     def status(self) -> dict[str, object]:
         """What a person would like to see: listening address, files followed, what is behind."""
+
+
+# -- interceptors ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class InterceptorContext:
+    """Where the events come in."""
+
+    agent: str
+    host: str  # name of the machine
+
+
+class Interceptor(Protocol):
+    """What changes or drops events before they are in any batch. It holds nothing back: what joins
+    lines to one event is framing, and the source's. One is made for each source, at each start of
+    that; it may keep counters."""
+
+    Options: ClassVar[type[Any]]  # of InterceptorOptions
+
+    def __init__(self, options: Any, context: InterceptorContext) -> None: ...
+
+    def apply(self, block: Block) -> Sequence[Block]:
+        """What becomes of it, in order; nothing where it is dropped. Blocks of one source come one
+        after the other, in a thread; headers are not to be changed in place. What it raises is
+        counted, and `on_error` says what becomes of the block."""
 
 
 # -- sinks -------------------------------------------------------------------------------------

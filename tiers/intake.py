@@ -1,6 +1,7 @@
 """Where sources hand in events: cut into batches, compressed in threads, sealed, stored.
 
-    put -> cutter -> compress, seal (thread) -> next seq -> channel.submit -> receipts
+    put -> interceptors (thread) -> cutter -> compress, seal (thread) -> next seq
+        -> channel.submit -> receipts
 
 One intake per source keeps the order of that source: cut sets are submitted in the order in which
 they were cut, each with its positions in one change, so positions on disk never run ahead of
@@ -9,37 +10,30 @@ have no gaps whatever dies when.
 """
 
 import asyncio
-import threading
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import msgpack
 
 from tiers.contracts import Channel, Clock
-from tiers.core.batch import (
-    TIME_MS_MAX,
-    BatchId,
-    Buffer,
-    Envelope,
-    Hop,
-    Unnumbered,
-    check_headers,
-)
+from tiers.core.batch import BatchId, Hop, Unnumbered
+from tiers.core.block import Block, HeaderCheck
 from tiers.core.change import Change, Put
-from tiers.core.codecs import PART_BYTES, compressor, joined
-from tiers.core.cutting import Cut, CutSet, Cutter, CuttingRules
-from tiers.errors import BatchError, TiersError
+from tiers.core.cutting import CutSet, Cutter, CuttingRules
+from tiers.errors import TiersError
+from tiers.interceptors.chain import Chain, Passed
+from tiers.press import Press
 from tiers.sources.source import SourceOptions
 from tiers.world import CLOCK
 
-_NEWLINE = 0x0A
 _UNDER_WAY_BYTES_MIN = 8 << 20  # of one source there may be so much, however small its batches
 _UNDER_WAY_BATCHES = 3  # as large as may be: two that are not on disk yet, and the open one
 _POSITIONS = b"position/"
+_FAILED_S = 60.0  # so long an interceptor that has failed is said to
 
 
 def prefix_of(source: str) -> bytes:
@@ -87,58 +81,16 @@ class _Job:
 
     def error(self) -> BaseException | None:
         """What went wrong with its compression."""
-        if self.batches is None:
-            return None
-        return (
-            TiersError("the agent stops") if self.batches.cancelled() else self.batches.exception()
-        )
+        return None if self.batches is None else _error_of(self.batches)
 
 
-class Press:
-    """Makes batches of what was cut, in a few threads, with one compressor each; shared by an
-    agent's sources."""
+@dataclass(slots=True)
+class _Asked:
+    """What was put and has not come through the interceptors yet."""
 
-    def __init__(self, codec: str, level: int, threads: int = 2) -> None:
-        self.codec = codec
-        self._level = level
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="press")
-        self._local = threading.local()
-        self._closed = False
-
-    def press(
-        self, cuts: Sequence[Cut], origin: bytes, sealed_ms: int
-    ) -> "asyncio.Future[list[Unnumbered]]":
-        """A batch of each, sealed but for its number; cancelled once this is closed."""
-        loop = asyncio.get_running_loop()
-        if self._closed:
-            never: asyncio.Future[list[Unnumbered]] = loop.create_future()
-            never.cancel()
-            return never
-        return loop.run_in_executor(self._pool, self._press_all, cuts, origin, sealed_ms)
-
-    def _press_all(self, cuts: Sequence[Cut], origin: bytes, sealed_ms: int) -> list[Unnumbered]:
-        return [self._press(cut, origin, sealed_ms) for cut in cuts]
-
-    def _press(self, cut: Cut, origin: bytes, sealed_ms: int) -> Unnumbered:
-        compress: Callable[[Buffer], bytes] | None = getattr(self._local, "compress", None)
-        if compress is None:
-            compress = self._local.compress = compressor(self.codec, self._level)
-        envelope = Envelope(
-            origin=origin,
-            seq=0,
-            count=cut.count,
-            size=cut.size,
-            headers=cut.headers,
-            sealed=sealed_ms,
-            time=cut.bucket_ms,
-            framing="lines",
-            codec=self.codec,
-        )
-        return Unnumbered(envelope, b"".join(map(compress, joined(cut.blocks, PART_BYTES))))
-
-    def close(self) -> None:
-        self._closed = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    block: Block
+    positions: Mapping[bytes, bytes | None]
+    receipt: "asyncio.Future[None]"
 
 
 class SourceIntake:
@@ -156,6 +108,7 @@ class SourceIntake:
         retention_s: float,
         written: Sequence[str] = (),
         clock: Clock = CLOCK,
+        chain: Chain | None = None,
     ) -> None:
         self.block_size_max = rules.size_bytes
         self.event_size_max = event_size_max
@@ -177,7 +130,11 @@ class SourceIntake:
         self._outputs = tuple(outputs)
         self._press = press
         self._cutter = Cutter(rules)
-        self._headers: Mapping[str, str] = {}  # those that came last: good ones
+        self._headers = HeaderCheck()
+        self._chain = chain or None
+        self._asked: deque[_Asked] = deque()
+        self._intercepting = False
+        self._failures: dict[str, tuple[str, float]] = {}  # of interceptors, the last of each
         self._jobs: deque[_Job] = deque()
         self._receipts: list[asyncio.Future[None]] = []  # of the open set
         self._under_way = 0  # raw bytes between `put` and the disk
@@ -191,23 +148,12 @@ class SourceIntake:
     # -- for the source ----------------------------------------------------------------------
 
     async def put(
-        self,
-        block: Buffer,
-        count: int,
-        headers: Mapping[str, str],
-        *,
-        time_ms: int | None = None,
-        positions: Mapping[bytes, bytes | None] | None = None,
+        self, block: Block, positions: Mapping[bytes, bytes | None] | None = None
     ) -> Awaitable[None]:
-        """See `Intake.put`. Raises BatchError for what no receiver or sink would take."""
-        if len(block) and (count < 1 or block[-1] != _NEWLINE):
-            raise BatchError("a block is newline-terminated events, and says how many")
-        if time_ms is not None and not 0 <= time_ms <= TIME_MS_MAX:
-            raise BatchError(f"no calendar has the time {time_ms} ms after 1970")
-        if headers != self._headers:
-            # Here and not when they are sealed: a number given out by then would be missing.
-            check_headers(headers)
-            self._headers = dict(headers)
+        """See `Intake.put`."""
+        block.check()
+        # Here and not when they are sealed: a number given out by then would be missing.
+        self._headers.check(block.headers)
         while self._failure is None and not self.has_room():
             if self._channel.free_bytes() <= 0:
                 await self._channel.wait_room()
@@ -217,26 +163,14 @@ class SourceIntake:
         if self._failure is not None:
             raise self._failure
         receipt: asyncio.Future[None] = self._loop.create_future()
-        if time_ms is None:
-            time_ms = self._clock.now_ms()
-        self._under_way += len(block)
-        sets = self._cutter.add(
-            block,
-            count,
-            headers,
-            time_ms,
-            positions or {},
-            self._loop.time(),
-            under_way=self._sets_under_way,
-        )
-        # Of what was cut, only the last may hold this block: when nothing is open after it.
-        last = sets.pop() if sets and not self._cutter.is_open() else None
-        for cuts in sets:
-            self._start(cuts)
-        self._receipts.append(receipt)
-        if last is not None:
-            self._start(last)
-        self._flow()
+        if block.time_ms is None:
+            block = replace(block, time_ms=self._clock.now_ms())
+        self._under_way += len(block.data)
+        if self._chain is None:
+            self._add([block], positions or {}, receipt)
+        else:
+            self._asked.append(_Asked(block, positions or {}, receipt))
+            self._intercept()
         return receipt
 
     def has_room(self) -> bool:
@@ -252,6 +186,58 @@ class SourceIntake:
     def remark(self, text: str, at_risk: bool = False) -> None:
         self.remarked = (text, at_risk) if text else None
 
+    # -- interceptors and cutter ---------------------------------------------------------------
+
+    def _intercept(self) -> None:
+        """All that waits goes through the interceptors together, in order."""
+        if self._intercepting or not self._asked or self._failure is not None:
+            return
+        assert self._chain is not None
+        self._intercepting = True
+        asked = list(self._asked)
+        passed = self._press.intercept(self._chain, [each.block for each in asked])
+        passed.add_done_callback(partial(self._intercepted, asked))
+
+    def _intercepted(self, asked: Sequence[_Asked], done: "asyncio.Future[list[Passed]]") -> None:
+        self._intercepting = False
+        if self._failure is not None:
+            return
+        error = _error_of(done)
+        if error is not None:
+            self._fail(error)
+            return
+        for each, passed in zip(asked, done.result(), strict=True):
+            self._asked.popleft()
+            self._note(passed)
+            self._under_way += sum(len(block.data) for block in passed.blocks)
+            self._under_way -= len(each.block.data)
+            self._add(passed.blocks, each.positions, each.receipt)
+        self._changed.set()
+        self._intercept()
+
+    def _note(self, passed: Passed) -> None:
+        self.counters.update(passed.counts)
+        for name, said in passed.failures.items():
+            self._failures[name] = said, self._clock.now_s()
+
+    def _add(
+        self,
+        blocks: Sequence[Block],
+        positions: Mapping[bytes, bytes | None],
+        receipt: "asyncio.Future[None]",
+    ) -> None:
+        sets = self._cutter.add(
+            blocks, positions, self._loop.time(), under_way=self._sets_under_way
+        )
+        # Of what was cut, only the last may hold these blocks: when nothing is open after them.
+        last = sets.pop() if sets and not self._cutter.is_open() else None
+        for cuts in sets:
+            self._start(cuts)
+        self._receipts.append(receipt)
+        if last is not None:
+            self._start(last)
+        self._flow()
+
     # -- for the agent -----------------------------------------------------------------------
 
     @property
@@ -259,12 +245,20 @@ class SourceIntake:
         """Raw bytes between `put` and the disk."""
         return self._under_way
 
+    def failing(self) -> dict[str, str]:
+        """Interceptors that have failed lately, and what each said last."""
+        since_s = self._clock.now_s() - _FAILED_S
+        return {name: said for name, (said, at_s) in self._failures.items() if at_s > since_s}
+
     def go_on(self, before: "SourceIntake") -> None:
         """Counts on from the intake of this source's life before."""
         self.counters, self.events, self.bytes = before.counters, before.events, before.bytes
 
     async def flush(self) -> None:
         """Everything that was put is on disk. Raises what kept it from there."""
+        while self._asked and self._failure is None:
+            self._changed.clear()
+            await self._changed.wait()
         cuts = self._cutter.flush(self._loop.time())
         if cuts is not None and self._failure is None:
             self._start(cuts)
@@ -314,15 +308,18 @@ class SourceIntake:
             done = self._channel.submit(self._change(job))
             done.add_done_callback(partial(self._stored, job))
 
-    def _fail(self, error: BaseException, failed: _Job) -> None:
+    def _fail(self, error: BaseException, *failed: _Job) -> None:
         """This source goes no further: positions of what follows would skip what failed."""
         if self._failure is None:
             self._failure = error
-        for receipt in chain(self._receipts, *(job.receipts for job in (failed, *self._jobs))):
+        asked = (each.receipt for each in self._asked)
+        jobs = (job.receipts for job in (*failed, *self._jobs))
+        for receipt in chain(self._receipts, *jobs, asked):
             if not receipt.done():
                 receipt.set_exception(self._failure)
                 receipt.exception()  # whoever waits sees it; nobody need wait
         self._jobs.clear()
+        self._asked.clear()
         self._changed.set()
 
     def _change(self, job: _Job) -> Change:
@@ -331,12 +328,16 @@ class SourceIntake:
         if job.batches is None:
             return Change(records=records)
         batches = job.batches.result()
-        puts = [self._put(batch, b"") for batch in batches[:-1]]
         # With the last one, which mostly leaves last.
         note = msgpack.packb([self._prefix, positions]) if positions else b""
-        return Change(puts=[*puts, self._put(batches[-1], note)], records=records)
+        notes = [b""] * (len(batches) - 1) + [note]
+        puts = [
+            self._put(batch, cut.dead, note)
+            for batch, cut, note in zip(batches, job.cuts.cuts, notes, strict=True)
+        ]
+        return Change(puts=puts, records=records)
 
-    def _put(self, batch: Unnumbered, note: bytes) -> Put:
+    def _put(self, batch: Unnumbered, dead: str, note: bytes) -> Put:
         envelope, seq = batch.envelope, self._channel.next_seq()
         return Put(
             BatchId(envelope.origin, seq),
@@ -345,6 +346,7 @@ class SourceIntake:
             self._outputs,
             hops=(Hop(self._agent, envelope.sealed),),
             note=note,
+            dead=dead,
         )
 
     def _stored(self, job: _Job, future: "asyncio.Future[tuple[int, ...]]") -> None:
@@ -366,3 +368,7 @@ class SourceIntake:
         """No timer outlives the source."""
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _error_of(done: "asyncio.Future[Any]") -> BaseException | None:
+    return TiersError("the agent stops") if done.cancelled() else done.exception()

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
-from tiers.contracts import Listed, Store
+from tiers.contracts import Store
 from tiers.copies import Copies
 from tiers.core import layout, manifest, runs
+from tiers.core.answers import Listed
 from tiers.core.manifest import Manifest
 from tiers.core.runs import Runs
 from tiers.counting import check_file

@@ -11,7 +11,8 @@ from hdfs import InsecureClient
 
 from tests.hadoop.cluster import HdfsCluster
 from tests.simulation.place import SimPlace
-from tiers.contracts import Listed, Store
+from tiers.contracts import Store
+from tiers.core.answers import Listed
 from tiers.sinks.stores.hdfs import HdfsStore
 from tiers.sinks.stores.local import LocalStore
 

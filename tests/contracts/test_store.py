@@ -11,7 +11,8 @@ import pytest
 from tests.contracts.conftest import Place, names
 from tests.seeds import some_dice
 from tests.waiting import wait_for
-from tiers.contracts import Moved, Store
+from tiers.contracts import Store
+from tiers.core.answers import Moved
 from tiers.errors import StoreRefused, StoreUnavailable
 
 

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.contracts.conftest import Place, names
-from tiers.contracts import Moved, Store
+from tiers.contracts import Store
+from tiers.core.answers import Moved
 from tiers.errors import StoreRefused
 
 

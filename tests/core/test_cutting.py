@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiers.core.block import Block
 from tiers.core.cutting import Cut, CutSet, Cutter, CuttingRules
 
 WEB, DB = {"service": "web"}, {"service": "db"}
@@ -28,7 +29,9 @@ def add(
     under_way: int = 0,
 ) -> list[bytes]:
     """Of sets that have one batch each."""
-    sets = cutter.add(block, block.count(b"\n"), headers, time_ms, {}, now, under_way=under_way)
+    sets = cutter.add(
+        [Block(block, block.count(b"\n"), headers, time_ms)], {}, now, under_way=under_way
+    )
     assert all(len(cuts.cuts) == 1 for cuts in sets)
     return [each for cuts in sets for each in content(cuts)]
 
@@ -168,7 +171,7 @@ def test_the_order_of_headers_is_no_difference() -> None:
 def test_one_full_batch_cuts_the_others_too() -> None:
     cutter = Cutter(RULES)
     add(cutter, b"a\n")
-    [cuts] = cutter.add(b"x" * 99 + b"\n", 1, DB, 0, {b"f": b"2"}, 0.0, under_way=0)
+    [cuts] = cutter.add([Block(b"x" * 99 + b"\n", 1, DB, 0)], {b"f": b"2"}, 0.0, under_way=0)
     assert content(cuts) == [b"a\n", b"x" * 99 + b"\n"]
     assert cuts.positions == {b"f": b"2"}
     assert not cutter.is_open()
@@ -179,7 +182,7 @@ def test_one_that_does_not_fit_cuts_the_others_before() -> None:
     cutter = Cutter(RULES)
     add(cutter, b"a" * 59 + b"\n")
     add(cutter, b"b\n", headers=DB)
-    [cuts] = cutter.add(b"c" * 59 + b"\n", 1, WEB, 0, {b"f": b"2"}, 0.0, under_way=0)
+    [cuts] = cutter.add([Block(b"c" * 59 + b"\n", 1, WEB, 0)], {b"f": b"2"}, 0.0, under_way=0)
     assert content(cuts) == [b"a" * 59 + b"\n", b"b\n"]
     assert not cuts.positions, "they are of the block that is open still"
     assert due(cutter, 1.0) == [b"c" * 59 + b"\n"]
@@ -188,22 +191,24 @@ def test_one_that_does_not_fit_cuts_the_others_before() -> None:
 def test_a_set_is_full_by_all_of_its_batches() -> None:
     cutter = Cutter(RULES)
     for number in range(3):
-        assert not cutter.add(b"x" * 120, 1, {"n": str(number)}, 0, {}, 0.0, under_way=2)
-    [cuts] = cutter.add(b"x" * 40, 1, {"n": "3"}, 0, {}, 0.0, under_way=2)
+        assert not cutter.add([Block(b"x" * 120, 1, {"n": str(number)}, 0)], {}, 0.0, under_way=2)
+    [cuts] = cutter.add([Block(b"x" * 40, 1, {"n": "3"}, 0)], {}, 0.0, under_way=2)
     assert [cut.size for cut in cuts.cuts] == [120, 120, 120, 40]
     assert not cutter.is_open()
     for number in range(3):
-        assert not cutter.add(b"x" * 120, 1, {"n": str(number)}, 0, {}, 0.0, under_way=2)
-    [cuts] = cutter.add(b"x" * 41, 1, {"n": "3"}, 0, {}, 0.0, under_way=2)
+        assert not cutter.add([Block(b"x" * 120, 1, {"n": str(number)}, 0)], {}, 0.0, under_way=2)
+    [cuts] = cutter.add([Block(b"x" * 41, 1, {"n": "3"}, 0)], {}, 0.0, under_way=2)
     assert [cut.size for cut in cuts.cuts] == [120, 120, 120]
 
 
 def test_a_set_has_so_many_open_batches() -> None:
     cutter = Cutter(RULES)
     for number in range(4):
-        assert not cutter.add(b"%d\n" % number, 1, {"n": str(number)}, 0, {}, 0.0, under_way=0)
-    assert not cutter.add(b"0\n", 1, {"n": "0"}, 0, {}, 0.0, under_way=0), "no other"
-    [cuts] = cutter.add(b"4\n", 1, {"n": "4"}, 0, {}, 0.0, under_way=0)
+        assert not cutter.add(
+            [Block(b"%d\n" % number, 1, {"n": str(number)}, 0)], {}, 0.0, under_way=0
+        )
+    assert not cutter.add([Block(b"0\n", 1, {"n": "0"}, 0)], {}, 0.0, under_way=0), "no other"
+    [cuts] = cutter.add([Block(b"4\n", 1, {"n": "4"}, 0)], {}, 0.0, under_way=0)
     assert content(cuts) == [b"0\n0\n", b"1\n", b"2\n", b"3\n"]
     assert due(cutter, 1.0) == [b"4\n"]
 
@@ -238,22 +243,22 @@ def test_after_large_batches_it_does_not() -> None:
 def test_positions_alone_join_what_is_open() -> None:
     cutter = Cutter(RULES)
     add(cutter, b"a\n")
-    assert cutter.add(b"", 0, DB, HOUR_MS, {b"file": b"2"}, 0.0, under_way=0) == []
+    assert cutter.add([Block(b"", 0, DB, HOUR_MS)], {b"file": b"2"}, 0.0, under_way=0) == []
     cuts = cutter.flush(0.0)
     assert cuts == CutSet([Cut(WEB, 0, [b"a\n"], 1, 2)], 2, {b"file": b"2"})
 
 
 def test_a_block_joins_positions_that_came_alone() -> None:
     cutter = Cutter(RULES)
-    cutter.add(b"", 0, WEB, 0, {b"file": b"1", b"old": None}, 0.0, under_way=0)
-    assert cutter.add(b"a\n", 1, DB, HOUR_MS, {b"file": b"2"}, 0.0, under_way=0) == []
+    cutter.add([Block(b"", 0, WEB, 0)], {b"file": b"1", b"old": None}, 0.0, under_way=0)
+    assert cutter.add([Block(b"a\n", 1, DB, HOUR_MS)], {b"file": b"2"}, 0.0, under_way=0) == []
     positions = {b"file": b"2", b"old": None}
     assert cutter.flush(0.0) == CutSet([Cut(DB, HOUR_MS, [b"a\n"], 1, 2)], 2, positions)
 
 
 def test_positions_alone_are_cut_too() -> None:
     cutter = Cutter(RULES)
-    cutter.add(b"", 0, WEB, 0, {b"file": None}, 0.0, under_way=0)
+    cutter.add([Block(b"", 0, WEB, 0)], {b"file": None}, 0.0, under_way=0)
     assert cutter.due(0.0, under_way=0) == CutSet([], 0, {b"file": None})
 
 
@@ -281,7 +286,9 @@ def test_everything_leaves_whole_and_positions_with_it(
             put.get((headers.get("service", ""), time_ms), b"") + block
         )
         upto = {b"upto": bytes([number])}
-        made = cutter.add(block, 1 if size else 0, headers, time_ms, upto, now, under_way=under_way)
+        made = cutter.add(
+            [Block(block, 1 if size else 0, headers, time_ms)], upto, now, under_way=under_way
+        )
         if (cuts := cutter.due(now, under_way=under_way)) is not None:
             assert (
                 not under_way
@@ -312,3 +319,48 @@ def test_everything_leaves_whole_and_positions_with_it(
         before = last
     assert before == len(given_steps)
     assert stored == {key: content for key, content in put.items() if content}
+
+
+units = st.lists(
+    st.tuples(st.integers(0, 90), st.sampled_from([WEB, DB, {"service": "mail"}])), max_size=3
+)
+
+
+@given(st.lists(st.tuples(units, st.integers(0, 3)), max_size=30))
+def test_what_is_put_at_once_goes_into_one_set(
+    puts: list[tuple[list[tuple[int, dict[str, str]]], int]],
+) -> None:
+    cutter = Cutter(RULES)
+    sets: list[CutSet] = []
+    for number, (unit, under_way) in enumerate(puts, 1):
+        blocks = [Block(bytes([number]) * size, 1, headers, 0) for size, headers in unit]
+        upto = {b"upto": bytes([number])}
+        sets += cutter.add(blocks, upto, number / 1000, under_way=under_way)
+    if (cuts := cutter.flush(1.0)) is not None:
+        sets.append(cuts)
+    last = 0
+    for cuts in sets:
+        (upto_now,) = cuts.positions[b"upto"] or b""
+        found = {each for cut in cuts.cuts for block in cut.blocks for each in bytes(block)}
+        assert all(last < each <= upto_now for each in found)
+        last = upto_now
+    assert last == len(puts)
+    assert sum(cuts.size for cuts in sets) == sum(size for unit, _ in puts for size, _ in unit)
+
+
+def test_framings_and_what_is_dead_are_apart() -> None:
+    cutter = Cutter(RULES)
+    blocks = [
+        Block(b"a\n", 1, WEB, 0),
+        Block(b"b\n", 1, WEB, 0, dead="why"),
+        Block(b"c\n", 1, WEB, 0, framing="other"),
+        Block(b"d\n", 1, WEB, 0, dead="why"),
+    ]
+    assert not cutter.add(blocks, {}, 0.0, under_way=0)
+    cuts = cutter.flush(0.0)
+    assert cuts is not None
+    assert [(cut.blocks, cut.dead, cut.framing) for cut in cuts.cuts] == [
+        ([b"a\n"], "", "lines"),
+        ([b"b\n", b"d\n"], "why", "lines"),
+        ([b"c\n"], "", "other"),
+    ]

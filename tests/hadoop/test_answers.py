@@ -7,7 +7,7 @@ import pytest
 
 from tests.hadoop.cluster import HdfsCluster
 from tests.hadoop.stand_in import DROP, FORWARD, LOSE, Answer, refusal, stand_in
-from tiers.contracts import Moved
+from tiers.core.answers import Moved
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks.stores.hdfs import HdfsStore
 from tiers.sinks.stores.webhdfs import Body, WebHdfs

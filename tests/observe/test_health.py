@@ -74,7 +74,7 @@ class Rig:
     def __init__(self) -> None:
         self.now_s = 1000.0
         self.source = Part()
-        intake = SimpleNamespace(error="", remarked=None)
+        intake = SimpleNamespace(error="", remarked=None, failing=dict)
         self.running = SimpleNamespace(
             name="tail", state="running", failure="", source=self.source, intake=intake
         )
@@ -280,6 +280,9 @@ def test_what_sources_say(rig: Rig) -> None:
     told = rig.look()["source_remark", "tail"]
     assert told.at_risk
     assert not told.unhealthy
+    rig.running.intake.failing = lambda: {"mask": "KeyError: 'x'"}
+    told = rig.look()["interceptor_failed", "tail.mask"]
+    assert (told.text, told.at_risk, told.unhealthy) == ("KeyError: 'x'", True, True)
 
 
 def test_what_the_topology_and_stopped_batches_say(rig: Rig) -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from tests.simulation.nodes import Boot, booted
 from tiers.contracts import Intake
+from tiers.core.block import Block
 from tiers.core.progress import Work
 from tiers.sources.source import SourceOptions
 
@@ -45,9 +46,8 @@ class Numbers:
                 lines = [f"{boot.node.label}:{n}\n".encode() for n in range(number, end)]
                 headers = {"part": str(number % 3)} if apart else {}
                 positions = {b"file": str(end).encode()}
-                receipt: Any = await intake.put(
-                    b"".join(lines), end - number, headers, positions=positions
-                )
+                block = Block(b"".join(lines), end - number, headers)
+                receipt: Any = await intake.put(block, positions)
                 receipt.add_done_callback(partial(_received, boot, end - 1))
                 number = end
                 boot.put_upto = end - 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.simulation.injecting import step_of
-from tiers.contracts import Listed, Moved
+from tiers.core.answers import Listed, Moved
 from tiers.core.batch import Buffer
 from tiers.errors import StoreRefused, StoreUnavailable
 

@@ -13,7 +13,8 @@ import zstandard
 from tests.metering import number
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
-from tiers.contracts import Listed, Moved, SinkContext, Store
+from tiers.contracts import SinkContext, Store
+from tiers.core.answers import Listed, Moved
 from tiers.core.batch import BatchId, Buffer, Envelope, Hop, seal
 from tiers.core.change import Change, ChannelLimits, Put
 from tiers.core.codecs import compressor

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tiers.contracts import Listed
 from tiers.core import layout
+from tiers.core.answers import Listed
 from tiers.sinks.days import closed_days, tend_days
 from tiers.sinks.stores.local import LocalStore
 from tiers.world import CLOCK

@@ -240,7 +240,7 @@ async def test_what_a_newer_version_sealed_waits_for_the_upgrade(
     async with running(sink):
         await eventually(lambda: len(channel.entries(OUTPUT)) == 1)
         await eventually(lambda: "newer version" in said.troubles[-1])
-        assert sink.number(meters.HELD) == 1
+        await eventually(lambda: sink.number(meters.HELD) == 1)
     [waits] = channel.entries(OUTPUT)
     assert waits.position == 2
     assert [letter.position for letter in channel.dead_letters()] == [3], "damage is none"

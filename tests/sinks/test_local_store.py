@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tiers.contracts import Moved
+from tiers.core.answers import Moved
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks.stores import local
 from tiers.sinks.stores.local import LocalStore

@@ -20,8 +20,8 @@ from tests.sinks.parts import (
 )
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
-from tiers.contracts import Listed, Moved
 from tiers.core import layout
+from tiers.core.answers import Listed, Moved
 from tiers.core.batch import BatchId
 from tiers.core.claim import Claim, encode_claim
 from tiers.errors import StoreRefused

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tiers.core.batch import Buffer
+from tiers.core.block import Block
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,7 @@ class RecordingIntake:
         self._open.set()
 
     async def put(
-        self,
-        block: Buffer,
-        count: int,
-        headers: Mapping[str, str],
-        *,
-        time_ms: int | None = None,
-        positions: Mapping[bytes, bytes | None] | None = None,
+        self, block: Block, positions: Mapping[bytes, bytes | None] | None = None
     ) -> Awaitable[None]:
         self.waiting += 1
         try:
@@ -76,14 +70,14 @@ class RecordingIntake:
             self._until_closed -= 1
             if not self._until_closed:
                 self._open.clear()
-        self.events += count
-        self.bytes += len(block)
+        block.check()
+        data = bytes(block.data)
+        self.events += block.count
+        self.bytes += len(data)
         if self._keep:
-            assert bytes(block).count(b"\n") == count, "count is not the number of newlines"
-            assert not block or bytes(block[-1:]) == b"\n", "a block must end with a newline"
-            self.puts.append(
-                Recorded(bytes(block), count, dict(headers), time_ms, dict(positions or {}))
-            )
+            assert data.count(b"\n") == block.count, "count is not the number of newlines"
+            headers, positions = dict(block.headers), dict(positions or {})
+            self.puts.append(Recorded(data, block.count, headers, block.time_ms, positions))
         for key, value in (positions or {}).items():
             if value is None:
                 self.stored.pop(key, None)

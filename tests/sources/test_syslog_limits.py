@@ -19,7 +19,7 @@ from tests.sources.test_syslog import (
 )
 from tests.waiting import eventually
 from tiers.sources import syslog_tcp
-from tiers.sources.listening import Draining
+from tiers.sources.listening import Draining, Headers
 from tiers.sources.notes import Notes
 from tiers.sources.syslog_udp import UdpSyslog
 
@@ -132,7 +132,7 @@ async def test_what_the_kernel_lost_is_counted_once_and_beyond_its_counters_end(
     intake = RecordingIntake()
     notes = Notes("syslog")
     notes.begin(intake)
-    source = UdpSyslog(f"{HERE}:0", {}, 4096, 1.0, Draining(), notes)
+    source = UdpSyslog(f"{HERE}:0", Headers({}, ""), 4096, 1.0, Draining(), notes)
     losing, lost = Losing(), []
     for counts in ([], [0], [5], [5, 5], [6, 7], [2**32 - 1], [3], []):
         before = intake.counters["dropped_kernel"]

@@ -75,6 +75,9 @@ class Applying:
         taken = tuple(
             self._put(put, position) for put, position in zip(change.puts, positions, strict=True)
         )
+        for put, position in zip(change.puts, taken, strict=True):
+            if put.dead and position:
+                self._bury_at_once(put, position)
         for key, value in change.records.items():
             if value is None:
                 self._txn.delete(key, db=self._db["records"])
@@ -286,6 +289,13 @@ class Applying:
         if self._txn.put(key, guard(key, letter.pack()), db=self._db["dead"]):
             self.state.dead += 1
         self._let_go(position, item)
+
+    def _bury_at_once(self, put: Put, position: int) -> None:
+        """Where there is no room it is a batch as any other."""
+        agent = put.hops[0].agent if put.hops else ""
+        if self._accounts.may_bury(agent, len(put.record), self.moves):
+            for output in put.outputs:
+                self._bury(output, position, put.dead)
 
     def _take_from_queue(self, output: str, position: int) -> Item | None:
         """The item, no longer in the queue; None when that output had let go of it before."""

@@ -33,6 +33,7 @@ class Put:
     hops: Sequence[Hop] = ()  # this agent's own hop included, last
     arrived: bool = False  # from a peer: marked seen in the same transaction
     note: bytes = b""  # what a source wants kept beside the batch (its position), for salvage
+    dead: str = ""  # why it goes to the dead letters of its outputs at once, where they have room
 
 
 @dataclass(frozen=True, slots=True)

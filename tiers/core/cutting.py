@@ -1,9 +1,9 @@
 """When batches are cut: the open batches of one source, and the rules that close them.
 
-A batch holds events of one key: equal headers, one time bucket. There is an open batch for each
-key, and all of a source's are cut together: a *cut set* goes to the disk whole, with one set of
-positions. So the events that are on disk are exactly those of the blocks whose positions are, and
-a source whose headers differ from event to event does not make a batch of each.
+A batch holds events of one key: equal headers, one time bucket, one framing. There is an open batch
+for each key, and all of a source's are cut together: a *cut set* goes to the disk whole, with one
+set of positions. So the events that are on disk are exactly those of the blocks whose positions
+are, and a source whose headers differ from event to event does not make a batch of each.
 
 A set is cut when one of its batches has its size, when all together have theirs, or when the flow
 pauses: the first event after a pause goes at once; later ones gather while the channel is busy or
@@ -14,17 +14,18 @@ batches there were in a set, the longer the next one gathers.
 Pure: `now` is monotonic seconds, an argument.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from tiers.core.batch import Buffer
+from tiers.core.block import Block
 
 _AT_ONCE: Final = 2  # sets under way: with so many, the next one's batches grow
 _SMALL_BYTES: Final = 64 << 10  # batches that average less are made seldom
 _LINGER_S_EACH: Final = 0.002  # for each of these in the set before
 _LINGER_S_MAX: Final = 1.0
-_Key = tuple[frozenset[tuple[str, str]], int]
+_Key = tuple[frozenset[tuple[str, str]], int, str, str]
 
 
 @dataclass(slots=True)
@@ -36,6 +37,8 @@ class Cut:
     blocks: list[Buffer] = field(default_factory=list)
     count: int = 0
     size: int = 0
+    framing: str = "lines"
+    dead: str = ""  # why it goes to the dead letters, if it does
 
 
 @dataclass(slots=True)
@@ -84,39 +87,39 @@ class Cutter:
 
     def add(
         self,
-        block: Buffer,
-        count: int,
-        headers: Mapping[str, str],
-        time_ms: int,
+        blocks: Sequence[Block],
         positions: Mapping[bytes, bytes | None],
         now: float,
         *,
         under_way: int,
     ) -> list[CutSet]:
-        """Take a block. What it returns is cut, in order."""
+        """Take what was put at once: all of it goes into one set, whatever its size. Each block has
+        its time. What it returns is cut, in order."""
         sets = []
         size_max = self._size_max(under_way)
-        if len(block):
-            key = self._key(headers, time_ms)
-            if self._open is not None and not self._fits(key, len(block), size_max):
-                sets.append(self._take(now))
-            if self._open is None:
-                self._open = CutSet()
-            cut = self._by_key.get(key)
-            if cut is None:
-                cut = self._by_key[key] = Cut(headers, key[1])
-                self._open.cuts.append(cut)
-            cut.blocks.append(block)
-            cut.count += count
-            cut.size += len(block)
-            self._open.size += len(block)
-            self._largest = max(self._largest, cut.size)
-        elif self._open is None:
+        keyed = [(self._key(block), block) for block in blocks if len(block.data)]
+        if self._open is not None and not self._fit(keyed, size_max):
+            sets.append(self._take(now))
+        if self._open is None:
             self._open = CutSet()
+        for key, block in keyed:
+            self._add(self._open, key, block)
         self._open.positions.update(positions)
         if self._is_full(size_max):
             sets.append(self._take(now))
         return sets
+
+    def _add(self, to: CutSet, key: _Key, block: Block) -> None:
+        cut = self._by_key.get(key)
+        if cut is None:
+            cut = Cut(block.headers, key[1], framing=block.framing, dead=block.dead)
+            self._by_key[key] = cut
+            to.cuts.append(cut)
+        cut.blocks.append(block.data)
+        cut.count += block.count
+        cut.size += len(block.data)
+        to.size += len(block.data)
+        self._largest = max(self._largest, cut.size)
 
     def is_open(self) -> bool:
         """Whether a set is being gathered."""
@@ -139,20 +142,28 @@ class Cutter:
         """The open set, due or not: the source has ended."""
         return None if self._open is None else self._take(now)
 
-    def _key(self, headers: Mapping[str, str], time_ms: int) -> _Key:
-        if headers is not self._headers:
-            self._headers, self._items = headers, frozenset(headers.items())
-        return self._items, self.rules.bucket(time_ms)
+    def _key(self, block: Block) -> _Key:
+        if block.headers is not self._headers:
+            self._headers, self._items = block.headers, frozenset(block.headers.items())
+        assert block.time_ms is not None
+        return self._items, self.rules.bucket(block.time_ms), block.framing, block.dead
 
-    def _fits(self, key: _Key, size: int, size_max: int) -> bool:
+    def _fit(self, keyed: Sequence[tuple[_Key, Block]], size_max: int) -> bool:
         assert self._open is not None
-        if not self._open.size:
+        if not self._open.size or not keyed:
             return True
-        cut = self._by_key.get(key)
-        if cut is None and len(self._by_key) >= self.rules.open_max:
-            return False
-        of_key = size + (cut.size if cut is not None else 0)
-        return of_key <= size_max and self._open.size + size <= self.rules.set_bytes_max
+        sizes: dict[_Key, int] = {}
+        for key, block in keyed:
+            there = self._by_key.get(key)
+            before = sizes.get(key, there.size if there is not None else 0)
+            sizes[key] = before + len(block.data)
+        open_batches = len(self._by_key) + sum(key not in self._by_key for key in sizes)
+        size = self._open.size + sum(len(block.data) for _, block in keyed)
+        return (
+            open_batches <= self.rules.open_max
+            and max(sizes.values()) <= size_max
+            and size <= self.rules.set_bytes_max
+        )
 
     def _is_full(self, size_max: int) -> bool:
         assert self._open is not None

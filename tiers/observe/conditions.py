@@ -92,6 +92,9 @@ KINDS: Final = {
     "sender_error": Kind(False, "goes on with the others", "see the reason"),
     "source_error": Kind(True, "tries again", "see the reason"),
     "source_remark": Kind(False, "goes on with the rest", "see whether that is meant"),
+    "interceptor_failed": Kind(
+        True, "goes on with the other events; with these as `on_error` says", "see the reason"
+    ),
     "source_failed": Kind(
         True, "starts the source again, from what is stored", "report the error in the log"
     ),

@@ -175,6 +175,9 @@ class Health:
                 yield Condition("source_failed", running.name, running.failure, at_risk=True)
             elif running.intake.error:
                 yield Condition("source_error", running.name, running.intake.error, at_risk=True)
+            for name, said in running.intake.failing().items():
+                part = f"{running.name}.{name}"
+                yield Condition("interceptor_failed", part, said, at_risk=True)
             if running.intake.remarked:
                 text, at_risk = running.intake.remarked
                 yield Condition("source_remark", running.name, text, at_risk)

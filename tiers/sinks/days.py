@@ -9,8 +9,9 @@ likes: each step is atomic or can be repeated. All times are the store's.
 import logging
 from typing import NamedTuple
 
-from tiers.contracts import Clock, Listed, Moved, Store
+from tiers.contracts import Clock, Store
 from tiers.core import layout
+from tiers.core.answers import Listed, Moved
 
 _log = logging.getLogger(__name__)
 _ROOMS = ("tmp", "manifests", "void", "claims")

@@ -2,7 +2,8 @@
 
 from typing import Final, Protocol
 
-from tiers.contracts import Moved, Store, Workers
+from tiers.contracts import Store, Workers
+from tiers.core.answers import Moved
 from tiers.core.calls import (
     Answer,
     Ask,

@@ -9,8 +9,9 @@ import threading
 
 import msgpack
 
-from tiers.contracts import Channel, Clock, Moved, Store
+from tiers.contracts import Channel, Clock, Store
 from tiers.core import layout
+from tiers.core.answers import Moved
 from tiers.core.change import Change
 from tiers.errors import StoreRefused, StoreUnavailable
 

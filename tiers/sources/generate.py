@@ -20,6 +20,7 @@ import msgpack
 from pydantic import Field
 
 from tiers.contracts import Intake
+from tiers.core.block import Block
 from tiers.core.progress import Work
 from tiers.sources.source import SourceOptions
 from tiers.units import Size
@@ -84,9 +85,8 @@ class Generate:
             block, end = self._block(due, intake.block_size_max)
             # What is put is never doubled nor lost: the next number rides with the lines.
             position = msgpack.packb([self._run, end])
-            await intake.put(
-                block, end - self._next, self._options.headers, positions={_POSITION: position}
-            )
+            lines = Block(block, end - self._next, self._options.headers)
+            await intake.put(lines, {_POSITION: position})
             self._next = end
             await asyncio.sleep(0)  # a put that never waits would starve the loop
         await self._draining.wait()

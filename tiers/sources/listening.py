@@ -6,9 +6,10 @@ import errno
 import os
 import socket
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tiers.contracts import Intake
+from tiers.core.block import Block
 from tiers.core.newlines import count_lines
 from tiers.listening import why_not
 from tiers.sources.blocks import in_blocks
@@ -162,10 +163,20 @@ def names_of(endpoints: list[socket.socket]) -> str:
     return ", ".join(name_of(endpoint.getsockname()) for endpoint in endpoints)
 
 
+class Headers(NamedTuple):
+    """What the events of a listening source have."""
+
+    all: Mapping[str, str]
+    client: str  # name of a header for the sender's address; empty: none
+
+    def of(self, sender: str) -> Mapping[str, str]:
+        return {**self.all, self.client: sender} if self.client else self.all
+
+
 async def put(block: bytes, intake: Intake, headers: Mapping[str, str]) -> None:
     for part in in_blocks(block, intake.block_size_max):
         whole = block if len(part) == len(block) else bytes(part)
-        await intake.put(part, count_lines(whole), headers)
+        await intake.put(Block(part, count_lines(whole), headers))
 
 
 def _bind(family: int, kind: socket.SocketKind, address: tuple[Any, ...]) -> socket.socket:

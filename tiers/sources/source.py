@@ -2,8 +2,18 @@
 line in `BUILTIN` (or an entry point in the group `tiers.sources`) registers it."""
 
 from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+
+
+def _is_another(name: str | None, info: ValidationInfo) -> str | None:
+    if name in info.data.get("headers", {}):
+        raise ValueError("the name of another header than those of `headers`")
+    return name
+
+
+OwnHeader = Annotated[str | None, AfterValidator(_is_another)]  # one that a source sets by itself
 
 
 class SourceOptions(BaseModel):
@@ -14,9 +24,10 @@ class SourceOptions(BaseModel):
     type: str
     name: str = ""  # default: the type; unique within an agent
     headers: Mapping[str, str] = Field(default_factory=dict)
+    interceptors: tuple[Any, ...] = ()  # InterceptorOptions, once the file is read
 
     def header_names(self) -> frozenset[str]:
-        """Names of all headers that batches of this source carry, for checking paths."""
+        """Names of all headers that its blocks have, before any interceptor: for checking paths."""
         return frozenset(self.headers)
 
     def reads(self) -> tuple[str, ...]:

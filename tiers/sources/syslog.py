@@ -14,9 +14,9 @@ from pydantic import Field, field_validator
 from tiers.contracts import Intake
 from tiers.core.progress import Work
 from tiers.sources.framing import Kind
-from tiers.sources.listening import Draining, parse_address
+from tiers.sources.listening import Draining, Headers, parse_address
 from tiers.sources.notes import Notes
-from tiers.sources.source import SourceOptions
+from tiers.sources.source import OwnHeader, SourceOptions
 from tiers.sources.syslog_tcp import TcpLimits, TcpSyslog
 from tiers.sources.syslog_udp import UdpSyslog
 from tiers.units import Duration, Size
@@ -38,11 +38,17 @@ class SyslogOptions(SourceOptions):
     # Unfinished messages of all connections together.
     unfinished_size_max: Size = Field(default=32 * 1024 * 1024, ge=64 * 1024)
 
+    client_header: OwnHeader = None  # name of a header for the sender's address
+
     @field_validator("listen")
     @classmethod
     def _is_address(cls, listen: str) -> str:
         parse_address(listen)
         return listen
+
+    def header_names(self) -> frozenset[str]:
+        own = {self.client_header} if self.client_header is not None else set()
+        return frozenset(self.headers) | own
 
     def listen_addresses(self) -> tuple[str, ...]:
         """What this source binds: for the check of `insecure`."""
@@ -62,10 +68,11 @@ class Syslog:
         self._draining = Draining()
         self._notes = Notes(options.name or options.type)
         self._udp = self._tcp = None
+        headers = Headers(options.headers, options.client_header or "")
         if "udp" in options.transports:
             self._udp = UdpSyslog(
                 options.listen,
-                options.headers,
+                headers,
                 options.receive_buffer,
                 options.full_wait,
                 self._draining,
@@ -80,7 +87,7 @@ class Syslog:
             )
             self._tcp = TcpSyslog(
                 options.listen,
-                options.headers,
+                headers,
                 options.framing,
                 limits,
                 self._draining,

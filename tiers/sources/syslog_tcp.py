@@ -16,14 +16,13 @@ import contextlib
 import math
 import socket
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from tiers.contracts import Intake
 from tiers.sources.foreign import COMPRESSED, Foreign, compressed_from, foreign
 from tiers.sources.framing import Kind, Reader, reader
-from tiers.sources.listening import Draining, Readable, bound, host_of, names_of, put
+from tiers.sources.listening import Draining, Headers, Readable, bound, host_of, names_of, put
 from tiers.sources.notes import Notes
 
 _READ_BYTES: Final = 64 * 1024
@@ -76,7 +75,7 @@ class TcpSyslog:
     def __init__(
         self,
         listen: str,
-        headers: Mapping[str, str],
+        headers: Headers,
         framing: Kind,
         limits: TcpLimits,
         draining: Draining,
@@ -303,7 +302,7 @@ class TcpSyslog:
             self._notes.note("messages_odd", connection.host, framing.odd, framing.odd_bytes)
         framing.split = framing.odd = framing.odd_bytes = 0
         if block:
-            await put(block, intake, self._headers)
+            await put(block, intake, self._headers.of(connection.host))
 
     async def _limit_memory(self, intake: Intake) -> None:
         while self._unfinished_bytes > self._limits.unfinished_bytes_max:

@@ -9,14 +9,13 @@ import asyncio
 import socket
 import struct
 from collections import Counter
-from collections.abc import Mapping
 from typing import Final
 
 from tiers.contracts import Intake
 from tiers.sources.blocks import as_block, as_events
 from tiers.sources.counts import without_count
 from tiers.sources.foreign import Foreign, foreign
-from tiers.sources.listening import Draining, Readable, bound, host_of, names_of, put
+from tiers.sources.listening import Draining, Headers, Readable, bound, host_of, names_of, put
 from tiers.sources.notes import Notes
 
 _SO_RXQ_OVFL: Final = 40  # linux/socket.h: datagrams lost so far, with each that arrives
@@ -34,7 +33,7 @@ class UdpSyslog:
     def __init__(
         self,
         listen: str,
-        headers: Mapping[str, str],
+        headers: Headers,
         receive_buffer_bytes: int,
         full_wait_s: float,
         draining: Draining,
@@ -116,13 +115,16 @@ class UdpSyslog:
             self._notes.note("dropped_channel_full", sender, times, size[sender])
 
     async def _put(self, datagrams: list[_Datagram], intake: Intake) -> None:
-        messages = [
-            without_count(data) for data, sender in datagrams if self._is_ours(data, sender)
-        ]
-        block, split = as_block(as_events(messages), intake.event_size_max)
-        if split:
-            intake.count("lines_split", split)
-        await put(block, intake, self._headers)
+        by_headers: dict[str, list[bytes]] = {}
+        for data, sender in datagrams:
+            if self._is_ours(data, sender):
+                kind = sender if self._headers.client else ""
+                by_headers.setdefault(kind, []).append(without_count(data))
+        for sender, messages in by_headers.items():
+            block, split = as_block(as_events(messages), intake.event_size_max)
+            if split:
+                intake.count("lines_split", split)
+            await put(block, intake, self._headers.of(sender))
 
     def _is_ours(self, data: bytes, sender: str) -> bool:
         if not isinstance(foreign(data[:_HEAD_BYTES], final=True), Foreign):

@@ -75,6 +75,7 @@ def _restart(old: Topology, new: Topology, agent: str) -> tuple[str, ...]:
         (set(was.next) != set(now.next), f"{tier}.next"),
         (was.sources != now.sources, f"{tier}.sources"),
         (was.sinks != now.sinks, f"{tier}.sinks"),
+        (was.interceptors != now.interceptors, f"{tier}.interceptors"),
         (was.agents[agent] != now.agents[agent], f"{tier}.agents.{agent}"),
         (a.listen != b.listen, agent_key(agent, "listen")),
         (a.status != b.status, agent_key(agent, "status")),

@@ -195,6 +195,7 @@ def _on_loopback(address: str) -> bool:
 def _check_sources(draft: Draft, problems: Problems) -> None:
     for source in draft.sources:
         _check_headers(source, problems)
+        _check_interceptors(draft.topology, source, problems)
     for tier in draft.topology.tiers.values():
         for agent in tier.agents or ("",):
             seen: set[str] = set()
@@ -207,6 +208,30 @@ def _check_sources(draft: Draft, problems: Problems) -> None:
                     wanted = f"a name that no other source of {agent or tier.name} has"
                     problems.add(place, wanted, show(name), "give each a `name`")
                 seen.add(name)
+
+
+def _names_of(topology: Topology, source: PlacedSource) -> frozenset[str]:
+    """Of all headers that batches of a source may have."""
+    names: frozenset[str] = source.options.header_names()
+    for interceptor in topology.interceptors(source.tier, source.options):
+        names = interceptor.header_names(names)
+    return names
+
+
+def _check_interceptors(topology: Topology, source: PlacedSource, problems: Problems) -> None:
+    seen: set[str] = set()
+    places = [join(source.key, "interceptors", i) for i in range(len(source.options.interceptors))]
+    of_tier = tier_key(source.tier, "interceptors")
+    for index, each in enumerate(topology.interceptors(source.tier, source.options)):
+        own = index < len(places)
+        place = places[index] if own else join(of_tier, index - len(places))
+        if each.name in seen and not problems.under(name := join(place, "name")):
+            wanted = f"a name that no other interceptor has which {source.key} comes through"
+            problems.add(name, wanted, show(each.name), "give each a `name`")
+        seen.add(each.name)
+    count = len(_names_of(topology, source))
+    if count > HEADERS_MAX and not problems.under(place := join(source.key, "headers")):
+        problems.add(place, f"at most {HEADERS_MAX} headers with those of interceptors", str(count))
 
 
 def _check_headers(source: PlacedSource, problems: Problems) -> None:
@@ -280,7 +305,7 @@ def _check_path_headers(sink: PlacedSink, draft: Draft, problems: Problems) -> N
     unclear = [key for tier in reaching for key in _source_keys(draft.topology, tier)]
     if not sources or problems.under(*unclear):
         return
-    known = sorted({name for source in sources for name in source.options.header_names()})
+    known = sorted({name for source in sources for name in _names_of(draft.topology, source)})
     for header in sorted(paths.header_names(template) - set(known)):
         wanted = f"headers that a source of {sink.tier} or of a tier before it sets"
         hint = nearest(header, known) or "no source there sets any"

@@ -3,19 +3,23 @@
 import codecs
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from tiers import registry
 from tiers.core.names import NAME_WANTED, is_name
 from tiers.errors import ConfigError, Problem, UsageError
+from tiers.interceptors import BUILTIN as INTERCEPTORS
+from tiers.interceptors import GROUP as INTERCEPTOR_GROUP
+from tiers.interceptors.interceptor import InterceptorOptions
 from tiers.places import parse_directory
 from tiers.regular_file import read_regular_file
 from tiers.sinks import BUILTIN as SINKS
 from tiers.sinks import GROUP as SINK_GROUP
 from tiers.sources import BUILTIN as SOURCES
 from tiers.sources import GROUP as SOURCE_GROUP
+from tiers.sources.source import SourceOptions
 from tiers.topology import settings
 from tiers.topology.address import WANTED, Address
 from tiers.topology.checks import check
@@ -184,23 +188,38 @@ class _Reader:
         assert table is not None
         if not isinstance(raw, dict):
             self.problems.hush(key)
-        sources = [
-            (place, self.options(each, place, SOURCES, SOURCE_GROUP))
-            for place, each in _entries(key, "sources", table.sources)
-        ]
+        sources = self.source_list(table.sources, key)
         sinks = [
             (place, self.options(each, place, SINKS, SINK_GROUP))
             for place, each in _entries(key, "sinks", table.sinks)
         ]
-        self.sources += [PlacedSource(place, name, "", o) for place, o in sources if o is not None]
+        self.sources += [PlacedSource(place, name, "", options) for place, options in sources]
         self.sinks += [PlacedSink(place, name, o) for place, o in sinks if o is not None]
         return Tier(
             name=name,
             agents=self.agents(table.agents, join(key, "agents")),
             next=self.next(table.next, join(key, "next"), declared),
-            sources=tuple(options for _, options in sources if options is not None),
+            sources=tuple(options for _, options in sources),
             sinks=tuple(options for _, options in sinks if options is not None),
+            interceptors=self.interceptors(table.interceptors, key),
         )
+
+    def source_list(self, raw: list[Any], key: str) -> list[tuple[str, SourceOptions]]:
+        """The sources that can be read, and where they stand."""
+        found = []
+        for place, each in _entries(key, "sources", raw):
+            options = self.options(each, place, SOURCES, SOURCE_GROUP)
+            if options is not None:
+                interceptors = self.interceptors(options.interceptors, place)
+                found.append((place, options.model_copy(update={"interceptors": interceptors})))
+        return found
+
+    def interceptors(self, raw: Sequence[Any], key: str) -> tuple[InterceptorOptions, ...]:
+        read = (
+            self.options(each, place, INTERCEPTORS, INTERCEPTOR_GROUP)
+            for place, each in _entries(key, "interceptors", raw)
+        )
+        return tuple(options for options in read if options is not None)
 
     def agents(self, raw: object, key: str) -> dict[str, Address | None]:
         """Names alone in a list, or names and addresses in a table."""
@@ -247,24 +266,18 @@ class _Reader:
             raw = {k: v for k, v in raw.items() if k != "sinks"}
         table = self.problems.read(settings.AgentTable, raw, key, {})
         assert table is not None
-        sources = [
-            (place, self.options(each, place, SOURCES, SOURCE_GROUP))
-            for place, each in _entries(key, "sources", table.sources)
-        ]
-        self.sources += [
-            PlacedSource(place, homes.get(name, ""), name, options)
-            for place, options in sources
-            if options is not None
-        ]
+        sources = self.source_list(table.sources, key)
+        home = homes.get(name, "")
+        self.sources += [PlacedSource(place, home, name, options) for place, options in sources]
         return AgentSettings(
             listen=self.address(table.listen, join(key, "listen"), ports=2),
             data=table.data,
             status=self.address(table.status, join(key, "status")),
-            sources=tuple(options for _, options in sources if options is not None),
+            sources=tuple(options for _, options in sources),
         )
 
     def options(self, raw: object, key: str, builtin: dict[str, str], group: str) -> Any:
-        """The options of one source or sink, checked by the class that its `type` names."""
+        """The options of a source, sink or interceptor, checked by the class that `type` names."""
         if not isinstance(raw, dict):
             self.problems.add(key, "a table", show(raw))
             return None
@@ -308,5 +321,5 @@ class _Reader:
         return good
 
 
-def _entries(key: str, part: str, raw: list[Any]) -> list[tuple[str, object]]:
+def _entries(key: str, part: str, raw: Sequence[Any]) -> list[tuple[str, object]]:
     return [(join(key, part, index), each) for index, each in enumerate(raw)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiers.errors import UsageError
+from tiers.interceptors.interceptor import InterceptorOptions
 from tiers.sources.source import SourceOptions
 from tiers.topology.address import Address
 from tiers.topology.problems import nearest
@@ -26,6 +27,7 @@ class Tier:
     next: tuple[str, ...] = ()
     sources: tuple[SourceOptions, ...] = ()
     sinks: tuple[SinkOptions, ...] = ()
+    interceptors: tuple[InterceptorOptions, ...] = ()
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -98,6 +100,11 @@ class Topology:
     def sources(self, agent: str) -> list[SourceOptions]:
         """Those of its tier, then its own."""
         return [*self.tier_of(agent).sources, *self.settings(agent).sources]
+
+    def interceptors(self, tier: str, source: SourceOptions) -> tuple[InterceptorOptions, ...]:
+        """What blocks of a source of that tier come through, in this order."""
+        of_tier = self.tiers[tier].interceptors if tier in self.tiers else ()
+        return (*source.interceptors, *of_tier)
 
     def sinks(self, agent: str) -> list[SinkOptions]:
         return list(self.tier_of(agent).sinks)

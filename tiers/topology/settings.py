@@ -213,6 +213,10 @@ class TierTable(Table):
     sinks: list[Any] = Field(
         default=[], description="Where they are written: `[[tiers.NAME.sinks]]`"
     )
+    interceptors: list[Any] = Field(
+        default=[],
+        description="What events of its sources come through, after the interceptors of the source",
+    )
 
 
 class AgentTable(Table):

@@ -9,6 +9,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tiers import registry
+from tiers.interceptors import BUILTIN as INTERCEPTORS
+from tiers.interceptors import GROUP as INTERCEPTOR_GROUP
 from tiers.sinks import BUILTIN as SINKS
 from tiers.sinks import GROUP as SINK_GROUP
 from tiers.sources import BUILTIN as SOURCES
@@ -28,9 +30,14 @@ _ROWS = "| key | default | meaning |\n|---|---|---|\n"
 
 
 def settings_table() -> str:
-    """The tables for the README, those of our own sources and sinks at the end."""
+    """The tables for the README, those of our own sources, interceptors and sinks at the end."""
     pieces = [_table(title, model) for title, model in _TABLES]
-    for what, builtin, group in (("Source", SOURCES, SOURCE_GROUP), ("Sink", SINKS, SINK_GROUP)):
+    rooms = (
+        ("Source", SOURCES, SOURCE_GROUP),
+        ("Interceptor", INTERCEPTORS, INTERCEPTOR_GROUP),
+        ("Sink", SINKS, SINK_GROUP),
+    )
+    for what, builtin, group in rooms:
         for name in sorted(builtin):
             options = registry.load(builtin, group, name).Options
             pieces.append(_table(f'{what} `type = "{name}"`', options))
@@ -78,6 +85,9 @@ _FIELD = re.compile(r"^    (\w+): .*  # (.+)$", re.MULTILINE)
 # Keys that several types share, and keys whose comment would be longer than their line.
 _KNOWN = {
     "name": "Name in status, unique among its like; by default the type",
+    "interceptors": "What its events come through, in this order, before those of its tier",
+    "on_error": "What becomes of a block that it fails on: it goes on as it was (`pass`), is "
+    "dropped (`drop`), or goes to the dead letters (`dead`)",
     "headers": 'Headers of all its events: `{ service = "web" }`',
     "path": "Directory below `root`: `{header}` and time codes of the batch's time bucket, UTC",
     "codec": "`none`, `gzip` or `zstd`; the batch's own codec means bytes are copied as they are",

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from hdfs import HdfsError, InsecureClient
 
-from tiers.contracts import Listed, Moved
+from tiers.core.answers import Listed, Moved
 from tiers.core.batch import Buffer
 from tiers.core.printable import without_user
 from tiers.errors import StoreRefused, StoreUnavailable

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import cast
 
-from tiers.contracts import Listed, Moved
+from tiers.core.answers import Listed, Moved
 from tiers.core.batch import Buffer
 from tiers.errors import StoreRefused, StoreUnavailable
 

@@ -25,7 +25,7 @@ class Torn(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class FileBlock:
     """Whole lines of one file, and the position that is reached once they are stored."""
 
     data: Buffer
@@ -52,7 +52,7 @@ class Limits:
         return size
 
 
-def read(generation: Generation, limits: Limits) -> Block | None:
+def read(generation: Generation, limits: Limits) -> FileBlock | None:
     """The next whole lines; None when there is none. Raises OSError, `Torn`, and `Damaged` behind
     the last line before the damage."""
     text = _text(generation)
@@ -88,7 +88,7 @@ def read(generation: Generation, limits: Limits) -> Block | None:
     return block
 
 
-def read_unfinished(generation: Generation, limits: Limits) -> Block | None:
+def read_unfinished(generation: Generation, limits: Limits) -> FileBlock | None:
     """The last line, which has no newline, with one. Only after `read` gave None. Raises as that,
     and CutOff where what is there of a compressed file is no end of a line."""
     text = _text(generation)
@@ -163,7 +163,7 @@ def _taken(
     count: int,
     split: int = 0,
     ended: bool = False,
-) -> Block:
+) -> FileBlock:
     """Go on behind `used`, whose lines are `data`."""
     before = _prove(generation, text, skipped + len(used))
     if generation.offset <= generation.begin:
@@ -182,7 +182,7 @@ def _taken(
         generation.extent = text.size
     generation.unfinished = 0
     generation.seam = mark_of(seam, generation.offset - len(seam))
-    return Block(
+    return FileBlock(
         data,
         count,
         generation.path,

@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, Final, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from tiers.contracts import Intake
 from tiers.core.batch import HEADER_BYTES_MAX
+from tiers.core.block import NOTHING, Block
 from tiers.core.progress import Work
 from tiers.errors import ChannelDamaged
 from tiers.sources import globs
-from tiers.sources.source import SourceOptions
+from tiers.sources.source import OwnHeader, SourceOptions
 from tiers.sources.tail.following import Following
 from tiers.sources.tail.generation import unpack
 from tiers.sources.tail.ours import Identity
@@ -41,7 +42,7 @@ class TailOptions(SourceOptions):
     rescan: Duration = Field(default=1.0, ge=0.001, le=3600)
     rotate_wait: Duration = 5.0  # a renamed or deleted file is done when quiet for so long
     open_files_max: int = Field(default=1000, ge=1, le=1_000_000)
-    file_header: str | None = None  # name of a header that carries the file's path
+    file_header: OwnHeader = None  # name of a header that carries the file's path
     follow_links: bool | None = None  # None: links whose owner is root, or owns the target too
 
     @field_validator("paths")
@@ -50,13 +51,6 @@ class TailOptions(SourceOptions):
         if told := [f"{path!r} {why}" for path in paths if (why := globs.wrong(path))]:
             raise ValueError(f"paths or globs of files ({'; '.join(told)})")
         return paths
-
-    @field_validator("file_header")
-    @classmethod
-    def _is_another(cls, name: str | None, info: ValidationInfo) -> str | None:
-        if name in info.data.get("headers", {}):
-            raise ValueError("the name of another header than those of `headers`")
-        return name
 
     def reads(self) -> tuple[str, ...]:
         return tuple(os.path.abspath(path) for path in self.paths)  # noqa: PTH100
@@ -190,16 +184,14 @@ class Tail:
                 ahead = advance()
 
     async def _put(self, step: Step, intake: Intake) -> None:
-        headers, positions = self._options.headers, step.positions
-        block = step.block
-        if block is None:
-            await intake.put(b"", 0, headers, positions=positions)
+        headers, found = self._options.headers, step.block
+        if found is None:
+            await intake.put(NOTHING, step.positions)
             return
         if (name := self._options.file_header) is not None:
-            headers = {**headers, name: _header(block.path)}
-        await intake.put(
-            block.data, block.count, headers, positions={**positions, block.key: block.position}
-        )
+            headers = {**headers, name: _header(found.path)}
+        block = Block(found.data, found.count, headers)
+        await intake.put(block, {**step.positions, found.key: found.position})
 
     async def _pause(self, until: float) -> None:
         if self._draining:

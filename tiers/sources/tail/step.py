@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tiers.sources.tail.reading import Block
+from tiers.sources.tail.reading import FileBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Step:
     """What one call of `advance` gave. With neither block nor positions there is nothing to do
     until `wake_at`, or for ever when `finished`."""
 
-    block: Block | None = None
+    block: FileBlock | None = None
     positions: dict[bytes, bytes | None] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     trouble: str = ""

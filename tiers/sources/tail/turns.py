@@ -14,7 +14,7 @@ from tiers.sources.tail.door import Door
 from tiers.sources.tail.generation import Generation
 from tiers.sources.tail.packed import Room
 from tiers.sources.tail.problems import Problems
-from tiers.sources.tail.reading import Block, Limits, Torn, read, read_unfinished
+from tiers.sources.tail.reading import FileBlock, Limits, Torn, read, read_unfinished
 from tiers.sources.tail.streams import CutOff, Damaged
 from tiers.sources.tail.texts import Changed, open_text
 
@@ -69,7 +69,7 @@ class Turns:
             generation.close()
         self.open.clear()
 
-    def next_block(self, now: float) -> Block | None:
+    def next_block(self, now: float) -> FileBlock | None:
         """Round robin, a block each, over files that have more."""
         waiting = 0
         while len(self.ready) > waiting:
@@ -117,8 +117,8 @@ class Turns:
         return there and not self._waits_for_elder(other)
 
     def _read(
-        self, generation: Generation, how: Callable[[Generation, Limits], Block | None]
-    ) -> Block | None:
+        self, generation: Generation, how: Callable[[Generation, Limits], FileBlock | None]
+    ) -> FileBlock | None:
         """What goes wrong with one file holds back no other."""
         if not self._opened(generation):
             return None
@@ -179,7 +179,7 @@ class Turns:
         generation.suspect = True
         self.look_wanted = True
 
-    def next_ending(self, now: float, draining: bool) -> Block | None:
+    def next_ending(self, now: float, draining: bool) -> FileBlock | None:
         """The last line of a file that is done."""
         self.wake_at = inf
         if draining:
@@ -209,7 +209,7 @@ class Turns:
                 self.finished.append(generation)
         return None
 
-    def _unfinished(self, generation: Generation) -> Block | None:
+    def _unfinished(self, generation: Generation) -> FileBlock | None:
         return self._read(generation, read) or (
             None
             if generation.failed or generation.suspect
