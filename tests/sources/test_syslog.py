@@ -576,3 +576,30 @@ async def test_what_is_noted_is_told_at_once_and_then_summed(
     told = [record.getMessage() for record in caplog.records]
     why = "of 127.0.0.1 ({} B): dropped, the channel was full"
     assert told == [f"syslog: 1 {why.format(4)}", f"syslog: 2 {why.format(8)}"]
+
+
+async def test_the_sender_of_each_message_as_a_header() -> None:
+    intake = RecordingIntake()
+    hosts = ("127.0.0.2", "127.0.0.3")
+    async with listening(intake, headers={"a": "b"}, client_header="client") as source:
+        for number, host in enumerate(hosts * 3):
+            with socket.socket(type=socket.SOCK_DGRAM) as sender:
+                sender.bind((host, 0))
+                sender.sendto(b"<1>%d" % number, (HERE, ports(source)["udp"]))
+        await eventually(lambda: intake.events == 6)
+        for number, host in enumerate(hosts, 6):
+            there = (HERE, ports(source)["tcp"])
+            with socket.create_connection(there, source_address=(host, 0)) as sender:
+                sender.sendall(b"<1>%d\n" % number)
+        await eventually(lambda: intake.events == 8)
+    found = {line: put.headers for put in intake.puts for line in put.block.splitlines()}
+    assert found == {
+        b"<1>%d" % number: {"a": "b", "client": hosts[number % 2]} for number in range(8)
+    }
+
+
+def test_the_header_is_another_than_those_there_are() -> None:
+    with pytest.raises(ValidationError, match="another header"):
+        make(headers={"client": "x"}, client_header="client")
+    options = SyslogOptions(type="syslog", headers={"a": "b"}, client_header="client")
+    assert options.header_names() == {"a", "client"}
