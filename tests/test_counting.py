@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from tiers.core.codecs import compressor
+from tiers.core.events import Event, pack
 from tiers.counting import check_file
 from tiers.sinks.stores.local import LocalStore
 
@@ -14,10 +16,10 @@ LINES = b"a line\n" * 1000
 
 def written(
     root: Path, content: bytes, codec: str, events: int = 1000, cut: int = 0
-) -> tuple[str, str, int, int]:
+) -> tuple[str, str, str, int, int]:
     """A file, and what its manifest says of it."""
     (root / "f").write_bytes(content[: len(content) - cut])
-    return "f", codec, len(content) - cut, events
+    return "f", codec, "text", len(content) - cut, events
 
 
 FILES = {
@@ -69,3 +71,19 @@ def test_a_codec_that_is_not_that_of_the_file(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     for codec in ("gzip", "zstd"):
         assert "cannot be opened" in str(check_file(store, *written(tmp_path, LINES, codec)))
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "zstd"])
+def test_a_file_of_events(tmp_path: Path, codec: str) -> None:
+    """Their newlines are no ends of anything."""
+    store = LocalStore(tmp_path)
+    raw = b"".join(pack(Event({"n": str(number)}, b"a\nb\n" * 9000)) for number in range(50))
+    content = compressor(codec, 1)(raw)
+    (tmp_path / "f").write_bytes(content)
+    told = ("f", codec, "events", len(content))
+    assert check_file(store, *told, 50) == ""
+    assert check_file(store, *told, 49) == "f: 50 events; its manifest says 49"
+    assert "only a newer version" in str(check_file(store, "f", codec, "parquet", len(content), 50))
+    (tmp_path / "f").write_bytes(cut := raw[:-3])
+    ended = check_file(store, "f", "none", "events", len(cut), 50)
+    assert ended == "f: cannot be opened as none: body ends within an event"

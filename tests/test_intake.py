@@ -14,6 +14,7 @@ import pytest
 
 from tests.waiting import eventually, move_on
 from tiers.channel.channel import Channel
+from tiers.core import events
 from tiers.core.batch import HEADER_BYTES_MAX, TIME_MS_MAX, Envelope, Unnumbered, split, verify
 from tiers.core.block import Block
 from tiers.core.change import Change, ChannelLimits
@@ -621,3 +622,16 @@ async def test_who_knows_a_file_already_takes_over_nothing_of_it(tmp_path: Path)
         await take_over(b.channel, [app])
         assert b.positions() == {b"1": b"a1"}
         assert b.another("app").positions == {b"7": b"a1", b"2": b"a2"}
+
+
+async def test_events_with_newlines_go_beside_lines(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        two = [events.Event({"level": "error"}, b"one\ntwo"), events.Event({}, b"three")]
+        packed = b"".join(map(events.pack, two))
+        await (await b.intake.put(Block(packed, 2, WEB, framing="events"), {b"f": b"1"}))
+        await (await put(b.intake, b"a line\n", 1, WEB))
+        found = [(e.framing, e.count, body) for e, body in b.stored()]
+        assert found == [("events", 2, packed), ("lines", 1, b"a line\n")]
+        for wrong in (Block(packed, 3, WEB, framing="events"), Block(b"x\n", 1, framing="events")):
+            with pytest.raises(BatchError):
+                await b.intake.put(wrong)

@@ -9,14 +9,19 @@ from isal import igzip
 
 from tiers.contracts import Store
 from tiers.core import zstd_frames
-from tiers.errors import StoreRefused, StoreUnavailable
+from tiers.errors import BatchError, StoreRefused, StoreUnavailable
+from tiers.sinks.formats import FORMATS
 
 _BLOCK_BYTES: Final = 1 << 20
 
 
-def check_file(store: Store, path: str, codec: str, size_bytes: int, events: int) -> str | None:
+def check_file(
+    store: Store, path: str, codec: str, format: str, size_bytes: int, events: int
+) -> str | None:
     """What is wrong with a published file: empty where it is what its manifest says, None where
     there is no such file any more."""
+    if format not in FORMATS:
+        return f"{path}: of the format {format!r}, which only a newer version opens"
     try:
         length = store.length(path)
         if length is not None and length != size_bytes:  # before it is read: it may be anything
@@ -27,21 +32,19 @@ def check_file(store: Store, path: str, codec: str, size_bytes: int, events: int
     if data is None:
         return None
     try:
-        found = count_events(data, codec)
-    except (OSError, EOFError, ValueError, zlib.error, zstandard.ZstdError) as error:
+        found = count_events(data, codec, format)
+    except (OSError, EOFError, ValueError, zlib.error, zstandard.ZstdError, BatchError) as error:
         return f"{path}: cannot be opened as {codec}: {error}"
     if found != events:
         return f"{path}: {found} events; its manifest says {events}"
     return ""
 
 
-def count_events(data: bytes, codec: str) -> int:
-    """Lines in a file of that codec, which ends where a frame does. What decompressors raise is the
-    caller's."""
-    events = 0
+def count_events(data: bytes, codec: str, format: str) -> int:
+    """Events in a file of that codec, which ends where a frame does. What decompressors raise is
+    the caller's; BatchError where it is none of that format."""
     with _opened(data, codec) as file:
-        while block := file.read(_BLOCK_BYTES):
-            events += block.count(b"\n")
+        events = FORMATS[format].count(iter(lambda: file.read(_BLOCK_BYTES), b""))
     # zstd's own reader is content with a part of a frame.
     if codec == "zstd" and zstd_frames.is_cut_off(lambda at, size: data[at : at + size]):
         raise EOFError("a zstd frame ends early")

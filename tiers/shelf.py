@@ -28,6 +28,7 @@ class Published(NamedTuple):
     name: str  # of its manifest
     path: str
     codec: str
+    format: str
     size_bytes: int
     events: int
 
@@ -69,7 +70,7 @@ class Shelf:
             copies.add([seq for seq, _ in found], events, number)
         events = sum(item.events for item in one.items)
         self.published.append(
-            Published(one.day, one.name, one.path, one.codec, one.size_bytes, events)
+            Published(one.day, one.name, one.path, one.codec, one.format, one.size_bytes, events)
         )
 
     def day_of(self, file: int | None) -> str | None:
@@ -189,7 +190,9 @@ def count_files(store: Store, shelf: Shelf) -> None:
     shelf.counted = 0
     with ThreadPoolExecutor(_OPENERS) as openers:
         opened = openers.map(
-            lambda one: check_file(store, one.path, one.codec, one.size_bytes, one.events),
+            lambda one: check_file(
+                store, one.path, one.codec, one.format, one.size_bytes, one.events
+            ),
             shelf.published,
         )
         for one, problem in zip(shelf.published, opened, strict=True):

@@ -28,6 +28,7 @@ def test_a_block(block: Block) -> None:
         (Block(b"a\n", 1, {}, -1), "-1 ms"),
         (Block(b"a\n", 1, {}, TIME_MS_MAX + 1), "no calendar"),
         (Block(b"a\n", 1, {}, None, "frames"), "not 'frames'"),
+        (Block(b"", 1, {}, None, "events"), "says 1 events, and has 0"),
     ],
 )
 def test_no_block(block: Block, why: str) -> None:

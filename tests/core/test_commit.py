@@ -221,7 +221,18 @@ def test_back_off_grows_to_its_bound_and_never_overflows() -> None:
     st.integers(0, 2**40),
 )
 def test_a_plan_is_read_back(positions: set[int], file_id: int, events: int, flagged: int) -> None:
-    one = Plan("s", file_id, DAY, "a/b.log", "gzip", (), sorted(positions), events, flagged)
+    one = Plan(
+        "s",
+        file_id,
+        DAY,
+        "a/b.log",
+        "gzip",
+        (),
+        sorted(positions),
+        events,
+        flagged,
+        format="events",
+    )
     assert decode_plan(file_id, encode_plan(one)) == one
 
 

@@ -24,9 +24,9 @@ from tests.sinks.parts import (
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
 from tiers.core.batch import Buffer, Envelope
-from tiers.core.codecs import opened_lines
 from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks import body, loading
+from tiers.sinks.formats import proven
 from tiers.sinks.openings import Openings
 
 LINES = [b"a\n", b"b\n", b"c\n"]
@@ -35,17 +35,17 @@ RUN = """
 import asyncio, os, sys
 from pathlib import Path
 from tests.sinks.parts import MemorySink, Said, emptied, open_channel, running
-from tiers.core.codecs import opened_lines
+from tiers.sinks.formats import proven
 from tiers.sinks import body
 from tiers.sinks.stores.local import LocalStore
 
 def die(envelope, *rest, **options):
     if envelope.seq == 2:
         os._exit(9)
-    return opened_lines(envelope, *rest, **options)
+    return proven(envelope, *rest, **options)
 
 async def main():
-    body.opened_lines = die
+    body.proven = die
     channel = await open_channel(Path(sys.argv[1]))
     store = LocalStore(Path(sys.argv[1]) / "store")
     async with running(MemorySink(Said(channel), store)):
@@ -89,9 +89,9 @@ def failing(
         if envelope.seq == BAD and left:
             left -= 1
             raise error()
-        return opened_lines(envelope, of, strictly=strictly)
+        return proven(envelope, of, strictly=strictly)
 
-    monkeypatch.setattr(body, "opened_lines", fail)
+    monkeypatch.setattr(body, "proven", fail)
 
 
 async def test_a_batch_that_kills_its_process_alone_twice_is_a_dead_letter(tmp_path: Path) -> None:

@@ -27,10 +27,12 @@ from tiers.channel.meters import NEWEST
 from tiers.core import layout
 from tiers.core.batch import BatchId, seal
 from tiers.core.change import Change
+from tiers.core.codecs import opened_lines
+from tiers.core.events import Event, pack, read
 from tiers.core.manifest import Manifest, decode
 from tiers.core.plan import Plan, encode_plan
 from tiers.errors import ChannelUnavailable, StoreRefused
-from tiers.sinks import file_sink, loading, meters
+from tiers.sinks import file_sink, formats, loading, meters
 from tiers.sinks.file_options import FileOptions
 
 DAY_MS = 86_400_000
@@ -144,6 +146,27 @@ async def test_file_ids_are_never_used_again(channel: Channel) -> None:
     assert [one.file_id for one in manifests(store)] == [1, 2]
 
 
+@pytest.mark.parametrize("kind", ["text", "events"])
+async def test_events_and_lines_in_one_file(channel: Channel, kind: str) -> None:
+    """In the file's format, which its manifest says."""
+    store = MemoryStore()
+    trace = Event({"level": "error"}, b"one\ntwo")
+    packed = pack(trace) + pack(Event({}, b"three"))
+    options = {"count": 2, "size": len(packed), "headers": {}, "sealed": AT, "time": AT}
+    sealed = an_envelope(2, framing="events", codec="none", **options)
+    await fill(channel, [b"a line\n"], 1)
+    await channel.submit(Change(puts=[put(seal(sealed, packed), 2, 2)]))
+
+    async with running(MemorySink(Said(channel), store, format=kind)):
+        await emptied(channel)
+    (content,) = published(store.files).values()
+    if kind == "text":
+        assert content == b"a line\none#012two\nthree\n"
+    else:
+        assert list(read([content])) == [Event({}, b"a line"), trace, Event({}, b"three")]
+    assert [one.format for one in manifests(store)] == [kind]
+
+
 async def test_a_file_that_was_published_before_a_restart_counts_with_its_events(
     channel: Channel,
 ) -> None:
@@ -250,6 +273,8 @@ async def test_what_a_newer_version_sealed_waits_for_the_upgrade(
     monkeypatch.setattr("tiers.sinks.loading.FRAMINGS", ("lines", "columns"))
     monkeypatch.setattr("tiers.sinks.loading.CODECS", ("none", "brotli"))
     monkeypatch.setattr("tiers.core.codecs._open", lambda _, body, *__: iter([bytes(body)]))
+    monkeypatch.setattr("tiers.sinks.body.proven", opened_lines)
+    monkeypatch.setattr(formats.Text, "encode", lambda _, __, body: iter(body))
     async with running(MemorySink(Said(channel), store)):
         await emptied(channel)
     lines = b"".join(published(store.files).values()).splitlines()

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from tiers.core import events
 from tiers.core.batch import TIME_MS_MAX, Buffer, check_headers
+from tiers.core.events import EVENTS
 from tiers.errors import BatchError
 
 LINES: Final = "lines"  # each event ends with a newline
@@ -20,15 +22,18 @@ class Block:
     count: int
     headers: Mapping[str, str] = field(default_factory=dict)
     time_ms: int | None = None  # of the events, ms since the epoch; None: of now
-    framing: str = LINES
+    framing: str = LINES  # or `events`: see events.py
     dead: str = ""  # why it goes to the dead letters, if it does
 
     def check(self) -> None:
         """Raises BatchError for what no receiver or sink would take; headers apart."""
-        if len(self.data) and (self.count < 1 or self.data[-1] != _NEWLINE):
+        if self.framing == EVENTS:
+            if (found := events.count(self.data)) != self.count:
+                raise BatchError(f"a block says {self.count} events, and has {found}")
+        elif self.framing != LINES:
+            raise BatchError(f"a block has framing {LINES!r} or {EVENTS!r}, not {self.framing!r}")
+        elif len(self.data) and (self.count < 1 or self.data[-1] != _NEWLINE):
             raise BatchError("a block is newline-terminated events, and says how many")
-        if self.framing != LINES:
-            raise BatchError(f"a block has the framing {LINES!r}, not {self.framing!r}")
         if self.time_ms is not None and not 0 <= self.time_ms <= TIME_MS_MAX:
             raise BatchError(f"no calendar has the time {self.time_ms} ms after 1970")
 

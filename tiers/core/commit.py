@@ -338,7 +338,14 @@ class Publication:
         items = [Item(ref.id, ref.events, ref.flagged) for ref in plan.refs]
         return encode(
             Manifest(
-                plan.writer, plan.file_id, plan.day, plan.path, plan.codec, self.size_bytes, items
+                plan.writer,
+                plan.file_id,
+                plan.day,
+                plan.path,
+                plan.codec,
+                self.size_bytes,
+                items,
+                plan.format,
             )
         )
 

@@ -1,7 +1,8 @@
 """A manifest: which batches are in one file. It is written once and read by strangers for days.
 
     {"tiers":"manifest","version":1,"sink":"s-1.out.00ff...","file":7,"day":"2026-11-23",
-     "path":"web/2026/11/23/09/s-1.out.00ff...-0000000007.log","codec":"none","bytes":123,
+     "path":"web/2026/11/23/09/s-1.out.00ff...-0000000007.log","codec":"none",
+     "format":"text","bytes":123,
      "batches":{"<origin, 32 hex>":[[<seq>,<events>,<0 or 1: flagged>],...],...}}  <newline>
     <CRC-32 of the line above with its newline, 8 hex>  <newline>
 
@@ -48,6 +49,7 @@ class Manifest:
     codec: str
     size_bytes: int  # of the file
     items: Sequence[Item]
+    format: str = "text"
 
     @property
     def name(self) -> str:
@@ -68,6 +70,7 @@ def encode(manifest: Manifest) -> bytes:
         "day": manifest.day,
         "path": manifest.path,
         "codec": manifest.codec,
+        "format": manifest.format,
         "bytes": manifest.size_bytes,
         "batches": batches,
     }
@@ -119,6 +122,7 @@ def decode(data: bytes) -> Manifest:
         codec=_text(entries, "codec"),
         size_bytes=_integer(entries.get("bytes"), "bytes", _INTEGER_MAX),
         items=_items(entries.get("batches")),
+        format=_text({"format": "text", **entries}, "format"),
     )
 
 

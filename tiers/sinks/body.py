@@ -1,12 +1,12 @@
 """The content of a file: the bodies of its batches, one after the other, straight from the channel.
 
-Where the file's codec is the batch's, a body is copied as it is: zstd frames (RFC 8878 section 3)
-and gzip members (RFC 1952 section 2.2) may follow one another. Small ones are joined to about 1 MiB
-and compressed anew, since a file of ten thousand tiny frames is larger and slower to read. What
-goes out are chunks of about 1 MiB, whatever came in. Never more than one batch and one chunk are in
-memory.
+Where the file's codec and format are the batch's, a body is copied as it is: zstd frames (RFC 8878
+section 3) and gzip members (RFC 1952 section 2.2) may follow one another. Small ones are joined to
+about 1 MiB and compressed anew, since a file of ten thousand tiny frames is larger and slower to
+read. What goes out are chunks of about 1 MiB, whatever came in. Never more than one batch and one
+chunk are in memory.
 
-Every body is opened here, the copied ones too, and must hold the lines that its envelope says: a
+Every body is opened here, the copied ones too, and must hold the events that its envelope says: a
 right checksum proves who made the mistake, not that there is none, and one body that does not open
 takes all that follow it in the file from its readers.
 """
@@ -17,10 +17,11 @@ from contextlib import nullcontext
 from typing import Protocol
 
 from tiers.core.batch import Buffer, Envelope, open_envelope, split
-from tiers.core.codecs import compressor, joined, opened_lines
+from tiers.core.codecs import compressor, joined
 from tiers.core.filing import Bad, Ref
 from tiers.core.plan import Plan
 from tiers.errors import BatchError, ChannelUnavailable, StoreUnavailable, TiersError
+from tiers.sinks.formats import FORMATS, proven
 from tiers.sinks.openings import Opening
 
 CHUNK_BYTES = 1 << 20
@@ -50,6 +51,7 @@ class Body:
         self._channel = channel
         self._plan = plan
         self._compress = compressor(plan.codec, level)
+        self._format = FORMATS[plan.format]
         self._stop = stop
         self._opening = opening
 
@@ -71,7 +73,7 @@ class Body:
             if self._plan.codec == "none":
                 yield from raw
                 continue
-            alone = body if envelope.codec == self._plan.codec and not small else b""
+            alone = body if self._is_kept(envelope) and not small else b""
             small += raw
             size += envelope.size
             if size >= CHUNK_BYTES:
@@ -81,7 +83,11 @@ class Body:
             yield alone or self._compress(b"".join(small))
 
     def _is_copied(self, envelope: Envelope, body: Buffer) -> bool:
-        return envelope.codec == self._plan.codec and len(body) >= SMALL_BYTES
+        return self._is_kept(envelope) and len(body) >= SMALL_BYTES
+
+    def _is_kept(self, envelope: Envelope) -> bool:
+        same = envelope.codec == self._plan.codec
+        return same and envelope.framing == self._format.framing
 
     def _opened(self) -> Iterator[tuple[Envelope, memoryview, list[bytes]]]:
         """Each batch with its lines, where its body is not copied. After a bad one only the others
@@ -97,8 +103,10 @@ class Body:
                     whole = True
                     envelope, body = open_envelope(record), split(record)[1]
                     strictly = envelope.codec == self._plan.codec
-                    pieces = opened_lines(envelope, body, strictly=strictly)
+                    pieces = proven(envelope, body, strictly=strictly)
                     copied = self._is_copied(envelope, body)
+                    if not copied:
+                        pieces = self._format.encode(envelope, pieces)
                     raw = [piece for piece in pieces if not copied]
             except BatchError as error:
                 self.bad.append(Bad(ref.position, str(error), whole))

@@ -21,6 +21,11 @@ class FileOptions(SinkOptions):
     level: int | None = Field(default=None, ge=1, le=19)  # default: that of `[batch]`
     roll_size_bytes: Size = Field(default=128 << 20, alias="roll_size", gt=0)  # as stored
     roll_after_s: Duration = Field(default=60.0, alias="roll_after")
+    format: Literal["text", "events"] = Field(
+        default="text",
+        description="`text`: an event to a line, newlines within it as `#012`; `events`: a stream "
+        "of msgpack, [headers, body] each",
+    )
     extension: str = "log"  # end of file names
     takeover_after_s: Duration = Field(default=300.0, alias="takeover_after", gt=0)
     writers: int = Field(default=2, ge=1, le=16)  # files written at the same time

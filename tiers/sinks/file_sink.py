@@ -294,6 +294,7 @@ class FileSink:
             events_flagged=sum(ref.events for ref in draft.refs if ref.flagged),
             numbers=settled.numbers if settled is not None else {},
             start=self._start,
+            format=self._options.format,
         )
 
     async def _load(self) -> None:

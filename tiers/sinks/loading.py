@@ -10,9 +10,9 @@ from tiers.core.change import Change, Entry
 from tiers.core.filing import Bucket, Ref
 from tiers.errors import BatchError, TiersError
 from tiers.sinks.file_options import FileOptions
+from tiers.sinks.formats import FRAMINGS
 from tiers.sinks.writing import TRIES_MAX
 
-FRAMINGS: Final = ("lines",)  # that files are made of
 _LOAD_MAX: Final = 1000  # entries looked up in one go
 
 

@@ -40,7 +40,9 @@ class GenerateOptions(SourceOptions):
     rate: float = Field(default=0, ge=0, le=1e9)  # events per second; 0 = as fast as they go
     count: int = Field(default=0, ge=0, le=2**62)  # events in all, over restarts; 0 = endless
     size: Size = Field(default=170, ge=1, le=64 * 1024)  # bytes per line, about
-    format: Literal["access", "numbers"] = "access"
+    format: Literal["access", "numbers"] = Field(
+        default="access", description="`access` (access-log lines) or `numbers`"
+    )
 
 
 class Generate:

@@ -110,7 +110,6 @@ _KNOWN = {
     "and those whose owner owns what they lead to",
     "open_files_max": "Files held open at the same time",
     "extension": "End of file names, before `.gz` or `.zst`",
-    "format": "`access` (access-log lines) or `numbers`",
     "url": 'NameNodes: `"http://nn1:9870;http://nn2:9870"`; which one is active is found out. '
     "No proxy is asked, whatever HTTP_PROXY says",
     "connect_timeout": "How long a connection may take",
