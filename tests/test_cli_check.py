@@ -27,7 +27,10 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_check_shows_what_a_good_file_means(file: Path) -> None:
-    more = '[delivery]\nwindow = "8MiB"\n[agents.agg-2]\nlisten = "127.0.0.2:1"\nstatus = "[::1]:2"'
+    more = '[[tiers.edge.interceptors]]\ntype = "host"\n'
+    more += (
+        '[delivery]\nwindow = "8MiB"\n[agents.agg-2]\nlisten = "127.0.0.2:1"\nstatus = "[::1]:2"'
+    )
     file.write_text(good(more=more))
     result = tiers("check", file, "--data", "/var/lib/tiers")
     assert result.exit_code == 0, result.output
@@ -35,7 +38,7 @@ def test_check_shows_what_a_good_file_means(file: Path) -> None:
     assert "web-logs is right: 3 tiers, 6 agents" in shown
     assert "tier aggregator, from edge" in shown
     assert "agent edge-1, files in /var/lib/tiers/edge-1" in shown
-    assert "source generate, headers service=web" in shown
+    assert "source generate, headers service=web, through host" in shown
     assert "to tier aggregator: agg-1 127.0.0.1:7400, agg-2 127.0.0.1:7402" in shown
     assert "agent agg-2, at 127.0.0.1:7402, listens on 127.0.0.2:1, status on [::1]:2" in shown
     assert "to sink directory: directory /data/logs, path {service}/%Y/%m/%d/%H" in shown

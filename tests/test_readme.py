@@ -148,11 +148,11 @@ def test_its_topology_is_right() -> None:
 
 
 def test_entry_points_are_those_that_are_looked_up() -> None:
-    from tiers import sinks, sources
+    from tiers import interceptors, sinks, sources
 
     groups = re.findall(r'^\[project\.entry-points\."([^"]+)"\]$', README, re.MULTILINE)
     assert groups
-    assert {*groups} <= {sources.GROUP, sinks.GROUP}
+    assert {*groups} <= {sources.GROUP, interceptors.GROUP, sinks.GROUP}
 
 
 def test_its_tables_of_settings_are_those_of_the_models() -> None:

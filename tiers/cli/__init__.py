@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "status": "Ask every agent how it does.",
     "audit": "Prove from manifests what was delivered.",
     "check": "Check a topology file and show what it means.",
+    "diff": "Show what another topology file would change.",
     "demo": "See tiers survive a killed aggregator, on this machine.",
     "channel": "Look into the channel of a stopped agent.",
 }

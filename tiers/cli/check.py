@@ -91,7 +91,8 @@ def _peers(topology: "Topology", tier: str) -> dict[str, str]:
 
 
 def _agent(topology: "Topology", agent: str, data: Path | None) -> dict[str, Any]:
-    address = topology.tier_of(agent).agents[agent]
+    tier = topology.tier_of(agent).name
+    address = topology.tiers[tier].agents[agent]
     listen, status = topology.listen(agent), topology.status_address(agent)
     known = data or topology.settings(agent).data or topology.data
     return {
@@ -101,7 +102,12 @@ def _agent(topology: "Topology", agent: str, data: Path | None) -> dict[str, Any
         "status": str(status) if status else None,
         "data": str(topology.data_of(agent, data)) if known else None,
         "sources": [
-            {"name": s.name, "type": s.type, "headers": dict(s.headers)}
+            {
+                "name": s.name,
+                "type": s.type,
+                "headers": dict(s.headers),
+                "interceptors": [i.name for i in topology.interceptors(tier, s)],
+            }
             for s in topology.sources(agent)
         ],
     }
@@ -192,4 +198,8 @@ def _agent_lines(agent: dict[str, Any]) -> Iterator[str]:
     for source in agent["sources"]:
         kind = "" if source["type"] == source["name"] else f" ({source['type']})"
         headers = ", ".join(f"{name}={value}" for name, value in source["headers"].items())
-        yield f"    source {source['name']}{kind}{f', headers {headers}' if headers else ''}"
+        through = ", ".join(source["interceptors"])
+        yield (
+            f"    source {source['name']}{kind}{f', headers {headers}' if headers else ''}"
+            f"{f', through {through}' if through else ''}"
+        )
