@@ -57,9 +57,7 @@ class Generation:
     quiet_since: float = 0.0
     looks: int = 0  # at all files, since it had something new
     elder: "Generation | None" = field(default=None, repr=False)
-    looked: Mark | None = (
-        None  # its seam at the last look, or that of a copy which waits since then
-    )
+    looked: Mark | None = None  # its seam at the last look, or that of a copy that waits since
     first: bytes = field(default=b"", repr=False)  # its head, where that was nothing
     end: int | None = None  # draining: read to here and no further
     continuing: bool = False  # within a line of which pieces are out already
