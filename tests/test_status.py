@@ -72,6 +72,13 @@ def test_healthy_agents(file: Path, data: Path, agents: dict[str, Any]) -> None:
     assert edge["status"]["channel"]["free_bytes"] == 2**30
 
 
+def test_who_runs_another_file_is_said_to(file: Path, data: Path, agents: dict[str, Any]) -> None:
+    script(data, "agg-1", status={"topology_hash": "0" * 16, "generation": 2})
+    shown = status(file, data).stdout
+    assert shown.count("runs another topology file than this") == 1
+    assert "0000000000000000, generation 2" in shown
+
+
 def test_one_that_died_is_a_row_with_the_reason(
     file: Path, data: Path, agents: dict[str, "subprocess.Popen[bytes]"]
 ) -> None:

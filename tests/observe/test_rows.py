@@ -117,3 +117,15 @@ def test_what_became_of_flagged_batches_is_told() -> None:
     each = row("edge-1", "edge", told)
     assert each.flagged == ("aggregator: 5 flagged", "hdfs: 1,200 claimed, 1 fenced, 2 taken over")
     assert "    hdfs: 1,200 claimed, 1 fenced, 2 taken over" in agents_lines([each])
+
+
+def test_an_agent_that_runs_another_file_is_said_to() -> None:
+    answer = {**plain_status("edge-1"), "topology_hash": "5c1e" * 4, "generation": 3}
+    for asked_by in ("", "5c1e" * 4):
+        assert row("edge-1", "edge", answer, asked_by).file == ""
+    other = row("edge-1", "edge", answer, "77aa" * 4)
+    assert other.healthy, "an edit may be on its way"
+    (said,) = [line for line in agents_lines([other]) if "another topology file" in line]
+    assert "5c1e5c1e5c1e5c1e, generation 3" in said
+    assert "77aa77aa77aa77aa" in said
+    assert row("edge-1", "edge", plain_status("edge-1"), "77aa" * 4).file == "", "it does not say"

@@ -15,7 +15,7 @@ from tiers.cli.tables import agents_lines, agents_table, row_object
 from tiers.errors import TiersError, UsageError
 from tiers.observe.client import Answer, ask_all
 from tiers.observe.rows import Row, all_healthy, row
-from tiers.reloading import KEPT
+from tiers.reloading import KEPT, hash_of
 from tiers.topology import Topology, load
 from tiers.topology.load import data_directory, look
 
@@ -90,7 +90,10 @@ def _address(topology: Topology, name: str) -> str | None:
 
 def _ask(topology: Topology, data: Path | None) -> tuple[list[Row], dict[str, Answer]]:
     answers = asyncio.run(ask_all(reach(topology, data)))
-    rows = [row(name, topology.tier_of(name).name, answer) for name, answer in answers.items()]
+    asked_by = hash_of(topology)
+    rows = [
+        row(name, topology.tier_of(name).name, answer, asked_by) for name, answer in answers.items()
+    ]
     return rows, answers
 
 

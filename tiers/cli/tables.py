@@ -34,7 +34,7 @@ def _notes(row: Row) -> "list[Text]":
     from rich.text import Text
 
     notes = [Text(show_peer(peer)) for peer in row.peers]
-    notes += [Text(line) for line in (*row.flagged, *row.behind)]
+    notes += [Text(line) for line in _told(row)]
     notes += [Text(f"{name} {count:,}", "yellow") for name, count in row.dropped]
     notes += [Text(line, "yellow" if row.healthy else "red") for line in _matters(row)]
     return notes
@@ -49,10 +49,14 @@ def agents_lines(rows: Iterable[Row]) -> list[str]:
     for row in rows:
         lines.append(_aligned(cells(row), widths))
         lines += [f"    {show_peer(peer)}" for peer in row.peers]
-        lines += [f"    {line}" for line in (*row.flagged, *row.behind)]
+        lines += [f"    {line}" for line in _told(row)]
         lines += [f"    {name} {count:,}" for name, count in row.dropped]
         lines += [f"    ! {line}" for line in _matters(row)]
     return lines
+
+
+def _told(row: Row) -> list[str]:
+    return [*row.flagged, *row.behind, *filter(None, (row.file,))]
 
 
 def _matters(row: Row) -> list[str]:

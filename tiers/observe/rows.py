@@ -65,6 +65,7 @@ class Row:
     dropped: tuple[tuple[str, int], ...] = ()  # what sources had to drop, by their counters
     flagged: tuple[str, ...] = ()  # what became of flagged batches, a line per output
     behind: tuple[str, ...] = ()  # what sources have not read yet; when the channel will be full
+    file: str = ""  # which topology file it runs, where that is another than the one it is asked by
     peers: tuple[Peer, ...] = ()
     conditions: tuple[Shown, ...] = ()
     error: str = ""  # what is the matter, or was last; the reason where it is unreachable
@@ -82,8 +83,9 @@ _SETTLED: Final = (
 )
 
 
-def row(agent: str, tier: str, answer: Answer) -> Row:
-    """The row of an agent that gave `answer`."""
+def row(agent: str, tier: str, answer: Answer, topology_hash: str = "") -> Row:
+    """The row of an agent that gave `answer`; `topology_hash` is that of the file by which it was
+    asked."""
     if isinstance(answer, str):
         return Row(agent, tier, "unreachable", healthy=False, error=printable_text(answer))
     channel = _map(answer, "channel")
@@ -106,6 +108,7 @@ def row(agent: str, tier: str, answer: Answer) -> Row:
         dropped=tuple(_dropped(answer)),
         flagged=tuple(_flagged(answer, outputs)),
         behind=(*_behind(answer), *_fills(answer)),
+        file=_other_file(answer, topology_hash),
         peers=tuple(_peers(answer, outputs)),
         conditions=conditions,
         error="; ".join(one.text for one in conditions) or _last(answer),
@@ -184,6 +187,16 @@ def _fills(answer: Mapping[str, Any]) -> Iterable[str]:
     for one in _maps(_map(answer, "meters"), of_channel.FULL.shown):
         if 0 < (full_s := _seconds(one, "value")) < _FULL_S:
             yield f"channel: full in {show_duration(full_s)}, as it is filling now"
+
+
+def _other_file(answer: Mapping[str, Any], topology_hash: str) -> str:
+    runs = _text(answer, "topology_hash")
+    if not runs or not topology_hash or runs == topology_hash:
+        return ""
+    generation = _number(answer, "generation")
+    return (
+        f"runs another topology file than this ({topology_hash}): {runs}, generation {generation}"
+    )
 
 
 def _flagged(answer: Mapping[str, Any], outputs: list[Mapping[str, Any]]) -> Iterable[str]:
