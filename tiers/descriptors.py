@@ -58,7 +58,7 @@ def shared_out(topology: Topology, agent: str, limit: int) -> Shares:
     if wants and of_a_source < max(wants):
         short.append(f"{of_a_source:,} open files or connections of each source")
     said = f"{limit:,} descriptors (ulimit -Hn) are enough for {' and '.join(short)}"
-    visitors = VisitorLimits(strangers, max(4, strangers // 4))
+    visitors = VisitorLimits(strangers)
     return Shares(limit, visitors, senders, of_a_source, said if short else "")
 
 

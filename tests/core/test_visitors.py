@@ -1,10 +1,13 @@
 """Who is shown the door when too many are connected."""
 
+from itertools import count
+from random import Random
+
 import pytest
 
 from tiers.core.visitors import Allowed, Moved, VisitorLimits, Visitors
 
-LIMITS = VisitorLimits(strangers_max=10, address_max=4, bytes_max=1000, silence_s=60.0)
+LIMITS = VisitorLimits(strangers_max=10, bytes_max=1000, silence_s=60.0, greeting_s=2.0)
 
 
 class House:
@@ -32,22 +35,76 @@ class House:
         return " ".join(str(one.key) for one in self.visitors.look(counts, now))
 
 
-def test_of_too_many_from_one_address_those_go_that_came_first() -> None:
+def test_of_too_many_those_go_that_came_first_and_had_time() -> None:
     house = House()
-    assert house.came(1, 2, 3, 4) == ""
-    assert house.came(5, 6) == "1 2"
-    assert house.came(7, address="b") == ""
-    assert len(house.visitors) == 5
+    assert house.came(*range(1, 11)) == ""
+    assert house.came(11, 12, now=1.9) == "11 12", "all the others are within their time"
+    assert house.came(13, 14, now=2.0) == "1 2"
+    assert house.came(15, address="b", now=2.0) == "3"
+    assert len(house.visitors) == 10
 
 
-def test_of_too_many_in_all_one_goes_of_the_address_that_has_most() -> None:
+def test_of_a_crowd_one_goes_for_who_comes_from_elsewhere() -> None:
     house = House()
-    house.came(1, address="honest")
-    for number, address in enumerate("bcde"):
-        house.came(*range(10 * number + 10, 10 * number + 13), address=address)
-        house.came(1, address="honest")  # it tries again
+    house.came(*range(1, 11))
+    assert house.came(11, address="honest") == "1", "within its time, but there are many of it"
+    for key in range(20, 120):
+        house.came(key)
+        house.came(12, address="honest too")  # it tries again
     assert house.visitors.strangers == 10
-    assert house.visitors.get(1) is not None
+    assert {house.visitors.get(key) is not None for key in (11, 12)} == {True}
+
+
+def test_where_no_address_has_many_the_oldest_of_all_goes() -> None:
+    house = House()
+    for key, address in enumerate("abcdefghij", start=1):
+        house.came(key, address=address, now=key / 10)
+    house.came(11, address="j", now=1.0)
+    assert house.came(12, address="k", now=2.0) == "12"
+    assert house.came(13, address="k", now=2.1) == "1"
+
+
+STEP_S = 0.05  # who was closed comes again after one or two
+SESSION_STEPS = 6  # with both connections there, until the session is on
+
+
+def settled_after(agents: int, limits: VisitorLimits) -> float:
+    """Seconds until all of them, that come at once from one address, have a session."""
+    visitors, keys, random = (
+        Visitors(limits, lambda port, session: Allowed(1, 1)),
+        count(1),
+        Random(1),
+    )
+    here: dict[int, dict[str, tuple[int, int]]] = {agent: {} for agent in range(agents)}
+    whose: dict[int, tuple[int, str]] = {}
+    for step in range(2000):
+        for agent, ports in list(here.items()):
+            if (
+                len(ports) == 2
+                and max(since for _, since in ports.values()) + SESSION_STEPS <= step
+            ):
+                for key, _ in ports.values():
+                    visitors.proved(key, b"%d" % agent)
+                del here[agent]
+        if not here:
+            return step * STEP_S
+        missing = [(agent, port) for agent in here for port in ("data", "control")]
+        random.shuffle(missing)
+        for agent, port in missing:
+            if port not in here[agent] and (not step or random.random() < 0.7):
+                key = next(keys)
+                here[agent][port], whose[key] = (key, step), (agent, port)
+                for gone in visitors.came(key, port, "nat", step * STEP_S):
+                    of, at = whose.pop(gone.key)
+                    del here[of][at]
+    raise AssertionError(f"{len(here)} have no session")
+
+
+@pytest.mark.parametrize(("agents", "within_s"), [(400, 0.5), (1000, 0.5), (2000, 5), (4000, 20)])
+def test_many_agents_that_come_at_once_from_one_address_all_have_sessions_soon(
+    agents: int, within_s: float
+) -> None:
+    assert settled_after(agents, VisitorLimits()) <= within_s
 
 
 def test_who_has_a_session_is_not_counted_and_stays() -> None:
@@ -56,9 +113,9 @@ def test_who_has_a_session_is_not_counted_and_stays() -> None:
         assert house.came(key) == ""
         house.prove(key, b"%d" % key)
     house.came(*range(200, 300))
-    assert house.visitors.strangers == 4
-    assert len(house.visitors) == 104
-    assert house.look(1000.0) == "296 297 298 299", "silent for long"
+    assert house.visitors.strangers == 10
+    assert len(house.visitors) == 110
+    assert house.look(1000.0) == " ".join(str(key) for key in range(200, 210)), "silent for long"
     assert len(house.visitors) == 100
 
 
@@ -158,21 +215,22 @@ def test_a_descriptor_that_is_used_again_is_another_connection() -> None:
 def test_the_limits_are_those_that_are_promised() -> None:
     visitors = Visitors(VisitorLimits(), lambda port, session: None)
     gone = 0
-    for key in range(1, 1030):
+    for key in range(1, 2060):
         gone += len(list(visitors.came(key, "data", f"10.0.{key // 200}.1", 0.0)))
-        assert gone == max(0, key - 1024)
-    visitors = Visitors(VisitorLimits(), lambda port, session: None)
-    came = (visitors.came(key, "data", "10.0.0.1", 0.0) for key in range(1, 258))
-    assert [one.key for some in came for one in some] == [1]
+        assert gone == max(0, key - 2048)
 
 
-def test_of_too_many_in_all_the_one_that_is_alone_stays() -> None:
+def test_many_strangers_are_looked_at_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiers.core.visitors._STRANGERS_AT_ONCE", 2)
     house = House()
-    house.came(1, address="honest")
-    house.came(11, 12, 13, 14, address="b")
-    house.came(21, 22, 23, 24, address="c")
-    assert house.came(2, address="honest too") == ""
-    assert house.came(3, address="d") == "11", "the first of those that are most"
+    house.came(*range(1, 6))
+    assert [house.visitors.to_look_at() for _ in range(2)] == [[1, 2], [3, 4]]
+    house.visitors.left(5)
+    house.came(6)
+    looked = [key for _ in range(4) for key in house.visitors.to_look_at()]
+    assert looked == [5, 1, 2, 3, 4, 6], "one that is gone costs nothing"
+    assert house.visitors.to_look_at(100 * MB) == [1, 2]
+    assert house.visitors.to_look_at(200 * MB) == [1, 2, 3, 4, 6], "all, where memory grew"
 
 
 MB = 1 << 20

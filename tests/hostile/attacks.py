@@ -39,7 +39,7 @@ def data_garbage(scene: Scene) -> None:
 def connections(scene: Scene) -> None:
     """Many connections to each port, which say nothing."""
     ports = (scene.ports["agg-1"], scene.ports["agg-1"] + 1, scene.status_port)
-    held = [Stranger(port) for _ in range(400) for port in ports]
+    held = [Stranger(port) for _ in range(1200) for port in ports]
     time.sleep(3.0)
     for one in held:
         one.close()

@@ -3,10 +3,16 @@
     stranger   has no session: cannot be told from an attack   proved -> guest
     guest      its session is on                               session over -> stranger
 
-Strangers are bounded in number, in all and by address, in the bytes that came from them and were
-not taken yet (frames that are never finished), and in silence. Of too many, those go that came
-first: an agent that connects has its session at once. Of too many bytes, those that have stalled
-longest. A guest holds no more than its session lets it send.
+Strangers are bounded in number, in the bytes that came from them and were not taken yet (frames
+that are never finished), and in silence. Of too many bytes, those go that have stalled longest. A
+guest holds no more than its session lets it send.
+
+Of too many connections one of the address that has most goes: the one that came first, as an agent
+has its session soon after it has connected. For that it is given time. Where all are within it, and
+the newcomer is of a crowd as large, the newcomer goes: else of many agents that come at once, as to
+a receiver that was started again, each would be pushed out by the next before it has its session,
+and come again, for ever. An agent needs both of its connections for a session, so the bound is
+meant to hold those of many.
 
 Bytes on the wire are not bytes in memory: a message of no byte takes two there and 80 here, and so
 does each part of a message of which the last never comes. So the memory that has grown beyond what
@@ -23,6 +29,8 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 _GUESTS_AT_ONCE: Final = 512  # looked at in one go: the others have their turn in the next
+_STRANGERS_AT_ONCE: Final = 512  # likewise
+_FEW: Final = 8  # strangers of one address: not a crowd
 _HELD_MIN: Final = 4096  # of one visitor: less is not what memory grows by
 _USUAL_AFTER_S: Final = 10.0
 _TIMES_MAX: Final = 40  # so many bytes of memory for one that came, at most
@@ -43,8 +51,8 @@ Awaited = Callable[[], int]
 
 @dataclass(frozen=True, slots=True)
 class VisitorLimits:
-    strangers_max: int = 1024  # with 20 KiB each in libzmq
-    address_max: int = 256  # strangers of one address
+    strangers_max: int = 2048  # as 1,000 agents have them; with up to 60 KiB each in libzmq
+    greeting_s: float = 2.0  # so long one is not pushed out: it is about to have its session
     bytes_max: int = 40 << 20  # of all strangers: one message of the largest, and a little
     silence_s: float = 60.0
     swollen_bytes_max: int = 64 << 20  # of memory, beyond twice what is held
@@ -103,6 +111,7 @@ class Visitors:
         self._pending = pending  # bytes that were taken and are not on disk yet
         self._strangers: OrderedDict[int, Visitor] = OrderedDict()  # those first that came first
         self._addresses: dict[str, OrderedDict[int, None]] = {}  # of strangers
+        self._turn: deque[int] = deque()  # strangers that are still to be looked at in this round
         self._guests: OrderedDict[int, Visitor] = OrderedDict()  # longest not looked at first
         self._sessions: dict[tuple[str, bytes], int] = {}  # the newest connection of each
         self._beyond = 0  # of all guests
@@ -139,12 +148,16 @@ class Visitors:
         """A connection was accepted."""
         self.left(key)  # its end was not told
         self._welcome_stranger(key, Visitor(port, address, now, now))
-        at_address = self._addresses[address]
-        if len(at_address) > self.limits.address_max:
-            yield self._show_out(next(iter(at_address)), f"too many from {address}")
-        elif len(self._strangers) > self.limits.strangers_max:
-            crowded = max(self._addresses, key=lambda one: len(self._addresses[one]))
-            yield self._show_out(next(iter(self._addresses[crowded])), "too many in all")
+        if len(self._strangers) <= self.limits.strangers_max:
+            return
+        crowded = max(self._addresses, key=lambda one: len(self._addresses[one]))
+        count = len(self._addresses[crowded])
+        first = next(iter(self._addresses[crowded] if count > _FEW else self._strangers))
+        had_time = now - self._strangers[first].since_s >= self.limits.greeting_s
+        if had_time or count > max(_FEW, len(self._addresses[address])):
+            yield self._show_out(first, f"too many, most of them from {crowded}")
+        else:
+            yield self._show_out(key, f"too many at once, most of them from {crowded}")
 
     def left(self, key: int) -> None:
         """A connection is over. Fine when it is not known."""
@@ -182,8 +195,12 @@ class Visitors:
 
     def to_look_at(self, memory: int = 0) -> list[int]:
         """Whose bytes `look` wants to know; `memory` as there."""
-        guests = None if memory and self.is_swollen(memory) else _GUESTS_AT_ONCE
-        return [*self._strangers, *islice(self._guests, guests)]
+        if memory and self.is_swollen(memory):
+            return [*self._strangers, *self._guests]
+        if not self._turn:
+            self._turn.extend(self._strangers)
+        strangers = [self._turn.popleft() for _ in range(min(_STRANGERS_AT_ONCE, len(self._turn)))]
+        return [*strangers, *islice(self._guests, _GUESTS_AT_ONCE)]
 
     def tell(self, session: bytes, count: int) -> None:
         """So many bytes were said to a session."""
