@@ -51,3 +51,30 @@ def test_bench_against_tells_the_ratios_of_pairs_and_their_spread(tmp_path: Path
         assert math.isclose(figure["from"], math.exp(mean - 12.706 * distance / 2))
         assert math.isclose(figure["to"], math.exp(mean + 12.706 * distance / 2))
     assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+def test_bench_senders_settle_and_are_acked_also_after_the_aggregator_was_killed(
+    tmp_path: Path,
+) -> None:
+    command = [str(ROOT / "scripts" / "bench"), "senders", "--senders", "20", "--json"]
+    few = ["--rate", "100", "--seconds", "1", "--dir", str(tmp_path)]
+    ended = subprocess.run([*command, *few], stdout=subprocess.PIPE, check=False, timeout=240)
+    assert ended.returncode == 0, ended.stdout
+    figures = json.loads(ended.stdout)
+    assert figures["senders"] == 20
+    assert figures["sessions_s"] > 0
+    assert figures["sessions_again_s"] > 0
+    assert 0 < figures["acked_per_second"] <= 101
+    assert figures["cpu_s_per_1000"] > 0
+    assert figures["turned_away"] == 0
+    assert figures["troubles"] == {}
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+def test_bench_senders_fails_in_words_where_sessions_do_not_come(tmp_path: Path) -> None:
+    command = [str(ROOT / "scripts" / "bench"), "senders", "--senders", "5", "--within", "0.001"]
+    ended = subprocess.run(
+        [*command, "--dir", str(tmp_path)], stderr=subprocess.PIPE, check=False, timeout=240
+    )
+    assert ended.returncode == 1
+    assert b"5 senders 5 have no session after 0.001 s" in ended.stderr

@@ -21,6 +21,7 @@ from benchmark.local import (
     measure_limit,
     measure_run,
 )
+from benchmark.senders import measure_senders
 from tiers.errors import TiersError
 
 
@@ -132,6 +133,36 @@ def against(
         click.echo(json.dumps(comparison.to_json()))
         return
     for line in ("", *comparison.table()):
+        click.echo(line)
+
+
+@main.command(epilog="Example: scripts/bench senders --senders 200 --rate 1000")
+@click.option("--senders", default=1000, show_default=True, type=click.IntRange(min=1))
+@click.option("--rate", default=1000, show_default=True, help="Batches a second, of all.")
+@click.option("--seconds", default=10.0, show_default=True, help="How long they come.")
+@click.option("--within", default=30.0, show_default=True, help="Seconds for all to be in session.")
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), help="Work here (a real disk)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def senders(
+    senders: int, rate: int, seconds: float, within: float, directory: Path | None, as_json: bool
+) -> None:
+    """Let many senders with small batches connect to one aggregator over ZeroMQ.
+
+    Prints how long it takes until all have a session, at first and after the aggregator was killed
+    and started again; the batches/s that it acks of those that come; its CPU, memory and longest
+    turn. Exit status 1 where a sender has no session in time, or a batch no ack.
+    """
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+    root = Path(tempfile.mkdtemp(prefix="tiers-bench-", dir=directory)).resolve()
+    try:
+        figures = measure_senders(root, senders, rate, seconds, within)
+    except TiersError as error:
+        raise click.ClickException(f"{error} (files: {root})") from error
+    shutil.rmtree(root)
+    for line in [json.dumps(figures.to_json())] if as_json else figures.lines():
         click.echo(line)
 
 

@@ -99,7 +99,7 @@ def running(
     file.write_text(
         _TOPOLOGY.format(root=root, host=host, codec=codec, roll_after=roll_after) + extra
     )
-    processes = {name: _start(file, name, root, code) for name in AGENTS}
+    processes = {name: start(file, name, root, code) for name in AGENTS}
     try:
         tiers = Tiers(root, {name: process.pid for name, process in processes.items()})
         tiers.until(lambda told: all(each["healthy"] for each in told.values()), 0.05)
@@ -111,7 +111,7 @@ def running(
             process.wait()
 
 
-def _start(file: Path, name: str, root: Path, code: Code) -> "subprocess.Popen[bytes]":
+def start(file: Path, name: str, root: Path, code: Code = TREE) -> "subprocess.Popen[bytes]":
     own = [str(code.python), "-m", "tiers.supervised", str(os.getpid()), "tiers"]
     environment = os.environ | {"PYTHONPATH": str(code.source)}
     with (root / f"{name}.log").open("wb") as log:
