@@ -40,6 +40,7 @@ class Queue:
 
     held: Mapping[str, Runs] = field(default_factory=dict)
     dead: Mapping[str, Runs] = field(default_factory=dict)
+    dropped: Mapping[str, Runs] = field(default_factory=dict)  # by a person, for good
 
 
 class Own(NamedTuple):
@@ -71,6 +72,9 @@ class Holding:
     def dead(self, origin: str) -> Runs:
         return runs.union(*(queue.dead.get(origin, []) for queue in self.outputs.values()))
 
+    def dropped(self, origin: str) -> Runs:
+        return runs.union(*(queue.dropped.get(origin, []) for queue in self.outputs.values()))
+
     def origins(self) -> set[str]:
         """All that it has batches of."""
         return {o for queue in self.outputs.values() for o in (*queue.held, *queue.dead)}
@@ -97,6 +101,7 @@ class OriginAccount:
     events: int = 0  # in published files, each copy counted
     held: dict[str, Runs] = field(default_factory=dict)  # by agent
     dead: dict[str, Runs] = field(default_factory=dict)  # by agent
+    dropped: dict[str, Runs] = field(default_factory=dict)  # by agent: on purpose
     gaps: Runs = field(default_factory=list)  # that nothing explains, though all was asked
     unknown: Runs = field(default_factory=list)  # that may be where nobody could be asked
     doubles: list[Double] = field(default_factory=list)
@@ -232,7 +237,11 @@ def holding_of(agent: str, tier: str, answer: Answer) -> Holding | str:
     try:
         told = answer["audit"]
         outputs = {
-            str(name): Queue(_by_origin(queue["held"]), _by_origin(queue["dead"]))
+            str(name): Queue(
+                _by_origin(queue["held"]),
+                _by_origin(queue["dead"]),
+                _by_origin(queue.get("dropped", {})),  # an older agent has none
+            )
             for name, queue in told["outputs"].items()
         }
         own = {bytes.fromhex(origin).hex(): _own(one) for origin, one in told["origins"].items()}
@@ -286,6 +295,7 @@ def accounts(
         if account.published
         or account.held
         or account.dead
+        or account.dropped
         or account.gaps
         or account.unknown
         or account.forgotten
@@ -311,7 +321,10 @@ def _origin_account(
             account.held[holding.agent] = held
         if dead := holding.dead(origin):
             account.dead[holding.agent] = dead
-    explained = runs.union(account.published, *account.held.values(), *account.dead.values())
+        if dropped := holding.dropped(origin):
+            account.dropped[holding.agent] = dropped
+    kept = (*account.held.values(), *account.dead.values(), *account.dropped.values())
+    explained = runs.union(account.published, *kept)
     last = max((end for _, end in explained), default=0)
     if accepted is not None:
         # What its owner accepted after it was asked may be seen anywhere below, or nowhere yet. Of
@@ -369,6 +382,7 @@ def _output_json(output: OutputAccount) -> dict[str, Any]:
                 "published": origin.published,
                 "held": origin.held,
                 "dead": origin.dead,
+                "dropped": origin.dropped,
                 "gaps": origin.gaps,
                 "unknown": origin.unknown,
                 "doubles": [_double_json(double) for double in origin.doubles],

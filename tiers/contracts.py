@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from tiers.core.answers import Listed, Moved
 from tiers.core.batch import BatchId, Buffer, Envelope
 from tiers.core.block import Block
-from tiers.core.change import Change, ChannelLimits, ChannelStats, Entry
+from tiers.core.change import Change, ChannelLimits, ChannelStats, Entry, LetterHead
 from tiers.core.dedupe import Known
 from tiers.core.life import Life
 from tiers.core.meters import Metered
@@ -51,8 +51,8 @@ class Reading(Protocol):
     def seen(self, ids: Iterable[BatchId]) -> dict[BatchId, Known]:
         """Which of these arrived here once, and what is known of them."""
 
-    def dead_ids(self) -> list[tuple[str, BatchId]]:
-        """Output and batch of every dead letter, by position."""
+    def letters(self, after: tuple[int, int] = (0, 0), limit: int = 1000) -> list[LetterHead]:
+        """Dead letters without bodies, by position and output: those behind `after`."""
 
 
 class Channel(Reading, Metered, Protocol):

@@ -24,6 +24,7 @@ from typing import Any, Final
 import msgpack
 
 from tiers.channel.layout import unpack_hops
+from tiers.channel.letters import every_letter
 from tiers.channel.living import ORIGIN, Origin
 from tiers.channel.opening import SET_ASIDE_STEM
 from tiers.channel.salvage import FRAME_LENGTH_BYTES, MARK, Batch, End, Head, read_mark, unpack
@@ -158,7 +159,7 @@ class Salvage:
 
     async def run(self) -> None:
         """Until everything that can be read is in the new channel."""
-        self._dead = set(await asyncio.to_thread(self._channel.dead_ids)) if self._open else set()
+        self._dead = await asyncio.to_thread(self._dead_ids) if self._open else set()
         for old in self._open:
             try:
                 await self._carry(old)
@@ -197,6 +198,9 @@ class Salvage:
             stdout=PIPE,
             limit=1 << 20,
         )
+
+    def _dead_ids(self) -> set[tuple[str, BatchId]]:
+        return {(one.output, one.id) for one in every_letter(self._channel)}
 
     async def _died(self, old: _Old, error: Exception) -> None:
         old.tries += 1

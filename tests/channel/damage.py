@@ -190,8 +190,8 @@ async def _put_back(base: Base, work: Path, channel: Channel) -> Found:
     assert salvage.settled()
     for output in base.outputs:
         assert all(entry.flagged for entry in channel.entries(output))
-    letters = zip(channel.dead_ids(), channel.dead_letters(), strict=True)
-    lost = {one for (_, one), letter in letters if not letter.record}
+    letters = zip(channel.letters(), channel.dead_letters(), strict=True)
+    lost = {head.id for head, letter in letters if not letter.record}
     return _readable(base, channel), lost, channel.records(POSITION).get(POSITION, b"")
 
 

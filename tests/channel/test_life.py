@@ -13,12 +13,12 @@ import pytest
 
 from tests.channel.making import LIMITS, StoppedClock, arrived, opened, put, record
 from tiers.channel import home
-from tiers.channel.applying import delete_pieces
 from tiers.channel.channel import Channel
 from tiers.channel.environment import Environment, Transaction
 from tiers.channel.layout import SEEN_KEY
 from tiers.channel.living import MET as MET_KEY
 from tiers.channel.living import ORIGIN
+from tiers.channel.windows import delete_pieces
 from tiers.core.batch import BatchId, Hop
 from tiers.core.change import Change, Put
 from tiers.core.dedupe import BLOCK_SEQS, PIECES

@@ -202,7 +202,7 @@ async def test_what_is_lost_is_a_dead_letter_and_named(tmp_path: Path) -> None:
         async with begun(tmp_path) as (channel, salvage):
             await salvage.run()
             assert sorted(queued(channel)) == [n for n in live() if n not in (4, 14)]
-            lost = {one: output for output, one in channel.dead_ids() if one.seq in (4, 14)}
+            lost = {one.id: one.output for one in channel.letters() if one.id.seq in (4, 14)}
             assert set(lost) == {BatchId(origin, 4), BatchId(origin, 14)}
             reasons = [one.reason for one in channel.dead_letters() if not one.record]
             assert len(reasons) == 3, "two outputs waited for the one, one for the other"

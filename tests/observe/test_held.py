@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.channel.making import arrived, opened, put
 from tests.channel.test_damage import flip
+from tiers.channel.letters import every_letter
 from tiers.core.change import Change
 from tiers.observe.snapshot import audit
 from tiers.observe.stopped import audit_of_stopped
@@ -24,8 +25,12 @@ async def test_each_output_answers_for_itself(tmp_path: Path) -> None:
             "origins": {own: {"last": 3, "begun_ms": channel.origins()[channel.origin].begun_ms}},
             "present": own,
             "outputs": {
-                "a": {"held": {own: [[3, 3]], PEER.hex(): [[9, 9]]}, "dead": {own: [[2, 2]]}},
-                "b": {"held": {own: [[1, 3]]}, "dead": {}},
+                "a": {
+                    "held": {own: [[3, 3]], PEER.hex(): [[9, 9]]},
+                    "dead": {own: [[2, 2]]},
+                    "dropped": {},
+                },
+                "b": {"held": {own: [[1, 3]]}, "dead": {}, "dropped": {}},
             },
         }
 
@@ -38,8 +43,8 @@ async def test_an_output_that_is_gone_answers_too(tmp_path: Path) -> None:
         await channel.submit(Change(dead=[("b", 2, "bad")]))
     async with opened(tmp_path, outputs=["a"]) as channel:
         told = audit(channel)["outputs"]
-        assert told["b"] == {"held": {own: [[1, 1]]}, "dead": {own: [[2, 2]]}}
-        assert told["a"] == {"held": {own: [[1, 2]]}, "dead": {}}
+        assert told["b"] == {"held": {own: [[1, 1]]}, "dead": {own: [[2, 2]]}, "dropped": {}}
+        assert told["a"] == {"held": {own: [[1, 2]]}, "dead": {}, "dropped": {}}
         await channel.submit(Change(releases=[("a", 1), ("a", 2)]))
     async with opened(tmp_path, outputs=["b"]) as channel:
         assert set(audit(channel)["outputs"]) == {"b"}
@@ -51,9 +56,13 @@ async def test_a_batch_with_a_damaged_body_is_known_by_its_id(tmp_path: Path) ->
         await channel.submit(Change(puts=[put(channel, b"BODY-ONE" * 500)]))
     flip(tmp_path / "channel" / "data.mdb", b"BODY-ONE")
     async with opened(tmp_path) as channel:
-        assert audit(channel)["outputs"] == {"out": {"held": {own: [[1, 1]]}, "dead": {}}}
+        assert audit(channel)["outputs"] == {
+            "out": {"held": {own: [[1, 1]]}, "dead": {}, "dropped": {}}
+        }
         await channel.submit(Change(dead=[("out", 1, "body damaged")]))
-        assert audit(channel)["outputs"] == {"out": {"held": {}, "dead": {own: [[1, 1]]}}}
+        assert audit(channel)["outputs"] == {
+            "out": {"held": {}, "dead": {own: [[1, 1]]}, "dropped": {}}
+        }
 
 
 async def test_letters_of_one_batch_are_never_split_over_two_looks(tmp_path: Path) -> None:
@@ -68,7 +77,7 @@ async def test_letters_of_one_batch_are_never_split_over_two_looks(tmp_path: Pat
             [(2, "a"), (2, "b"), (2, "c")],
             [],
         ]
-        told = [(output, one.seq) for output, one in channel.dead_ids()]
+        told = [(one.output, one.id.seq) for one in every_letter(channel)]
         assert told == [(output, n) for n in (1, 2) for output in outputs]
 
 

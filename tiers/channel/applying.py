@@ -15,60 +15,30 @@ from dataclasses import replace
 from typing import Any
 
 from tiers.channel import again
-from tiers.channel.accounts import WINDOW_BYTES, Accounts, Move
+from tiers.channel.accounts import WINDOW_BYTES
 from tiers.channel.again import Again
-from tiers.channel.environment import Environment, Transaction
 from tiers.channel.layout import (
     DEAD_KEY,
-    POSITION,
     QUEUE_KEY,
-    SEEN_KEY,
     STATE,
     Item,
     Letter,
-    State,
     first_agent,
     guard,
-    pack_hops,
     unguard,
-    unpack_item,
     unpack_letter,
 )
+from tiers.channel.letters import TWICE_GIVEN, Letters
 from tiers.core import dedupe
 from tiers.core.batch import BatchId, sum_of
 from tiers.core.change import Change, Handed, Put
 from tiers.core.dedupe import Window
-from tiers.errors import ChannelDamaged
 
 
-class Applying:
+class Applying(Letters):
     """Call `apply` for each change, in order, then `finish`; `state` is then what is true once
     the transaction is on disk, and `passed_on` are the batches that arrived from peers and that no
     output waits for any more."""
-
-    def __init__(
-        self,
-        environment: Environment,
-        txn: Transaction,
-        before: State,
-        now_ms: int,
-        accounts: Accounts,
-        *,
-        ask_again: bool = False,
-    ) -> None:
-        self.state = before.copy()
-        self.passed_on: list[BatchId] = []
-        self.apart: list[str] = []  # of what came under a known id: what is said of it
-        self.moves: dict[str, Move] = {}
-        self._accounts = accounts
-        self._ask_again = ask_again
-        self._environment = environment
-        self._db = environment.db
-        self._txn = txn
-        self._now_ms = now_ms
-        self._windows: dict[bytes, Window] = {}
-        self._pieces: dict[bytes, bytes] = {}
-        self._again = self._is_any_again()
 
     def apply(self, change: Change, positions: Sequence[int]) -> tuple[int, ...]:
         """The positions of the puts; 0 for a put that had arrived before."""
@@ -95,6 +65,8 @@ class Applying:
             item = self._take_from_queue(output, position)
             if item is not None:
                 self._let_go(position, item)
+        for output, position in change.drops:
+            self._drop(output, position)
         return taken
 
     def finish(self) -> None:
@@ -111,6 +83,8 @@ class Applying:
         assert put.outputs, "a batch that no output waits for"
         state = self.state
         state.next_position = position + 1
+        if put.letter:
+            return self._put_again(put, position)
         outputs, known = put.outputs, None
         if put.arrived:
             key, window = self._window(put.id)
@@ -130,39 +104,11 @@ class Applying:
                 return 0
         if put.id.origin == state.origin and not put.arrived:
             state.next_seq = max(state.next_seq, put.id.seq + 1)
-        size = len(put.record)
-        item = self._store(put, position, again=known is not None).pack()
+        item = self._store(put, position, again=known is not None)
         for output in outputs:
-            totals = state.outputs[output]
-            key = QUEUE_KEY.pack(totals.id, position)
-            self._txn.put(key, guard(key, item), db=self._db["queue"])
-            totals.batches += 1
-            totals.events += put.count
-            totals.size_bytes += size
-        self._move(put.hops[0].agent if put.hops else "", queued=size)
+            self._queue(output, position, item)
+        self._move(put.hops[0].agent if put.hops else "", queued=item.size)
         return position
-
-    def _store(self, put: Put, position: int, **what: Any) -> Item:
-        """The record and its note; the item for whatever is to hold them."""
-        at = POSITION.pack(position)
-        # Positions only grow, so LMDB may fill page after page instead of splitting them.
-        fresh = self._txn.put(at, put.record, append=True, db=self._db["batches"])
-        assert fresh, "a position was given twice"
-        if put.note:
-            self._txn.put(at, guard(at, put.note), db=self._db["notes"])
-        self.state.batches += 1
-        item = Item(
-            put.flagged,
-            put.arrived,
-            bool(put.note),
-            self._now_ms,
-            put.count,
-            len(put.record),
-            put.id,
-            sum_of(put.record),
-            pack_hops(put.hops),
-        )
-        return replace(item, **what)
 
     def _keep_apart(self, put: Put, position: int) -> int:
         """A batch whose id is known: to the dead letters where it has another content."""
@@ -173,7 +119,7 @@ class Applying:
         sender, here = (hop.agent for hop in put.hops[-2:]) if len(put.hops) > 1 else ("", "")
         reason = (
             f"{sender} sent another batch under the id {put.id} than the one that {here} knows: "
-            "two machines gave out the same numbers"
+            f"{TWICE_GIVEN}"
         )
         item = self._store(put, position, arrived=False)
         # It has come, and is kept; without room for it no more comes from there.
@@ -192,14 +138,6 @@ class Applying:
         key, piece = self._piece(put.id)
         self._pieces[key] = dedupe.with_sum(piece, put.id.seq, sum_of(put.record))
 
-    def _piece(self, batch: BatchId) -> tuple[bytes, bytes]:
-        key = SEEN_KEY.pack(batch.origin, dedupe.piece_of(batch.seq))
-        piece = self._pieces.get(key)
-        if piece is None:
-            stored = self._txn.get(key, db=self._db["sums"])
-            piece = unguard("sums", key, stored) if stored is not None else b""
-        return key, piece
-
     def _rewrite(self, output: str, position: int, **changes: Any) -> None:
         """Change an item that waits, if it still does."""
         item = self._item(output, position)
@@ -207,11 +145,6 @@ class Applying:
             key = QUEUE_KEY.pack(self.state.outputs[output].id, position)
             value = replace(item, **changes).pack()
             self._txn.put(key, guard(key, value), db=self._db["queue"])
-
-    def _item(self, output: str, position: int) -> Item | None:
-        key = QUEUE_KEY.pack(self.state.outputs[output].id, position)
-        stored = self._txn.get(key, db=self._db["queue"])
-        return None if stored is None else unpack_item(unguard("queue", key, stored))
 
     def _hand(self, handed: Handed) -> None:
         flag = {"flagged": True} if handed.flagged else {}
@@ -249,10 +182,6 @@ class Applying:
                 value = letter._replace(item=item).pack()
                 self._txn.put(key, guard(key, value), db=self._db["dead"])
         return counted
-
-    def _is_any_again(self) -> bool:
-        cursor = self._txn.cursor(self._db["records"])
-        return cursor.set_range(again.PREFIX) and cursor.key().startswith(again.PREFIX)
 
     def _again_of(self, batch: BatchId) -> Again | None:
         key = again.key_of(batch)
@@ -297,19 +226,6 @@ class Applying:
             for output in put.outputs:
                 self._bury(output, position, put.dead)
 
-    def _take_from_queue(self, output: str, position: int) -> Item | None:
-        """The item, no longer in the queue; None when that output had let go of it before."""
-        totals = self.state.outputs[output]
-        key = QUEUE_KEY.pack(totals.id, position)
-        stored = self._txn.pop(key, db=self._db["queue"])
-        if stored is None:
-            return None
-        item = unpack_item(unguard("queue", key, stored))
-        totals.batches -= 1
-        totals.events -= item.count
-        totals.size_bytes -= item.size
-        return item
-
     def _let_go(self, position: int, item: Item) -> None:
         """One output has let go of a batch; the last lets it go on its way."""
         if self._is_queued(position):
@@ -325,74 +241,8 @@ class Applying:
             self._move(agent, queued=-item.size)
             self._delete(position, item)
 
-    def _move(self, agent: str, **bytes_more: int) -> None:
-        self.moves[agent] = self.moves.get(agent, Move()) + Move(**bytes_more)
-
     def _pass_on(self, batch: BatchId) -> None:
         key, window = self._window(batch)
         if batch.seq in window:  # or forgotten, while a copy that does not count was waited for
             self._windows[key] = window.passed_on(batch.seq)
         self.passed_on.append(batch)
-
-    def _delete(self, position: int, item: Item) -> None:
-        at = POSITION.pack(position)
-        if not self._txn.delete(at, db=self._db["batches"]):
-            raise ChannelDamaged(f"position {position} was queued and has no batch")
-        if item.noted:
-            self._txn.delete(at, db=self._db["notes"])
-        self.state.batches -= 1
-        if item.arrived:
-            key, window = self._window(item.id)
-            if not window.held:
-                raise ChannelDamaged(f"window of {item.id} holds nothing, yet it was here")
-            self._windows[key] = window.left(self._now_ms)
-
-    def _is_queued(self, position: int) -> bool:
-        for totals in self.state.outputs.values():
-            if totals.batches:
-                key = QUEUE_KEY.pack(totals.id, position)
-                if self._txn.get(key, db=self._db["queue"]) is not None:
-                    return True
-        return False
-
-    def _is_dead(self, position: int) -> bool:
-        if not self.state.dead:
-            return False
-        cursor = self._txn.cursor(self._db["dead"])
-        at = POSITION.pack(position)
-        return cursor.set_range(at) and cursor.key()[: len(at)] == at
-
-    def _window(self, batch: BatchId) -> tuple[bytes, Window]:
-        key = SEEN_KEY.pack(batch.origin, dedupe.block_of(batch.seq))
-        window = self._windows.get(key)
-        if window is None:
-            stored = self._txn.get(key, db=self._db["seen"])
-            window = read_window(key, stored) if stored is not None else Window()
-            self._windows[key] = window
-            if stored is None:
-                self._let_go_of_sums(batch.origin, dedupe.block_of(batch.seq) - 2)
-        return key, window
-
-    def _let_go_of_sums(self, origin: bytes, block: int) -> None:
-        """A new block begins: of the last but one nobody asks any more, unless it is still here."""
-        stored = self._txn.get(key := SEEN_KEY.pack(origin, max(block, 0)), db=self._db["seen"])
-        if block >= 0 and stored is not None and not read_window(key, stored).held:
-            delete_pieces(self._environment, self._txn, origin, block)
-
-
-def delete_pieces(environment: Environment, txn: Transaction, origin: bytes, block: int) -> None:
-    """The checksums of a block."""
-    first = block * dedupe.PIECES
-    end = SEEN_KEY.pack(origin, first + dedupe.PIECES)
-    with txn.cursor(environment.db["sums"]) as cursor:
-        more = cursor.set_range(SEEN_KEY.pack(origin, first))
-        while more and cursor.key() < end:
-            more = cursor.delete()
-
-
-def read_window(key: bytes, stored: bytes | memoryview) -> Window:
-    """The window of a value of `seen`. Raises ChannelDamaged."""
-    try:
-        return dedupe.decode(unguard("seen", key, stored))
-    except ValueError as error:
-        raise ChannelDamaged(f"seen: {error}") from error

@@ -97,7 +97,7 @@ class Channel(Reader):
         super().__init__(
             opened.environment, {name: one.id for name, one in opened.state.outputs.items()}
         )
-        self._configured = frozenset(outputs)
+        self.configured = frozenset(outputs)
         self._path = opened.environment.path
         self._limits = limits
         self._lock = lock
@@ -194,10 +194,10 @@ class Channel(Reader):
     def _check(self, change: Change) -> None:
         for put in change.puts:
             assert put.outputs, "a batch that no output waits for"
-            assert self._configured.issuperset(put.outputs), put.outputs
+            assert self.configured.issuperset(put.outputs), put.outputs
         for key in change.records:
             assert 0 < len(key) <= RECORD_KEY_BYTES_MAX, key
-        waiting = (*change.flags, *change.dead, *change.damaged, *change.releases)
+        waiting = (*change.flags, *change.dead, *change.damaged, *change.releases, *change.drops)
         for output in (*(one[0] for one in waiting), *(one.output for one in change.handed)):
             assert output in self._outputs, output
 
@@ -404,5 +404,5 @@ class Channel(Reader):
                 self.oldest_ms(totals.id) if totals.batches else None,
             )
             for name, totals in state.outputs.items()
-            if name in self._configured or totals.batches
+            if name in self.configured or totals.batches
         }

@@ -22,6 +22,13 @@ DISK_FREE: Final = Meter(
 BATCHES: Final = Meter("channel_batches", "batches", GAUGE, "Batches in the channel, once each")
 DEAD: Final = Meter("channel_dead_batches", "batches", GAUGE, "Batches in the dead letters")
 DEAD_BYTES: Final = Meter("channel_dead_bytes", "bytes", GAUGE, "Bytes of the dead letters")
+DROPPED: Final = Meter(
+    "channel_dropped_batches", "batches", COUNTER, "Dead letters dropped by a person"
+)
+DROPPED_EVENTS: Final = Meter("channel_dropped_events", "events", COUNTER, "Events of these")
+RETRIED: Final = Meter(
+    "channel_retried_batches", "batches", COUNTER, "Dead letters queued again by a person"
+)
 PUTS: Final = Meter("channel_put_batches", "batches", COUNTER, "Batches put into the channel")
 PUT_BYTES: Final = Meter("channel_put_bytes", "bytes", COUNTER, "Bytes of these, as stored")
 COMMITS: Final = Meter(
@@ -76,6 +83,7 @@ NEWEST: Final = Meter(
 )
 METERS: Final = (
     *(SIZE, USED, FREE, DISK_FREE, BATCHES, DEAD, DEAD_BYTES, PUTS, PUT_BYTES, COMMITS, FULL),
+    *(DROPPED, DROPPED_EVENTS, RETRIED),
     *(WAITING_BATCHES, WAITING_EVENTS, WAITING_BYTES, OLDEST, EVENTS_OUT, BYTES_OUT, NEWEST),
 )
 
@@ -83,6 +91,7 @@ METERS: Final = (
 WORDS: Final = {
     **{"size_bytes": SIZE, "used_bytes": USED, "free_bytes": FREE, "disk_free_bytes": DISK_FREE},
     **{"batches": BATCHES, "dead": DEAD, "commits": COMMITS, "puts": PUTS, "put_bytes": PUT_BYTES},
+    **{"dropped": DROPPED, "dropped_events": DROPPED_EVENTS, "retried": RETRIED},
 }
 WORDS_OF_OUTPUT: Final = {
     **{"batches": WAITING_BATCHES, "events": WAITING_EVENTS, "bytes": WAITING_BYTES},

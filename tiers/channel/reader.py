@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
-from tiers.channel.applying import read_window
 from tiers.channel.environment import Environment, Transaction, Views
 from tiers.channel.layout import (
     DEAD_KEY,
@@ -17,9 +16,11 @@ from tiers.channel.layout import (
     unpack_item,
     unpack_letter,
 )
+from tiers.channel.letters import TWICE_GIVEN
+from tiers.channel.windows import read_window
 from tiers.core import batch, dedupe
 from tiers.core.batch import BatchId, Envelope
-from tiers.core.change import DeadLetter, Entry
+from tiers.core.change import DeadLetter, Entry, LetterHead
 from tiers.core.dedupe import Known
 from tiers.errors import BatchError, ChannelDamaged, ChannelUnavailable
 
@@ -139,15 +140,30 @@ class Reader:
                     found[one] = Known(window.was_passed_on(one.seq), sums)
         return found
 
-    def dead_ids(self) -> list[tuple[str, BatchId]]:
-        """Output and batch of every dead letter, by position. Records are not read."""
-        found: list[tuple[str, BatchId]] = []
+    def letters(self, after: tuple[int, int] = (0, 0), limit: int = 1000) -> list[LetterHead]:
+        """Dead letters without their records, by position, then output: those behind `after`."""
+        found: list[LetterHead] = []
         with self._reading() as txn, txn.cursor(self._environment.db["dead"]) as cursor:
-            more = cursor.first()
-            while more:
+            more = cursor.set_range(DEAD_KEY.pack(after[0], after[1] + 1))
+            while more and len(found) < limit:
                 key, stored = cursor.item()
-                letter = unpack_letter(unguard("dead", key, stored))
-                found.append((letter.output, letter.item.id))
+                position, output_id = DEAD_KEY.unpack(key)
+                output, reason, at_ms, item = unpack_letter(unguard("dead", key, stored))
+                found.append(
+                    LetterHead(
+                        position,
+                        output,
+                        reason,
+                        at_ms,
+                        item.id,
+                        item.flagged,
+                        unpack_hops(item.hops),
+                        item.count,
+                        item.size,
+                        (position, output_id),
+                        reason.endswith(TWICE_GIVEN),
+                    )
+                )
                 more = cursor.next()
         return found
 

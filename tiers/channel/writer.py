@@ -15,11 +15,12 @@ from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple
 
 from tiers.channel.accounts import Accounts, Moves
-from tiers.channel.applying import Applying, delete_pieces, read_window
+from tiers.channel.applying import Applying
 from tiers.channel.checking import read_head
 from tiers.channel.environment import GROW_BYTES, Environment, MapFull, Panicked
 from tiers.channel.layout import SEEN_KEY, State
 from tiers.channel.living import ChannelLife
+from tiers.channel.windows import delete_pieces, read_window
 from tiers.contracts import Clock
 from tiers.core.batch import BatchId
 from tiers.core.change import Change, ChannelLimits
@@ -314,8 +315,7 @@ class Writer(threading.Thread):
 
     def _forget_windows(self) -> None:
         """Deletes windows all of whose batches left longer ago than the retention."""
-        environment = self._environment
-        seen = environment.db["seen"]
+        environment, seen = self._environment, self._environment.db["seen"]
         now_ms = self._clock.now_ms()
         old: list[bytes] = []
         with environment.reading() as txn, txn.cursor(seen) as cursor:
@@ -372,7 +372,7 @@ def overtaking(waiting: Iterable[Submitted]) -> list[Submitted]:
     first_put: int | None = None
     for item in waiting:
         change = item.change
-        touched = {*change.flags, *change.releases}
+        touched = {*change.flags, *change.releases, *change.drops}
         touched |= {(one.output, one.position) for one in change.handed}
         touched |= {(output, position) for output, position, _ in (*change.dead, *change.damaged)}
         stays = (

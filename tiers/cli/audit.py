@@ -118,6 +118,8 @@ def _origin_lines(origin: OriginAccount) -> list[str]:
             shown.append(f"    under way at {agent}: {runs.show(under_way)}")
     for agent, dead in origin.dead.items():
         shown.append(f"    dead letters of {agent}: {runs.show(dead)}")
+    for agent, dropped in origin.dropped.items():
+        shown.append(f"    dropped on purpose at {agent}: {runs.show(dropped)}")
     if origin.gaps:
         shown.append(f"    GAP of {runs.total(origin.gaps)} batches: {runs.show(origin.gaps)}")
     if origin.unknown:

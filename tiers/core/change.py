@@ -34,6 +34,9 @@ class Put:
     arrived: bool = False  # from a peer: marked seen in the same transaction
     note: bytes = b""  # what a source wants kept beside the batch (its position), for salvage
     dead: str = ""  # why it goes to the dead letters of its outputs at once, where they have room
+    # The position of the dead letters of `outputs` that it was, and that it is no more. Under an
+    # id of its own it is a new batch. Without such letters any more it is left out.
+    letter: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,24 @@ class Change:
     # its id counts as never seen, so that it comes once more.
     damaged: Sequence[tuple[str, int, str]] = ()
     releases: Sequence[tuple[str, int]] = ()  # (output, position): that output lets go
+    drops: Sequence[tuple[str, int]] = ()  # (output, position): dead letters, on purpose
+
+
+@dataclass(frozen=True, slots=True)
+class LetterHead:
+    """A dead letter without its body."""
+
+    position: int
+    output: str
+    reason: str
+    at_ms: int
+    id: BatchId
+    flagged: bool
+    hops: tuple[Hop, ...]
+    count: int  # events
+    size: int  # bytes of the record
+    after: tuple[int, int]  # where the next one begins
+    twice_given: bool = False  # another batch has its id: delivered, it needs one of its own
 
 
 @dataclass(frozen=True, slots=True)

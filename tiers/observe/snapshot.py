@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tiers import __version__
 from tiers.channel import meters as of_channel
+from tiers.channel.letters import DROPPED, dropped_of, every_letter
 from tiers.channel.living import Origin
 from tiers.contracts import Channel, Reading
 from tiers.core.change import ChannelStats
@@ -73,8 +74,8 @@ def snapshot(agent: Agent) -> dict[str, Any]:
 
 
 def audit(channel: Channel) -> dict[str, Any]:
-    """Which batch ids each output holds and has buried, as runs by origin: also of outputs that
-    the topology no longer has. Walks all queues: not for every look."""
+    """Which batch ids each output holds has buried, and was not to have, as runs by origin: also of
+    outputs that the topology no longer has. Walks all queues: not for every look."""
     # First: a batch stored after this is none that anybody expects to find here.
     origins = channel.origins()
     queues = channel.stats().queues
@@ -86,10 +87,13 @@ def audit_of(
 ) -> dict[str, Any]:
     """The same of any channel that can be read, its agent running or not. `present` is the origin
     that gives numbers now; empty where none does."""
-    held = {output: _held(reader, output) for output in outputs}
+    # Dead letters before queues, since a person may have them queued again, and after them, since
+    # more may come of what was queued. What was dropped last: so nothing is seen nowhere.
     dead: dict[str, _Ids] = {}
-    for output, one in reader.dead_ids():
-        dead.setdefault(output, {}).setdefault(one.origin, set()).add(one.seq)
+    _add_dead(reader, dead)
+    held = {output: _held(reader, output) for output in outputs}
+    _add_dead(reader, dead)
+    dropped = dropped_of(reader.records(DROPPED))
     return {
         "origins": {
             origin.hex(): {"last": one.last, "begun_ms": one.begun_ms}
@@ -97,10 +101,19 @@ def audit_of(
         },
         "present": present.hex(),
         "outputs": {
-            output: {"held": _runs(held.get(output, {})), "dead": _runs(dead.get(output, {}))}
-            for output in {**held, **dead}
+            output: {
+                "held": _runs(held.get(output, {})),
+                "dead": _runs(dead.get(output, {})),
+                "dropped": {o.hex(): seqs for o, seqs in dropped.get(output, {}).items()},
+            }
+            for output in {**held, **dead, **dropped}
         },
     }
+
+
+def _add_dead(reader: Reading, dead: dict[str, _Ids]) -> None:
+    for one in every_letter(reader):
+        dead.setdefault(one.output, {}).setdefault(one.id.origin, set()).add(one.id.seq)
 
 
 def _held(reader: Reading, output: str) -> _Ids:
