@@ -19,6 +19,8 @@ from typing import Any, Final
 
 from tiers.composing import Composition, channel_limits
 from tiers.contracts import Channel, Sink, World
+from tiers.dead.handling import Handling
+from tiers.dead.wire import routes
 from tiers.descriptors import Shares, raise_limit, shared_out
 from tiers.errors import ChannelUnavailable
 from tiers.intake import take_over
@@ -76,6 +78,7 @@ class Agent:
         self.meters = Meters()
         self.health = Health(self, topology.delivery.stalled_after_s)
         self.channel: Channel
+        self.letters: Handling
         self.salvage: Salvage
         self.shares: Shares
         self._leave = asyncio.Event()  # drain or stop: `_stop_wanted` tells which
@@ -109,6 +112,7 @@ class Agent:
             await take_over(self.channel, self.topology.sources(self.name))
             await self.reloading.accept()
             self._note_orphans(outputs)
+            self.letters = Handling(self.channel, outputs)
             self._compose(press)
             await self._serve()
         finally:
@@ -143,6 +147,7 @@ class Agent:
             self.drain,
             self.directory,
             str(address) if address else None,
+            routes(self.letters),
         )
         await server.start()
         self._listen_to_signals()
@@ -340,7 +345,7 @@ class Agent:
             self.sources = [composition.source(options) for options in topology.sources(self.name)]
         receivers = [] if self.receiver is None else [self.receiver]
         self.meters.register(Process(self), self.health, self.channel, *self.sources, *receivers)
-        self.meters.register(*self.groups.values(), *self.sinks.values())
+        self.meters.register(*self.groups.values(), *self.sinks.values(), self.letters)
 
     def _note_orphans(self, outputs: tuple[str, ...]) -> None:
         """Batches that wait for an output that the topology no longer has stay where they are."""

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "diff": "Show what another topology file would change.",
     "demo": "See tiers survive a killed aggregator, on this machine.",
     "channel": "Look into the channel of a stopped agent.",
+    "dead": "See, retry or drop what could not be delivered.",
 }
 
 

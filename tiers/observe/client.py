@@ -89,7 +89,10 @@ async def _ask_both(
     return "; ".join(reasons) or "neither a data directory here nor a status address"
 
 
-async def _ask_unix(method: str, path: str, directory: Path, timeout_s: float) -> Answer:
+async def exchange(
+    directory: Path, method: str, path: str, body: bytes | None = None, *, timeout_s: float
+) -> bytes | str:
+    """What the agent in `directory` answers on its Unix socket; a text where it does not."""
     with ExitStack() as stack:
         try:
             place = stack.enter_context(socket_path(directory))
@@ -98,7 +101,11 @@ async def _ask_unix(method: str, path: str, directory: Path, timeout_s: float) -
         except OSError as error:
             return f"{directory}: {error.strerror or error}"
         connector = aiohttp.UnixConnector(path=place)
-        return await _request(connector, method, f"http://agent{path}", timeout_s)
+        return await _exchange(connector, method, f"http://agent{path}", timeout_s, body)
+
+
+async def _ask_unix(method: str, path: str, directory: Path, timeout_s: float) -> Answer:
+    return _object(await exchange(directory, method, path, timeout_s=timeout_s))
 
 
 async def _ask_tcp(method: str, path: str, address: str, timeout_s: float) -> Answer:
@@ -107,29 +114,42 @@ async def _ask_tcp(method: str, path: str, address: str, timeout_s: float) -> An
     except UsageError as error:
         return str(error)
     shown = f"[{host}]" if ":" in host else host
-    return await _request(aiohttp.TCPConnector(), method, f"http://{shown}:{port}{path}", timeout_s)
+    url = f"http://{shown}:{port}{path}"
+    return _object(await _exchange(aiohttp.TCPConnector(), method, url, timeout_s))
 
 
-async def _request(
-    connector: aiohttp.BaseConnector, method: str, url: str, timeout_s: float
-) -> Answer:
-    """One request and its JSON object. This is the door to aiohttp's and json's errors."""
+async def _exchange(
+    connector: aiohttp.BaseConnector,
+    method: str,
+    url: str,
+    timeout_s: float,
+    data: bytes | None = None,
+) -> bytes | str:
+    """One request and what is answered. This is the door to aiohttp's errors."""
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     try:
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.request(method, url, allow_redirects=False) as response,
+            session.request(method, url, data=data, allow_redirects=False) as response,
         ):
             body = await _body(response)
             if response.status != 200:
                 return f"answered {response.status}: {body[:200].decode(errors='replace').strip()}"
-        answer = json.loads(body)
+            return body
     except TimeoutError:
         return f"no answer within {timeout_s:g} s"
     except aiohttp.ClientConnectorError as error:
         return _why(error.os_error)
     except (aiohttp.ClientError, OSError) as error:
         return f"no answer: {error or type(error).__name__}"
+
+
+def _object(body: bytes | str) -> Answer:
+    """Its JSON object."""
+    if isinstance(body, str):
+        return body
+    try:
+        answer = json.loads(body)
     except (ValueError, RecursionError) as error:
         return f"the answer is not JSON: {error}"
     return answer if isinstance(answer, dict) else "the answer is not a JSON object"

@@ -51,11 +51,13 @@ KINDS: Final = {
     "disk_went_back": Kind(
         False, "has flagged what waited: sinks publish one copy of each", "run tiers audit"
     ),
-    "dead_letters": Kind(True, "keeps them in the channel", "see why: tiers channel info DIR"),
+    "dead_letters": Kind(
+        True, "keeps them in the channel", "see why, then retry or drop them: tiers dead list DIR"
+    ),
     "undeliverable": Kind(
         True,
         "keeps them in the queue, and takes nothing more of those agents",
-        "see why: tiers channel info DIR; then restart the agent",
+        "retry or drop dead letters: tiers dead list DIR; then restart the agent",
     ),
     "over_share": Kind(
         False, "takes batches of the others, and of these again when some have gone", "-"

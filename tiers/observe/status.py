@@ -8,6 +8,8 @@ the agent's directory always, on TCP where the topology says so.
     GET  /readyz            200 while it is healthy, else 503 with the reasons, a line each
     POST /drain             begin to drain (Unix socket only)
 
+and, on the Unix socket only, what dead/wire.py tells of dead letters.
+
 Draining is for whoever may write in the data directory: on TCP anyone who reaches the port, or
 any web page open in a browser that does, could stop the agent. What is told there: outside.py.
 `_routes` is the one place where more is added (the page).
@@ -18,7 +20,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,7 +67,8 @@ class StatusServer:
     thread since it may take long; `meters` are its numbers; `unready()` says why it is not
     healthy, in no line where it is; `drain()` begins draining and may be called any number of
     times. `directory` is the agent's own, which it has locked: a socket found there is
-    a dead one's. `address` is HOST:PORT or None."""
+    a dead one's. `address` is HOST:PORT or None. `more` is answered to on the Unix socket
+    alone."""
 
     def __init__(
         self,
@@ -76,7 +79,9 @@ class StatusServer:
         drain: Callable[[], None],
         directory: Path,
         address: str | None,
+        more: Sequence[web.RouteDef] = (),
     ) -> None:
+        self._more = more
         self._snapshot = snapshot
         self._audit = audit
         self._meters = meters
@@ -127,6 +132,7 @@ class StatusServer:
             web.get("/healthz", _get_healthz),
             web.get("/readyz", self._get_readyz),
             web.post("/drain", self._post_drain if local else _refuse_drain),
+            *(self._more if local else ()),
         ]
 
     async def _get_status(self, request: web.Request) -> web.Response:
