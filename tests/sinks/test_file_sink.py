@@ -32,7 +32,7 @@ from tiers.core.events import Event, pack, read
 from tiers.core.manifest import Manifest, decode
 from tiers.core.plan import Plan, encode_plan
 from tiers.errors import ChannelUnavailable, StoreRefused
-from tiers.sinks import file_sink, formats, loading, meters
+from tiers.sinks import formats, hands, loading, meters
 from tiers.sinks.file_options import FileOptions
 
 DAY_MS = 86_400_000
@@ -325,7 +325,7 @@ async def test_a_directory_that_is_refused_does_not_hold_up_the_others(
 async def test_no_more_than_so_many_files_wait_for_a_person(
     channel: Channel, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_sink, "_REFUSED_MAX", 3)
+    monkeypatch.setattr(hands, "REFUSED_MAX", 3)
     store = MemoryStore()
     acted: list[bool] = []
     planned: list[int] = []

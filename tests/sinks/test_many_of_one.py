@@ -114,7 +114,7 @@ async def test_what_a_store_refuses_of_one_leaves_room_for_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also for those that came after a restart, which finds the refused ones planned."""
-    monkeypatch.setattr("tiers.sinks.file_sink._REFUSED_MAX", 10)
+    monkeypatch.setattr("tiers.sinks.hands.REFUSED_MAX", 10)
     store = MemoryStore()
 
     def refuse(_number: int, name: str) -> None:

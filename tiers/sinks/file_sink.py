@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar, Final, TypeVar
@@ -32,32 +31,30 @@ from tiers.core.filing import Draft, Filing, cut
 from tiers.core.meters import Sample
 from tiers.core.plan import Plan
 from tiers.core.progress import Work
-from tiers.core.quota import may_take
-from tiers.errors import ChannelUnavailable, StoreRefused, StoreUnavailable
+from tiers.errors import StoreRefused, StoreUnavailable
 from tiers.sinks import kept_plans, meters
+from tiers.sinks.asking import SINK, Asking
 from tiers.sinks.days import closed_days, tend_days
 from tiers.sinks.file_options import FileOptions
+from tiers.sinks.hands import Hands
 from tiers.sinks.loading import Loading
 from tiers.sinks.overdue import Overdue
 from tiers.sinks.performing import perform
 from tiers.sinks.settling import Counts, Settling
 from tiers.sinks.sink import SinkOptions
-from tiers.sinks.store_id import agree_on_store_id, known_store_id, remembered
+from tiers.sinks.store_id import find_store
 from tiers.sinks.supply import REFS_MAX, Supply
-from tiers.sinks.traces import unknown_trace
+from tiers.sinks.traces import nothing_unknown
 from tiers.sinks.troubles import Troubles, back_off
 from tiers.sinks.writing import Writing
 
 _DRAIN_AFTER_S: Final = 0.5  # while draining, a batch waits for others no longer than this
-# Files that may wait for a person before no further one is begun; of one first agent no more than
-# its share.
-_REFUSED_MAX: Final = 64
 _PASSED_SHOWN: Final = 16  # first agents with more batches than may be held
 _TAKEN_OVER: Final = 1.5  # times `takeover_after`: by then a parked batch is taken over
 _STOP_S: Final = 5.0  # how long a stopping sink waits for store calls under way
 _TEND_S_MAX: Final = 600.0  # days are closed and forgotten at least so often
 # Troubles that are no file's.
-_SINK, _DAYS, _NEWER, _FILE_BEFORE = "sink", "days", "newer", "file before"
+_DAYS, _NEWER, _FILE_BEFORE = "days", "newer", "file before"
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -83,7 +80,10 @@ class FileSink:
         self._closed: set[str] = set()  # days and generations, as far as known
         self._workers = context.world.workers(f"store-{context.output}", options.writers + 1)
         self._troubles = Troubles(store.where, context.trouble)
+        self._asking = Asking(self._workers, self._troubles, context.world.random)
         self.counts = Counts()
+        self._wake = asyncio.Event()
+        self._hands = Hands(options.writers, context.world.random, self._wake.set)
         self._settling = Settling(
             self._name,
             self._writer,
@@ -95,11 +95,10 @@ class FileSink:
             options.takeover_after_s,
             self.counts,
             self._troubles,
-            self._wait_for_person,
+            self._hands.wait_for_person,
         )
         self._supply = Supply(loading, self._filing, self._settling.parking)
         self._stop = threading.Event()
-        self._wake = asyncio.Event()
         self._files: dict[int, Publication] = {}
         self._overdue = Overdue(self._channel, self._output, context.world.now_ms)
         self._writing = Writing(
@@ -111,9 +110,6 @@ class FileSink:
             self._overdue,
             self._stop,
         )
-        self._busy = 0  # tasks at work
-        self._waiting = 0  # others, after a refusal
-        self._waiting_of: Counter[str] = Counter()  # by first agent
         self._parked_first = False
         self._next_file = 1
         self._failures = 0  # in a row, of all files: only a published file ends the row
@@ -125,8 +121,8 @@ class FileSink:
             # What an earlier run submitted is on disk before its plans are read: a file id that
             # it used must not be used again.
             await asyncio.shield(self._channel.submit(Change()))
-            await self._find_store()
-            await self._until_clear(_DAYS, self._look_at_days)
+            self._store_id = await find_store(self._asking, self._context, self._store, self._stop)
+            await self._asking.until_clear(_DAYS, self._look_at_days)
             await self._look_for_itself()
             await self._settle()
             await self._try_alone()
@@ -170,43 +166,23 @@ class FileSink:
 
     # --- from the channel to files ---------------------------------------------------------
 
-    async def _find_store(self) -> None:
-        """Does not return where the store is not the one that was there before."""
-        where = self._store.where()
-        known = known_store_id(self._channel, self._output, where)
-        self._store_id = await self._until_clear(
-            _SINK, lambda: agree_on_store_id(self._store, self._stop, self._context.world, known)
-        )
-        if self._store_id != known:
-            await asyncio.shield(
-                self._channel.submit(remembered(self._output, where, self._store_id))
-            )
-
     async def _look_for_itself(self) -> None:
-        """Does not return where the store has a file of this sink that it does not know."""
         last = kept_plans.last_file_id(self._channel, self._output)
-        retention_ms = int(self._context.retention_s * 1000)
-        trace = await self._until_clear(
-            _SINK,
-            lambda: unknown_trace(
-                self._store, self._name, self._starts, last, retention_ms, self._stop
-            ),
+        await nothing_unknown(
+            self._asking, self._context, self._store, self._name, self._starts, last, self._stop
         )
-        if trace:
-            self._context.renew(f"{trace} is a file of its own that it does not know")
-            await asyncio.get_running_loop().create_future()
         self._next_file = last + 1
 
     async def _settle(self) -> None:
         """After a restart: what became of each planned file?"""
         async with asyncio.TaskGroup() as files:
             for plan in kept_plans.plans(self._channel, self._output):
-                self._busy += 1
+                self._hands.take()
                 files.create_task(self._found(Publication.found(plan)))
 
     async def _try_alone(self) -> None:
         """What was being opened when an earlier run died: was it one of these?"""
-        bad = await self._until_clear(_SINK, self._writing.left_behind)
+        bad = await self._asking.until_clear(SINK, self._writing.left_behind)
         if bad:
             await self._bury(Change(dead=[(self._output, one.position, one.reason) for one in bad]))
             self._writing.forget()
@@ -219,7 +195,7 @@ class FileSink:
         retention_ms = int(self._context.retention_s * 1000)
         while True:
             await asyncio.sleep(min(_TEND_S_MAX, self._context.retention_s / 4))
-            days = await self._until_clear(
+            days = await self._asking.until_clear(
                 _DAYS, lambda: tend_days(self._store, self._name, retention_ms, self._context.world)
             )
             self._closed |= days.closed
@@ -232,22 +208,24 @@ class FileSink:
             self._wake.clear()
             await self._load()
             self._start_due(tasks, loop.time())
-            parked_s = self._settling.parking.next_due_s(self._refused())
+            parked_s = self._settling.parking.next_due_s(self._hands.refused())
             dues = (self._filing.next_due_s(), parked_s)
             due_s = min((due for due in dues if due is not None), default=None)
-            wait_s = None if due_s is None or self._full() else max(0.0, due_s - loop.time())
+            wait_s = (
+                None if due_s is None or self._hands.are_full() else max(0.0, due_s - loop.time())
+            )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()
 
     def _start_due(self, tasks: asyncio.TaskGroup, now_s: float) -> None:
-        while not self._full():
+        while not self._hands.are_full():
             found = self._next_due(now_s)
             if found is None:
                 return
             draft, waited = found
             # Counted here and not in the task, which begins later.
-            self._busy += 1
+            self._hands.take()
             self._supply.begin(draft.refs)
             tasks.create_task(self._carry(draft, waited))
 
@@ -255,26 +233,16 @@ class FileSink:
         """The next draft, and whether it was parked. Filed and parked ones by turns: neither
         waits for the end of the other's backlog."""
         self._parked_first = not self._parked_first
-        held = self._refused()
+        held = self._hands.refused()
         if self._parked_first and (parked := self._settling.parking.take(now_s, held)):
             return parked
         # Without room the channel takes nothing more, so waiting makes no file larger. One at
         # a time: what comes meanwhile should not become a crowd of small files.
         crowded = self._supply.held() >= REFS_MAX or self._channel.free_bytes() == 0
         of = () if crowded else (*self._supply.passed(), *self._channel.over())
-        hasten = not self._busy and bool(crowded or of)
+        hasten = not self._hands.busy and bool(crowded or of)
         draft = self._filing.take(now_s, hasten=hasten, of=of, held=held)
         return (draft, False) if draft is not None else self._settling.parking.take(now_s, held)
-
-    def _refused(self) -> list[str]:
-        """First agents for whom enough files wait for a person."""
-        free = _REFUSED_MAX - self._waiting
-        return [agent for agent, held in self._waiting_of.items() if not may_take(free, held)]
-
-    def _full(self) -> bool:
-        """Whether no further file may be begun for now."""
-        writers = self._options.writers
-        return self._busy >= writers or self._busy + self._waiting >= writers + _REFUSED_MAX
 
     def _plan(self, draft: Draft, day: str, settled: Settlement | None) -> Plan:
         file_id, self._next_file = self._next_file, self._next_file + 1
@@ -301,7 +269,7 @@ class FileSink:
         """Look up what waits in the queue, as far as it may be held."""
 
         async def run(call: Callable[[], T]) -> T:
-            return await self._until_clear(_SINK, call)
+            return await self._asking.until_clear(SINK, call)
 
         while loaded := await self._supply.load(run):
             now_s, now_ms = asyncio.get_running_loop().time(), self._context.world.now_ms()
@@ -344,8 +312,7 @@ class FileSink:
             if publication.state is State.AGAIN:
                 self._again(publication, draft)
         self._supply.end(draft.refs)
-        self._busy -= 1
-        self._wake.set()
+        self._hands.give()
 
     def _shortened(self, draft: Draft) -> Draft:
         """With no more flagged batches than can be claimed in time; the rest is filed again."""
@@ -363,10 +330,10 @@ class FileSink:
         plan = publication.plan
         self._files[plan.file_id] = publication
         at = plan.positions[0]  # a plan keeps no agents
-        first = await self._until_clear(_SINK, lambda: self._channel.entry(self._output, at))
+        first = await self._asking.until_clear(SINK, lambda: self._channel.entry(self._output, at))
         await self._publish(publication, () if first is None else (first.agent,))
         self._ended(publication)
-        self._busy -= 1
+        self._hands.give()
 
     async def _publish(self, publication: Publication, agents: Collection[str]) -> None:
         """Take one file through its calls, to either end. `agents` stored its batches first."""
@@ -385,22 +352,7 @@ class FileSink:
                 if publication.refused(str(error)):
                     refusals += 1
                     self._troubles.say(file_id, f"{state.name.lower()}: {error}")
-                    await self._wait_for_person(refusals, agents)
-
-    async def _wait_for_person(self, refusals: int, agents: Collection[str]) -> None:
-        """A refusal takes until a person has acted. The directory of one service that may not be
-        written must not hold up the others."""
-        self._busy -= 1
-        self._waiting += 1
-        self._waiting_of.update(agents)
-        self._wake.set()
-        try:
-            await back_off(refusals, self._context.world.random, refused=True)
-        finally:
-            self._busy += 1
-            self._waiting -= 1
-            self._waiting_of.subtract(agents)
-            self._waiting_of += Counter()  # without those that have none
+                    await self._hands.wait_for_person(refusals, agents)
 
     def _ended(self, publication: Publication) -> None:
         plan = publication.plan
@@ -443,18 +395,3 @@ class FileSink:
                 publication.answer(Answer.DONE)
             case _:
                 await perform(publication, call, self._store, self._workers)
-
-    async def _until_clear(self, key: str, call: Callable[[], T]) -> T:
-        failures = 0
-        while True:
-            try:
-                result = await self._workers.run(call)
-            except (StoreUnavailable, StoreRefused, ChannelUnavailable) as error:
-                failures += 1
-                self._troubles.say(key, str(error))
-                await back_off(
-                    failures, self._context.world.random, refused=isinstance(error, StoreRefused)
-                )
-            else:
-                self._troubles.say(key, "")
-                return result

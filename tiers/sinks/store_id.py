@@ -5,18 +5,34 @@ and in another cluster, all that was published would seem never to have been.
     records  "store/" output     msgpack [where, id]: where the sink wrote last
 """
 
+import asyncio
 import threading
 
 import msgpack
 
-from tiers.contracts import Channel, Clock, Store
+from tiers.contracts import Channel, Clock, SinkContext, Store
 from tiers.core import layout
 from tiers.core.answers import Moved
 from tiers.core.change import Change
 from tiers.errors import StoreRefused, StoreUnavailable
+from tiers.sinks.asking import SINK, Asking
 
 _TRIES = 3
 _BYTES_MAX = 64
+
+
+async def find_store(
+    asking: Asking, context: SinkContext, store: Store, stop: threading.Event
+) -> str:
+    """The store's id. Does not return where it is not the store that was there before."""
+    channel, output, where = context.channel, context.output, store.where()
+    known = known_store_id(channel, output, where)
+    store_id = await asking.until_clear(
+        SINK, lambda: agree_on_store_id(store, stop, context.world, known)
+    )
+    if store_id != known:
+        await asyncio.shield(channel.submit(remembered(output, where, store_id)))
+    return store_id
 
 
 def known_store_id(channel: Channel, output: str, where: str) -> str:

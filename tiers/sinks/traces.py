@@ -6,15 +6,36 @@ this sink is known where its start is one of the channel's, and its number was g
 is older than the retention does not count: by then starts may be forgotten.
 """
 
+import asyncio
 import threading
 from collections.abc import Container
 from typing import Final
 
-from tiers.contracts import Store
+from tiers.contracts import SinkContext, Store
 from tiers.core import layout
 from tiers.errors import StoreUnavailable
+from tiers.sinks.asking import SINK, Asking
 
 _ROOMS: Final = ("tmp", "void", "manifests")
+
+
+async def nothing_unknown(
+    asking: Asking,
+    context: SinkContext,
+    store: Store,
+    sink: str,
+    starts: Container[str],
+    last_file_id: int,
+    stop: threading.Event,
+) -> None:
+    """Does not return where the store has a file of this sink that it does not know."""
+    retention_ms = int(context.retention_s * 1000)
+    trace = await asking.until_clear(
+        SINK, lambda: unknown_trace(store, sink, starts, last_file_id, retention_ms, stop)
+    )
+    if trace:
+        context.renew(f"{trace} is a file of its own that it does not know")
+        await asyncio.get_running_loop().create_future()
 
 
 def unknown_trace(

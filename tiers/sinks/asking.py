@@ -1,0 +1,36 @@
+"""What a sink asks of its store or channel until it is answered, whatever else."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Final, TypeVar
+
+from tiers.contracts import Workers
+from tiers.errors import ChannelUnavailable, StoreRefused, StoreUnavailable
+from tiers.sinks.troubles import Troubles, back_off
+
+T = TypeVar("T")
+SINK: Final = "sink"  # trouble of the sink as a whole
+
+
+class Asking:
+    """In a worker thread; what it meets is told as the trouble of a key, and over with the
+    answer."""
+
+    def __init__(self, workers: Workers, troubles: Troubles, random: Random) -> None:
+        self._workers = workers
+        self._troubles = troubles
+        self._random = random
+
+    async def until_clear(self, key: str, call: Callable[[], T]) -> T:
+        failures = 0
+        while True:
+            try:
+                result = await self._workers.run(call)
+            except (StoreUnavailable, StoreRefused, ChannelUnavailable) as error:
+                failures += 1
+                self._troubles.say(key, str(error))
+                refused = isinstance(error, StoreRefused)
+                await back_off(failures, self._random, refused=refused)
+            else:
+                self._troubles.say(key, "")
+                return result
