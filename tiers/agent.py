@@ -28,6 +28,7 @@ from tiers.observe.health import Health
 from tiers.observe.meters import Meters
 from tiers.observe.process import Process
 from tiers.observe.snapshot import audit, snapshot
+from tiers.observe.status import reload_route
 from tiers.observe.watch import Watch
 from tiers.own_directory import make_own, opening
 from tiers.press import Press
@@ -147,7 +148,7 @@ class Agent:
             self.drain,
             self.directory,
             str(address) if address else None,
-            routes(self.letters),
+            [*routes(self.letters), reload_route(self.reloading.wake)],
         )
         await server.start()
         self._listen_to_signals()

@@ -56,6 +56,7 @@ class Reloading:
         self.generation = 1
         self.hash = hash_of(topology)
         self.error = error  # why the file as it is now is not in force
+        self.refused_hash = _hash(seen) if error else ""  # of that file
         self.restart_needed: list[str] = []
         self.left = left  # the file no longer names this agent
         self._directory = directory
@@ -124,6 +125,7 @@ class Reloading:
 
     async def _reload(self, agent: Agent, content: Content) -> None:
         self._absence.end()
+        self.refused_hash = _hash(content)  # until it is in force
         try:
             # What others made is checked beside the loop: it may be long.
             topology = await asyncio.to_thread(understand, content, self.file)
@@ -150,7 +152,7 @@ class Reloading:
             log.warning("%s changed: it takes effect when this agent is restarted", key)
         self._topology, self.hash = topology, hash_of(topology)
         await self.accept()
-        self.error = ""
+        self.error = self.refused_hash = ""
         self.generation += 1
         log.info("topology generation %d is in force", self.generation)
 
@@ -162,7 +164,11 @@ class Reloading:
 
 def hash_of(topology: Topology) -> str:
     """The first 16 digits of what `sha256sum` says of its file."""
-    return sha256(topology.text.encode()).hexdigest()[:16]
+    return _hash(topology.text.encode())
+
+
+def _hash(content: Content | None) -> str:
+    return sha256(content).hexdigest()[:16] if isinstance(content, bytes) else ""
 
 
 def begin(

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "audit": "Prove from manifests what was delivered.",
     "check": "Check a topology file and show what it means.",
     "diff": "Show what another topology file would change.",
+    "reload": "Have agents read their topology file now.",
     "demo": "See tiers survive a killed aggregator, on this machine.",
     "channel": "Look into the channel of a stopped agent.",
     "dead": "See, retry or drop what could not be delivered.",

@@ -72,6 +72,11 @@ async def tell_drain(directory: Path, *, timeout_s: float = TIMEOUT_S) -> Answer
     return await _ask_both("POST", "/drain", directory, None, timeout_s)
 
 
+async def tell_reload(directory: Path, *, timeout_s: float = TIMEOUT_S) -> Answer:
+    """Tells the agent in `directory` to read its topology file now. A dict means it has heard."""
+    return await _ask_both("POST", "/reload", directory, None, timeout_s)
+
+
 async def _ask_both(
     method: str, path: str, directory: Path | None, address: str | None, timeout_s: float
 ) -> Answer:

@@ -57,6 +57,7 @@ def snapshot(agent: Agent) -> dict[str, Any]:
         "generation": agent.reloading.generation,
         "topology_hash": agent.reloading.hash,
         "topology_error": agent.reloading.error,
+        "topology_refused_hash": agent.reloading.refused_hash,
         "restart_needed": agent.reloading.restart_needed,
         "events_in": numbers.total(of_sources.EVENTS) + numbers.value(of_hops.EVENTS_IN),
         "bytes_in": numbers.total(of_sources.BYTES) + numbers.value(of_hops.BYTES_IN),

@@ -7,6 +7,7 @@ the agent's directory always, on TCP where the topology says so.
     GET  /healthz           200 while its loop turns
     GET  /readyz            200 while it is healthy, else 503 with the reasons, a line each
     POST /drain             begin to drain (Unix socket only)
+    POST /reload            read the topology file now (Unix socket only)
 
 and, on the Unix socket only, what dead/wire.py tells of dead letters.
 
@@ -208,6 +209,16 @@ async def _only_by_address(request: web.Request, handler: Handler) -> web.Stream
         text = "ask by an address, not by a name: the Host of this request is none\n"
         return web.Response(status=421, text=text)
     return await handler(request)
+
+
+def reload_route(reload: Callable[[], None]) -> web.RouteDef:
+    """One more for the Unix socket: `reload()` as `POST /reload`."""
+
+    async def post(request: web.Request) -> web.Response:
+        reload()
+        return web.json_response({})
+
+    return web.post("/reload", post)
 
 
 async def _get_healthz(request: web.Request) -> web.Response:
