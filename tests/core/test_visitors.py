@@ -1,5 +1,6 @@
 """Who is shown the door when too many are connected."""
 
+from dataclasses import replace
 from itertools import count
 from random import Random
 
@@ -358,3 +359,21 @@ def test_what_sessions_hold_beyond_the_usual_is_bounded_for_all_together() -> No
     assert house.look(4.0, k1=100, k3=700) == ""
     house.visitors.left(3)
     assert house.visitors.is_calm()
+
+
+@pytest.mark.parametrize(
+    ("strangers", "mebibytes"), [(0, 40), (800, 40), (1024, 36), (2048, 8), (3000, 0)]
+)
+def test_many_strangers_may_hold_less_beside_their_connections(
+    strangers: int, mebibytes: int
+) -> None:
+    """All of them together below 64 MiB."""
+    assert VisitorLimits().stranger_bytes(strangers) == mebibytes * MB
+
+
+def test_a_crowd_holds_less() -> None:
+    house = House()
+    house.visitors.limits = replace(LIMITS, together_bytes_max=9 * (28 << 10) + 500)
+    house.came(*range(1, 10))
+    assert house.look(**{f"k{key}": 55 for key in range(1, 10)}) == ""
+    assert house.look(now=1.0, **{f"k{key}": 56 for key in range(1, 10)}) != ""

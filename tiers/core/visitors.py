@@ -31,6 +31,7 @@ from typing import Final, NamedTuple
 _GUESTS_AT_ONCE: Final = 512  # looked at in one go: the others have their turn in the next
 _STRANGERS_AT_ONCE: Final = 512  # likewise
 _FEW: Final = 8  # strangers of one address: not a crowd
+_CONNECTION_BYTES: Final = 28 << 10  # of one that has shaken hands: 26.5 KiB were measured
 _HELD_MIN: Final = 4096  # of one visitor: less is not what memory grows by
 _USUAL_AFTER_S: Final = 10.0
 _TIMES_MAX: Final = 40  # so many bytes of memory for one that came, at most
@@ -51,13 +52,18 @@ Awaited = Callable[[], int]
 
 @dataclass(frozen=True, slots=True)
 class VisitorLimits:
-    strangers_max: int = 2048  # as 1,000 agents have them; with up to 60 KiB each in libzmq
+    strangers_max: int = 2048  # as 1,000 agents have them
     greeting_s: float = 2.0  # so long one is not pushed out: it is about to have its session
     bytes_max: int = 40 << 20  # of all strangers: one message of the largest, and a little
+    together_bytes_max: int = 64 << 20  # the same with what libzmq takes for their connections
     silence_s: float = 60.0
     swollen_bytes_max: int = 64 << 20  # of memory, beyond twice what is held
     beyond_bytes_max: int = 64 << 20  # of all guests, beyond what is usual
     words_bytes_max: int = 32 << 20  # said to guests or by them on the control port, and not read
+
+    def stranger_bytes(self, strangers: int) -> int:
+        """What so many may hold that was not taken."""
+        return max(0, min(self.bytes_max, self.together_bytes_max - _CONNECTION_BYTES * strangers))
 
 
 @dataclass(slots=True)
@@ -287,7 +293,9 @@ class Visitors:
 
     def _look_at_bytes(self) -> Iterator[Gone]:
         # What waits unread may be small messages, which take many times their bytes.
-        most = self.limits.bytes_max // 16 if self.patient else self.limits.bytes_max
+        most = self.limits.stranger_bytes(len(self._strangers))
+        if self.patient:
+            most //= 16
         held = sum(one.held for one in self._strangers.values())
         # A sender may send all it has credit for before its first bundle was taken.
         if held <= most or held <= (most := most + self._awaited()):
