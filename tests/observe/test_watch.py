@@ -70,3 +70,15 @@ def test_before_it_begins_nothing_is_counted() -> None:
     with asyncio.Runner(loop_factory=watch.new_loop) as runner:
         runner.run(turns())
     assert watch.long == 0
+
+
+def test_a_loop_that_rests_is_looked_at_less_often_until_it_is_met_in_a_turn() -> None:
+    watch = Watch()
+    assert {watch.look_after_s() for _ in range(10)} == {module.TURN_S_MAX}
+    assert {watch.look_after_s() for _ in range(3)} == {module._REST_S}
+    watch._loop_thread = 1
+    watch.turn_begins()
+    assert watch.look_after_s() == module.TURN_S_MAX
+    watch.turn_ends()
+    assert {watch.look_after_s() for _ in range(10)} == {module.TURN_S_MAX}
+    assert watch.look_after_s() == module._REST_S

@@ -2,7 +2,8 @@
 
 A turn is what the loop does between two waits for events: while it lasts nothing else is heard. It
 is measured at the selector. A thread looks at the loop's stack when a turn has become long: after
-the turn nothing tells any more what it was.
+the turn nothing tells any more what it was. A loop that rests is looked at less often: it is most
+of what that thread would take, and of the first long turn after a rest the place may not be seen.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ TURN_S_MAX: Final = 0.02  # of the loop's own CPU time
 _CPU_READ_S: Final = 0.005  # a thread's CPU clock costs a system call, and turns are many
 _WAIT_S_MAX: Final = 0.2  # of any: waiting for a disk, or for a busy machine
 BEGIN_AFTER_S: Final = 3.0
+_RESTS_AFTER: Final = 10  # looks in a row that met no turn
+_REST_S: Final = 0.2
 _PACKAGE: Final = "/tiers/"
 _log = logging.getLogger("tiers")
 
@@ -37,6 +40,7 @@ class Watch:
         self._began_s = 0.0  # the turn that is on; 0.0: none
         self._began_cpu_s = 0.0  # as read then, or up to _CPU_READ_S before
         self._cpu_read_s = 0.0
+        self._restful = 0  # looks in a row that met no turn
         self._at = ""  # where it was when it had become long
         # Since it was last told:
         self._told_s = -TELL_EVERY_S
@@ -97,9 +101,14 @@ class Watch:
 
     # -- the thread that looks ---------------------------------------------------------------
 
+    def look_after_s(self) -> float:
+        """When the loop is to be looked at next; to be asked after each look."""
+        self._restful = 0 if self._began_s else self._restful + 1
+        return TURN_S_MAX if self._restful <= _RESTS_AFTER else _REST_S
+
     def _look(self) -> None:
         while True:
-            time.sleep(TURN_S_MAX)
+            time.sleep(self.look_after_s())
             began_s = self._began_s
             if began_s and not self._at and time.perf_counter() - began_s > TURN_S_MAX:
                 self._at = _place(sys._current_frames().get(self._loop_thread))
