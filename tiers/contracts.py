@@ -39,6 +39,9 @@ class Reading(Protocol):
     def record(self, position: int) -> bytes:
         """Its checksum verified. BatchError when it is damaged, or gone."""
 
+    def stored(self, position: int) -> bytes:
+        """The record, whatever its checksum says; empty when it is gone."""
+
     def envelope(self, position: int) -> Envelope:
         """Types checked, checksum not. BatchError when it is malformed, or gone."""
 
@@ -302,8 +305,7 @@ class Intake(Protocol):
         """Say what is wrong ("" when it is over); shown in status as this source's last error."""
 
     def remark(self, text: str, at_risk: bool = False) -> None:
-        """Say what a person should know though nothing here is wrong ("" when it is over);
-        whether events may be lost by it."""
+        """Say what a person should know ("" when it is over); whether it may lose events."""
 
 
 class Source(Protocol):
@@ -321,9 +323,8 @@ class Source(Protocol):
     def drain(self) -> None: ...
 
     def work(self) -> Mapping[str, Work]:
-        """What it could take in now, by what it concerns (a file; "" for the source): asked every
-        second or so. What is due and does not move for long makes the agent unhealthy, so a source
-        tells it from what it sees outside, not from what it means to do."""
+        """What it could take in now, by what it concerns (a file; "" for the source): by what it
+        sees outside, not what it means to do. What does not move for long makes it unhealthy."""
 
     def unread_bytes(self) -> int | None:
         """What it could take in now and has not put yet; None where it cannot see that."""
@@ -353,9 +354,8 @@ class Interceptor(Protocol):
     def __init__(self, options: Any, context: InterceptorContext) -> None: ...
 
     def apply(self, block: Block) -> Sequence[Block]:
-        """What becomes of it, in order; nothing where it is dropped. Blocks of one source come one
-        after the other, in a thread; headers are not to be changed in place. What it raises is
-        counted, and `on_error` says what becomes of the block."""
+        """What becomes of it, in order; nothing where it is dropped. Blocks of one source come in
+        turn, in a thread; their headers are not to be changed. Of what it raises see `on_error`."""
 
 
 # -- sinks -------------------------------------------------------------------------------------

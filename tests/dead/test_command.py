@@ -162,7 +162,7 @@ def test_export_writes_files_and_removes_nothing(directory: Path, tmp_path: Path
     assert {**found, "directory": ""} == {
         "directory": "",
         "letters": 4,
-        "bytes": 8 + 20 + 7,
+        "bytes": 8 + 20 + 7 + len((to / "3-files.record").read_bytes()),
         "unopened": 0,
         "damaged": 1,
     }
@@ -170,7 +170,9 @@ def test_export_writes_files_and_removes_nothing(directory: Path, tmp_path: Path
     beside = json.loads((to / "1-files.json").read_text())
     assert (beside["file"], beside["headers"]) == ("1-files.body", {"service": "web"})
     assert not (to / "3-files.body").exists()
-    assert json.loads((to / "3-files.json").read_text())["unread"].startswith("damaged: ")
+    damaged = json.loads((to / "3-files.json").read_text())
+    assert damaged["unread"].startswith("damaged: checksum")
+    assert b"POILED\n" in (to / damaged["file"]).read_bytes()
     assert letters(directory) == [1, 2, 3, 4]
     again = dead("export", directory, "--to", to)
     assert (again.exit_code, len(again.stderr.splitlines())) == (2, 1)

@@ -82,12 +82,17 @@ class Reader:
 
     def record(self, position: int) -> bytes:
         """The record, its checksum verified. BatchError when it is damaged, or gone."""
-        with self._reading() as txn:
-            record = txn.get(POSITION.pack(position), db=self._environment.db["batches"])
-        if record is None:
+        record = self.stored(position)
+        if not record:
             raise BatchError(f"there is no batch at position {position}")
         batch.verify(record)
         return record
+
+    def stored(self, position: int) -> bytes:
+        """The record as it is, its checksum not compared; empty when it is gone, or could not be
+        salvaged."""
+        with self._reading() as txn:
+            return txn.get(POSITION.pack(position), b"", db=self._environment.db["batches"])
 
     def envelope(self, position: int) -> Envelope:
         """The envelope alone, types checked, checksum not. BatchError when it is malformed, or

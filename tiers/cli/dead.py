@@ -120,8 +120,7 @@ def show(as_json: bool, limit: int, lines: int, **named: Any) -> None:
             for number, head in enumerate(heads):
                 body = await body_of(door, head)
                 if as_json:
-                    words = [] if body.data is None else first_lines(body.data, lines)
-                    shown.append(told(head, body) | {"lines": words})
+                    shown.append(told(head, body) | {"lines": first_lines(body, lines)})
                 else:
                     _say(*([""] if number else []), *letter_lines(head, body, lines))
         if as_json:
@@ -139,8 +138,8 @@ def show(as_json: bool, limit: int, lines: int, **named: Any) -> None:
 @click.option("--to", type=DIRECTORY, required=True, help="A directory not there yet, or empty.")
 def export(as_json: bool, to: Path, **named: Any) -> None:
     """Write letters to files: what is in each as NUMBER-OUTPUT.body, and beside it what is known
-    of it as .json. Where a body does not open it is written as stored (.stored), and of one that is
-    damaged there is the .json alone. Nothing is removed from the channel."""
+    of it as .json. What does not open, or is damaged, is written as it is stored (.record). Nothing
+    is removed from the channel."""
     target = _target(**named)
 
     async def write() -> dict[str, int]:

@@ -27,8 +27,8 @@ class Door(Protocol):
     async def page(self, after: tuple[int, int], limit: int) -> list[LetterHead]:
         """The next letters behind `after`; none when there are no more."""
 
-    async def record(self, position: int) -> bytes:
-        """BatchError where it is damaged, or gone."""
+    async def stored(self, position: int) -> bytes:
+        """The record, damaged or not; empty where it is gone."""
 
     async def retry(self, keys: Sequence[Key]) -> Done: ...
 
@@ -45,8 +45,8 @@ class _Opened:
     async def page(self, after: tuple[int, int], limit: int) -> list[LetterHead]:
         return page(self._reader, after, limit)
 
-    async def record(self, position: int) -> bytes:
-        return self._reader.record(position)
+    async def stored(self, position: int) -> bytes:
+        return self._reader.stored(position)
 
     async def retry(self, keys: Sequence[Key]) -> Done:
         assert self._handling is not None, "opened to be read alone"

@@ -38,6 +38,8 @@ class Reading(Protocol):
 
     def record(self, position: int) -> bytes: ...
 
+    def stored(self, position: int) -> bytes: ...
+
 
 class Channel(Reading, Protocol):
     """One that is open for work, on its loop."""

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tiers.core import batch
+from tiers.core import batch, events
 from tiers.core.batch import Envelope
 from tiers.core.change import LetterHead
 from tiers.core.codecs import decompress
+from tiers.core.events import EVENTS
 from tiers.core.printable import printable
 from tiers.dead.choosing import Groups
 from tiers.dead.doors import Door
@@ -27,23 +28,28 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.-]")
 class Body(NamedTuple):
     """What could be read of a letter's batch."""
 
-    envelope: Envelope | None  # None: it is damaged
-    data: bytes | None  # raw; None where it does not open
-    record_body: bytes  # as stored; empty where it is damaged
+    record: bytes  # as stored; empty where it is gone
+    envelope: Envelope | None = None  # None: it is damaged
+    data: bytes | None = None  # raw; None where it does not open
     why: str = ""  # it is damaged, or does not open
 
 
 async def body_of(door: Door, head: LetterHead) -> Body:
+    record = await door.stored(head.position)
+    if not record:
+        return Body(record, why="damaged: nothing of it could be read")
     try:
-        record = await door.record(head.position)
         envelope = batch.verify(record)
     except BatchError as error:
-        return Body(None, None, b"", f"damaged: {error}")
-    stored = bytes(batch.split(record)[1])
+        return Body(record, why=f"damaged: {error}")
+    if envelope.codec not in batch.CODECS:
+        why = f"does not open: codec {envelope.codec!r} is of a newer version"
+        return Body(record, envelope, why=why)
     try:
-        return Body(envelope, decompress(envelope.codec, stored, envelope.size), stored)
+        data = decompress(envelope.codec, batch.split(record)[1], envelope.size)
     except BatchError as error:
-        return Body(envelope, None, stored, f"does not open: {error}")
+        return Body(record, envelope, why=f"does not open: {error}")
+    return Body(record, envelope, data)
 
 
 def told(head: LetterHead, body: Body) -> dict[str, Any]:
@@ -61,8 +67,13 @@ def told(head: LetterHead, body: Body) -> dict[str, Any]:
     return found
 
 
-def first_lines(data: bytes, lines: int) -> list[str]:
-    """Printable, long ones cut."""
+def first_lines(body: Body, lines: int) -> list[str]:
+    """Printable, long ones cut; where events have headers of their own, with these."""
+    if body.data is None:
+        return []
+    if body.envelope is not None and body.envelope.framing == EVENTS:
+        return _first_events(body.data, lines)
+    data = body.data
     found: list[str] = []
     at = 0
     while at < len(data) and len(found) < lines:
@@ -72,6 +83,19 @@ def first_lines(data: bytes, lines: int) -> list[str]:
         at = end + 1
     if at < len(data):
         found.append(f"… ({len(data) - at:,} bytes more)")
+    return found
+
+
+def _first_events(data: bytes, most: int) -> list[str]:
+    found: list[str] = []
+    try:
+        for event in events.read([data]):
+            if len(found) == most:
+                return [*found, "… (and more events)"]
+            headers = "".join(f"{name}={value} " for name, value in event.headers.items())
+            found.append(printable(headers.encode() + event.body, LINE_CHARS_MAX))
+    except BatchError as error:
+        found.append(f"… ({error})")
     return found
 
 
@@ -95,9 +119,8 @@ def letter_lines(head: LetterHead, body: Body, lines: int) -> list[str]:
         ]
     if body.why:
         shown.append(f"body     {body.why}")
-    if body.data is not None:
-        words = first_lines(body.data, lines)
-        shown += [f"{'' if number else 'body':<9}{line}" for number, line in enumerate(words)]
+    words = first_lines(body, lines)
+    shown += [f"{'' if number else 'body':<9}{line}" for number, line in enumerate(words)]
     return shown
 
 
@@ -130,18 +153,18 @@ def _cells(row: Sequence[str], widths: Sequence[int]) -> Iterable[str]:
 
 
 def write_letter(directory: Path, head: LetterHead, body: Body) -> int:
-    """NUMBER-OUTPUT.json, and beside it .body (raw), or .stored where that does not open, or
-    nothing where it is damaged. Bytes of the body's file. Raises OSError."""
+    """NUMBER-OUTPUT.json, and beside it .body (raw); or .record, where that does not open or is
+    damaged; or nothing where it is gone. Bytes of the file beside it. Raises OSError."""
     stem = f"{head.position}-{_UNSAFE.sub('_', head.output)}"
     content = told(head, body)
-    data = body.data
-    if body.envelope is not None:
-        name = f"{stem}.stored" if data is None else f"{stem}.body"
-        data = body.record_body if data is None else data
+    name, data = f"{stem}.body", body.data
+    if data is None:
+        name, data = f"{stem}.record", body.record
+    if data:
         (directory / name).write_bytes(data)
         content["file"] = name
     (directory / f"{stem}.json").write_text(json.dumps(content, indent=2) + "\n")
-    return len(data or b"")
+    return len(data)
 
 
 def _moment(at_ms: int) -> str:

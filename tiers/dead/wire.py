@@ -2,7 +2,7 @@
 none of this is answered to.
 
     GET  /dead?after=POSITION.OUTPUT-ID&limit=N   {"letters": [...]}: the next ones, without bodies
-    GET  /dead/record?letter=POSITION             the record as stored; 410 where it is damaged
+    GET  /dead/record?letter=POSITION             the record as stored, damaged or not
     POST /dead/retry                              [[position, output], ...]: back to their queues
     POST /dead/drop                               the same: gone for good
 """
@@ -26,7 +26,7 @@ from tiers.dead.handling import (
     Refused,
     page,
 )
-from tiers.errors import BatchError, ChannelDamaged, ChannelUnavailable, UsageError
+from tiers.errors import ChannelDamaged, ChannelUnavailable, UsageError
 from tiers.observe.client import exchange
 
 TIMEOUT_S: Final = 60.0  # for one call
@@ -52,10 +52,7 @@ def routes(handling: Handling) -> list[web.RouteDef]:
         position = request.query.get("letter", "")
         if not (position.isascii() and position.isdigit() and len(position) < 19):
             return web.Response(status=400, text="letter=POSITION\n")
-        try:
-            found = await asyncio.to_thread(handling.reader.record, int(position))
-        except BatchError as error:
-            return web.Response(status=410, text=f"{error}\n")
+        found = await asyncio.to_thread(handling.reader.stored, int(position))
         response = web.StreamResponse(headers={"Content-Length": str(len(found))})
         await response.prepare(request)
         for at in range(0, len(found), PIECE_BYTES):
@@ -144,13 +141,10 @@ class Asked:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self._malformed(error) from error
 
-    async def record(self, position: int) -> bytes:
-        """BatchError where it is damaged, or gone."""
+    async def stored(self, position: int) -> bytes:
         path = f"/dead/record?letter={position}"
         answer = await exchange(self._directory, "GET", path, timeout_s=TIMEOUT_S)
         if isinstance(answer, str):
-            if answer.startswith("answered 410: "):
-                raise BatchError(answer.removeprefix("answered 410: "))
             raise self._refused(answer)
         return answer
 
