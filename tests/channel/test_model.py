@@ -15,6 +15,7 @@ from tests.channel.making import LIMITS, record
 from tiers.channel import again
 from tiers.channel.channel import Channel
 from tiers.channel.checking import value_problems
+from tiers.channel.letters import DROPPED
 from tiers.channel.living import ORIGIN
 from tiers.core.batch import BatchId, Hop
 from tiers.core.change import Change, Handed, Put
@@ -69,6 +70,8 @@ class Model:
                 self.dead.append((position, output, reason))
         for output, position in change.releases:
             self.queues.setdefault(output, {}).pop(position, None)
+        for output, position in change.drops:
+            self.dead = [one for one in self.dead if one[:2] != (position, output)]
         queued = {p for queue in self.queues.values() for p in queue}
         for batch, (copies, wanting) in list(self.again.items()):
             if not wanting and not copies & queued:
@@ -83,6 +86,8 @@ class Model:
 
     def _put(self, put: Put) -> int:
         position, self.next_position = self.next_position, self.next_position + 1
+        if put.letter:
+            return self._put_again(put, position)
         if put.arrived:
             if put.id in self.seen:
                 return 0
@@ -98,6 +103,19 @@ class Model:
         self.batches[position] = put
         for output in outputs:
             self.queues.setdefault(output, {})[position] = (put, put.flagged)
+        return position
+
+    def _put_again(self, put: Put, position: int) -> int:
+        there = [one for one in self.dead if one[0] == put.letter and one[1] in put.outputs]
+        self.dead = [one for one in self.dead if one not in there]
+        if not there:
+            return 0
+        queued = any(put.letter in queue for queue in self.queues.values())
+        last = not queued and put.letter not in {at for at, *_ in self.dead}
+        arrived = self.batches[put.letter].arrived and last
+        self.batches[position] = replace(put, arrived=arrived)
+        for _, output, _ in there:
+            self.queues.setdefault(output, {})[position] = (self.batches[position], put.flagged)
         return position
 
 
@@ -118,8 +136,9 @@ changes = st.tuples(
     st.lists(places, max_size=6),
     st.lists(st.tuples(places, st.sampled_from(("agg-1", "agg-ü")), st.booleans()), max_size=2),
     st.lists(places, max_size=1),
+    st.lists(places, max_size=2),
 )
-Drawn = tuple[list, dict, list, list, list, list, list]  # type: ignore[type-arg]
+Drawn = tuple[list, dict, list, list, list, list, list, list]  # type: ignore[type-arg]
 
 
 class ChannelMachine(RuleBasedStateMachine):
@@ -144,7 +163,7 @@ class ChannelMachine(RuleBasedStateMachine):
             shutil.rmtree(self.directory)
 
     def change(self, drawn: Drawn) -> Change:
-        puts, records, flags, dead, releases, handed, damaged = drawn
+        puts, records, flags, dead, releases, handed, damaged, drops = drawn
         known = self.model.outputs
         return Change(
             puts=tuple(put for batch in puts if (put := self.put(*batch))),
@@ -158,6 +177,7 @@ class ChannelMachine(RuleBasedStateMachine):
                 if place[0] in known
             ],
             damaged=[(*place, "damaged") for place in damaged if place[0] in known],
+            drops=[place for place in drops if place[0] in known],
         )
 
     def put(
@@ -190,6 +210,23 @@ class ChannelMachine(RuleBasedStateMachine):
             return await asyncio.gather(*futures)
 
         assert self.loop.run_until_complete(gather()) == wanted
+
+    @precondition(lambda self: self.model.dead)
+    @rule(data=st.data())
+    def put_again(self, data: st.DataObject) -> None:
+        """Some letters, of which a first change may have taken one already."""
+        letters = data.draw(st.lists(st.sampled_from(self.model.dead), min_size=1, max_size=3))
+        puts = []
+        for position, output, _ in letters:
+            one = self.model.batches[position]
+            outputs = sorted({output, *data.draw(st.sets(st.sampled_from(self.model.outputs)))})
+            puts.append(
+                Put(one.id, one.record, one.count, outputs, True, one.hops, letter=position)
+            )
+        change = Change(puts=puts)
+        future = self.channel.submit(change)
+        wanted = self.model.apply(change)
+        assert self.loop.run_until_complete(future) == wanted
 
     @rule()
     def reopen(self) -> None:
@@ -234,7 +271,7 @@ class ChannelMachine(RuleBasedStateMachine):
         assert channel.stats().batches == len(model.batches)
         assert {again.key_of(key) for key in model.again} == channel.records(again.PREFIX).keys()
         records = channel.records(b"").items()
-        own = (again.PREFIX, ORIGIN)
+        own = (again.PREFIX, ORIGIN, DROPPED)
         assert dict(one for one in records if not one[0].startswith(own)) == model.records
         assert channel.records(b"position/") == {
             key: value for key, value in model.records.items() if key.startswith(b"position/")

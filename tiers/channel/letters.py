@@ -90,7 +90,7 @@ class Letters(Held):
             put,
             position,
             arrived=old.arrived and last and not anew,
-            again=old.again and not anew,
+            again=old.again and last and not anew,
         )
         for output in there:
             self._queue(output, position, item)
