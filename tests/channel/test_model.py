@@ -58,9 +58,10 @@ class Model:
                 put, flagged = queue[handed.position]
                 queue[handed.position] = (put, flagged or handed.flagged)
                 self.handed[handed.output, handed.position] = handed.to
+        buried = {(output, position) for output, position, _ in change.dead}
         for output, position, _ in change.damaged:
             put_there = self.queues.setdefault(output, {}).get(position)
-            if put_there and put_there[0].arrived:
+            if put_there and put_there[0].arrived and (output, position) not in buried:
                 copies, wanting = self.again.setdefault(put_there[0].id, (set(), set()))
                 copies.add(position)
                 wanting.add(output)
