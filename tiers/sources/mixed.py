@@ -6,8 +6,7 @@ RFC 6587 knows three ways to frame messages. Devices mix them, and misspell each
     newline framing   MSG LF MSG LF ...                   "<34>Oct 11 22:14:15 mymachine su:"
     another end       MSG NUL MSG NUL ...                 Python's SysLogHandler; LFs are inside
 
-So `Mixed` asks anew at each place where a message may begin, and an oddity costs at most the
-odd message:
+So `Mixed` asks anew wherever a message may begin, and an oddity costs at most the odd message:
 
     CR, LF, NUL, "0 "     ends of no message: skipped
     a count before "<"    that many bytes, at once. Where no message begins behind them, the count
