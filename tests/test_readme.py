@@ -72,7 +72,7 @@ def find(words: list[str]) -> tuple[click.Command, list[str]]:
 
 def test_there_are_commands() -> None:
     names = {line.split()[1] for line in commands()}
-    assert names >= {"agent", "audit", "channel", "check", "demo", "status", "up"}
+    assert names >= {"agent", "audit", "channel", "check", "dead", "demo", "status", "up"}
 
 
 @pytest.mark.parametrize("line", commands())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from tiers.core.batch import BatchId, Hop
 from tiers.core.change import LetterHead
@@ -59,7 +60,7 @@ def routes(handling: Handling) -> list[web.RouteDef]:
             await response.write(found[at : at + PIECE_BYTES])
         return response
 
-    def change(do: Callable[[Sequence[Key]], Awaitable[Done]]) -> Any:
+    def change(do: Callable[[Sequence[Key]], Awaitable[Done]]) -> Handler:
         async def handler(request: web.Request) -> web.Response:
             try:
                 keys = [
@@ -67,19 +68,28 @@ def routes(handling: Handling) -> list[web.RouteDef]:
                 ]
             except (ValueError, TypeError) as error:
                 return web.Response(status=400, text=f"wanted [[position, output], ...]: {error}\n")
-            try:
-                return web.json_response(asdict(await do(keys)))
-            except (ChannelDamaged, ChannelUnavailable) as error:
-                return web.Response(status=503, text=f"{error}\n")
+            return web.json_response(asdict(await do(keys)))
 
         return handler
 
     return [
-        web.get("/dead", letters),
-        web.get("/dead/record", record),
-        web.post("/dead/retry", change(handling.retry)),
-        web.post("/dead/drop", change(handling.drop)),
+        web.get("/dead", _saying_why(letters)),
+        web.get("/dead/record", _saying_why(record)),
+        web.post("/dead/retry", _saying_why(change(handling.retry))),
+        web.post("/dead/drop", _saying_why(change(handling.drop))),
     ]
+
+
+def _saying_why(handler: Handler) -> Handler:
+    """503 where the channel does not do its part."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except (ChannelDamaged, ChannelUnavailable) as error:
+            return web.Response(status=503, text=f"{error}\n")
+
+    return answer
 
 
 def _position(told: Any) -> int:
