@@ -276,6 +276,16 @@ def test_memory_that_bytes_explain_is_nobodys_fault() -> None:
     assert hall.swells(115 + 2 * 31, k1=30 * MB + MB) == "1"
 
 
+def test_memory_of_many_sessions_is_not_laid_to_who_sends_a_little() -> None:
+    hall = Hall()
+    assert hall.swells(50) == ""
+    for key in range(1, 2001):
+        hall.came(key)
+        hall.prove(key, b"%d" % key, room=40 * MB)
+    assert hall.swells(50 + 80 + 60, k1=5000, k2=MB) == ""
+    assert hall.swells(50 + 80 + 80, k1=5000, k2=MB) == "2 1"
+
+
 def test_an_agent_may_need_more_than_before() -> None:
     hall = Hall()
     assert hall.swells(50) == ""

@@ -32,6 +32,7 @@ _GUESTS_AT_ONCE: Final = 512  # looked at in one go: the others have their turn 
 _STRANGERS_AT_ONCE: Final = 512  # likewise
 _FEW: Final = 8  # strangers of one address: not a crowd
 _CONNECTION_BYTES: Final = 28 << 10  # of one that has shaken hands: 26.5 KiB were measured
+_GUEST_BYTES: Final = 44 << 10  # of a guest's, its part of the session included: 41 were measured
 _HELD_MIN: Final = 4096  # of one visitor: less is not what memory grows by
 _USUAL_AFTER_S: Final = 10.0
 _TIMES_MAX: Final = 40  # so many bytes of memory for one that came, at most
@@ -238,14 +239,20 @@ class Visitors:
 
     def is_swollen(self, memory: int) -> bool:
         """Whether the process has much more memory of its own than usual."""
+        memory = self._beside(memory)
         self._calm = min(self._calm, memory)
         self._told = min(self._told, memory)
         return memory - self._calm > self.limits.swollen_bytes_max
+
+    def _beside(self, memory: int) -> int:
+        """What of it is not for the connections themselves: who is many has not sent much."""
+        return memory - _CONNECTION_BYTES * len(self._strangers) - _GUEST_BYTES * len(self._guests)
 
     def _look_at_memory(self, memory: int, now: float) -> Iterator[Gone]:
         if not self.is_swollen(memory):
             self._high_s = now
             return
+        memory = self._beside(memory)
         most = self.limits.swollen_bytes_max
         strangers = [key for key, one in self._strangers.items() if one.held >= _HELD_MIN]
         guests = [key for key, one in self._guests.items() if one.held >= _HELD_MIN]
