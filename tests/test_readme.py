@@ -94,7 +94,7 @@ OF_SCRIPTS = {
     "tests/chaos/__main__.py": ["--hdfs", "--end", "--minutes", "--seed"],
     "tests/search/__main__.py": ["--hop", "--disk", "--sinks", "--files", "--troubles"],
     "tests/mutation/__main__.py": ["--seed", "--count"],
-    "tests/simulation/__main__.py": ["--seeds", "--topology", "--planted", "--lives"],
+    "tests/simulation/__main__.py": ["--seeds", "--topology", "--planted", "--lives", "--twice"],
 }
 
 

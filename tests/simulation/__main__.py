@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
+from tests.simulation import twice
 from tests.simulation.planted import BUGS, KNOWN, RARE
 from tests.simulation.runs import Run, chosen, shrink
 from tests.simulation.topology import Shape, shapes
@@ -48,6 +49,9 @@ def show(outcome: Outcome) -> None:
 
 def outcomes(seeds: Iterator[int], jobs: int, run: Run) -> Iterator[Outcome]:
     """Of that run with each of these seeds."""
+    if run.noted:
+        yield from twice.outcomes(list(seeds), jobs, run)
+        return
     runs = (replace(run, seed=seed) for seed in seeds)
     with multiprocessing.Pool(jobs, maxtasksperchild=SEEDS_PER_PROCESS) as pool:
         yield from pool.imap_unordered(_play, runs)
@@ -70,7 +74,7 @@ def simulate(run: Run, seeds: int | None, jobs: int) -> int:
             for outcome in outcomes(count_up(run.seed + played, share), jobs, run):
                 injected += outcome.injected
                 virtual_s += outcome.virtual_s
-                if outcome.violation and failed is None:
+                if (outcome.violation or outcome.unlike) and failed is None:
                     failed = outcome
             played += share
             took_s = time.perf_counter() - begun
@@ -83,10 +87,15 @@ def simulate(run: Run, seeds: int | None, jobs: int) -> int:
         pass
     for kind, count in sorted(injected.items()):
         print(f"  {kind:24}{count:8}")
-    if failed is not None:
-        report(replace(run, seed=failed.seed), failed)
-        return 1
-    return 0
+    if failed is None:
+        return 0
+    one = replace(run, seed=failed.seed)
+    if failed.unlike:
+        print(f"seed {failed.seed} is not the same run twice: {failed.unlike}")
+        print(f"again: {one.command()}")
+    if failed.violation:
+        report(replace(one, noted=False), failed)
+    return 1
 
 
 def planted(run: Run, jobs: int, most: int, names: list[str], *, known: bool) -> int:
@@ -151,9 +160,12 @@ def main() -> int:
     parser.add_argument(
         "--known", action="store_true", help="... from seeds that showed them, but for rare ones"
     )
-    parser.add_argument("--bug", default="", help="with --seed or --planted: this planted bug")
+    parser.add_argument("--bug", default="", help="this planted bug")
     parser.add_argument(
         "--lives", action="store_true", help="disks go back in time, or exist twice"
+    )
+    parser.add_argument(
+        "--twice", action="store_true", help="each seed in two processes: it must be the same run"
     )
     options = parser.parse_args()
     if options.topology:
@@ -166,9 +178,11 @@ def main() -> int:
         most = options.seeds or PLANTED_SEEDS_MAX
         run = Run(0, options.topology)
         return planted(run, options.jobs, most, names, known=options.known)
-    if options.seed is None:
-        run = Run(options.first, options.topology, lives=options.lives)
-        return simulate(run, options.seeds, options.jobs)
+    if options.seed is None or options.twice:
+        first = options.first if options.seed is None else options.seed
+        run = Run(first, options.topology, lives=options.lives, noted=options.twice)
+        seeds = options.seeds if options.seed is None else 1
+        return simulate(replace(run, bug=options.bug), seeds, options.jobs)
     some = None if options.faults is None else chosen(options.faults)
     words = (options.topology, options.bug, some, options.lines, options.until, options.lives)
     run = Run(options.seed, *words)

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,6 +231,12 @@ class SimWriter(Writer):
                 ledger.committed(self.boot, self._life.channel, done, self._queues)
             raise
         told: Done = self._last_done
+        if self.world.journal.open:
+            for one in told:
+                # Records may be views, which are shown as addresses.
+                puts = [replace(put, record=bytes(put.record)) for put in one.item.change.puts]
+                change = replace(one.item.change, puts=puts)
+                self.world.journal.note(self.boot.machine, "commits", one.positions, change)
         fresh = tuple(pair for pair in told if pair[0] not in self._recorded)
         ledger.committed(self.boot, self._life.channel, fresh, self._queues)
         if node.crash_at_commit and self.boot.alive:

@@ -184,6 +184,7 @@ class SimSocket:
         self, connection: Connection, source: "SimSocket", target: "SimSocket", data: list[bytes]
     ) -> None:
         world, net = self.world, self.world.net
+        world.journal.note(source.node, "sends", target.node, data)
         if net.loss and world.chance(net.loss):
             world.count("message lost")
             return
@@ -212,6 +213,7 @@ class SimSocket:
             return
         if not self.world.net.passes(source.node, target.node):
             return
+        self.world.journal.note(target.node, "gets from", source.node, data)
         target._inbox.append([zmq.Frame(part) for part in data])
         target._wake()
 

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tests.simulation.planted import BUGS
+from tests.simulation.planted import BUGS, UNLIKE
 from tests.simulation.topology import DEFAULT, Shape, shapes
 from tests.simulation.world import LINES, Chosen, Outcome, World
 from tiers.core.messages import Guarantee
@@ -27,13 +27,16 @@ class Run:
     lines: int = LINES
     until_s: float = 0.0
     lives: bool = False
+    noted: bool = False  # what happens is kept, to be compared
 
     def play(self) -> Outcome:
         """The odd seeds with `guarantee = "end"`, unless the topology is a file; in every fourth
         pair days are closed. `lives`: disks go back, or exist twice."""
         shape = Shape.of(self.topology or topology_of(self.seed))
         by_seed: Guarantee = "end" if self.seed % 2 else "hop"
-        with next((one.planted() for one in BUGS if one.name == self.bug), nullcontext()):
+        with next(
+            (one.planted() for one in (*BUGS, *UNLIKE) if one.name == self.bug), nullcontext()
+        ):
             return World(
                 self.seed,
                 shape,
@@ -43,6 +46,7 @@ class Run:
                 closing=(self.seed // 2) % 4 == 3 and not self.lives,
                 until_s=self.until_s,
                 lives=self.lives,
+                noted=self.noted,
             ).run()
 
     def command(self) -> str:
@@ -52,6 +56,8 @@ class Run:
             words += ["--topology", self.topology]
         if self.lives:
             words += ["--lives"]
+        if self.noted:
+            words += ["--twice"]
         if self.bug:
             words += ["--bug", self.bug]
         if self.chosen is not None:

@@ -28,6 +28,7 @@ from tests.simulation.faults import (
     draw_lives,
 )
 from tests.simulation.injecting import Injector, step_of
+from tests.simulation.journal import Journal, Told
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import OWNER, VirtualLoop
 from tests.simulation.machine import SimMachine, staged
@@ -62,6 +63,8 @@ class Outcome:
     injected: Counter[str]
     virtual_s: float
     steps: int
+    told: Told | None = None  # where it was noted
+    unlike: str = ""  # in what another run of the seed differed
 
 
 class World:
@@ -79,6 +82,7 @@ class World:
         closing: bool = False,
         until_s: float = 0.0,
         lives: bool = False,
+        noted: bool = False,
     ) -> None:
         self.seed = seed
         self.shape = shape
@@ -86,6 +90,7 @@ class World:
         self.chance_of_calls: random.Random | None = None
         self.loop = VirtualLoop(self.delay)
         self.loop.set_exception_handler(self.unhandled)
+        self.journal = Journal(self.loop.time, open=noted)
         self.net = Network()
         self.injected: Counter[str] = Counter()
         self.trace: list[str] = []
@@ -133,7 +138,9 @@ class World:
         self.injected[what] += 1
 
     def say(self, text: str) -> None:
+        text = text.replace(str(self.directory), "")
         self.trace.append(f"{self.loop.time():7.2f} s  {text}")
+        self.journal.note(text)
 
     def fail(self, error: BaseException) -> None:
         if not self._over.done():
@@ -147,6 +154,7 @@ class World:
         except Violation as violation:
             self.fail(violation)
             raise
+        self.journal.note(boot.machine, wanted.name, wanted.args, "->", answer)
         if not boot.alive:
             self.count("store call after its caller died")
         if wanted.name in ("write", "move", "replace"):
@@ -386,6 +394,7 @@ class World:
 
     def _outcome(self, violation: str) -> Outcome:
         now_s = self.loop.time()
+        self.journal.note("after", self.loop.steps, "steps: chance is at", self.random.random())
         return Outcome(
             self.seed,
             violation,
@@ -395,6 +404,7 @@ class World:
             self.injected,
             now_s,
             self.loop.steps,
+            self.journal.close() if self.journal.open else None,
         )
 
     def _heal(self) -> None:

@@ -322,7 +322,7 @@ class Receiver:
                 self._effects.append.append(batch)
         again = [batch.content for batch in arrived if _is_here(batch.content, here)]
         published = {one.id for one in again if self._receipts.is_published(one.id, here)}
-        self._ack(sender, [one for one in again if one.id not in published], published)
+        self._ack(sender, [one for one in again if one.id not in published], sorted(published))
         if len(self._effects.append) < len(bundle.carried):
             self._give_back(sender)
         return self._done()

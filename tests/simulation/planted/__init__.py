@@ -3,6 +3,7 @@
 from tests.simulation.planted.bugs import FIRST
 from tests.simulation.planted.lives import LIVES
 from tests.simulation.planted.more import MORE
+from tests.simulation.planted.unlike import UNLIKE as UNLIKE
 
 BUGS = (*FIRST, *MORE, *LIVES)
 
