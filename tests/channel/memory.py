@@ -134,18 +134,23 @@ class Transaction:
     def __exit__(self, kind: object, *what: object) -> None:
         try:
             if kind is not None:
-                for table, key, value in reversed(self._before):
-                    table.set(key, value)
-            elif self._write:
+                self._undo()
+            elif self._before:  # LMDB counts no empty ones
                 self._commit()
         finally:
             self.tables.turn.release()
 
     def _commit(self) -> None:
-        if not self._before:
-            return  # LMDB counts no empty ones
+        pages = self.tables.pages()
+        if pages * PAGE_BYTES > self.tables.map_bytes:
+            self._undo()
+            raise lmdb.MapFullError("the map in memory is full")
         self.tables.commits += 1
-        self.tables.pages_max = max(self.tables.pages_max, self.tables.pages())
+        self.tables.pages_max = max(self.tables.pages_max, pages)
+
+    def _undo(self) -> None:
+        for table, key, value in reversed(self._before):
+            table.set(key, value)
 
     def id(self) -> int:
         return self.tables.commits + self._write
@@ -164,8 +169,6 @@ class Transaction:
         if append and table.keys and key <= table.keys[-1]:
             return False
         self._set(table, key, bytes(value))
-        if self.tables.pages() * PAGE_BYTES > self.tables.map_bytes:
-            raise lmdb.MapFullError("the map in memory is full")
         return True
 
     def delete(self, key: bytes | memoryview, db: str = "") -> bool:
@@ -279,19 +282,32 @@ class MemoryEnvironment(Environment):
             env: Any = self.tables
             self._env = env
 
+    # Without the gate: nothing below is opened anew or grows.
+
+    def reading(self) -> Any:
+        return self._opened().begin()
+
+    def viewing(self) -> Any:
+        return self._opened().begin(buffers=True)
+
 
 class MemoryDisk(Lmdb):
-    """Directories whose channels are in memory, for as long as this is there."""
+    """Directories whose channels are in memory, for as long as `tables` are."""
 
-    def __init__(self) -> None:
-        self.tables: dict[Path, Tables] = {}
+    def __init__(self, tables: dict[Path, Tables]) -> None:
+        self.tables = tables
 
     def damage(self, path: Path) -> str:
         gone = path not in self.tables and (path / "begun").exists()
         return "its file is gone, or empty" if gone else ""
 
+    def at(self, path: Path, map_bytes: int) -> Tables:
+        if path not in self.tables:
+            self.tables[path] = Tables(map_bytes)
+        return self.tables[path]
+
     def open(self, path: Path, map_bytes: int) -> Environment:
-        return MemoryEnvironment(self.tables.setdefault(path, Tables(map_bytes)), path, map_bytes)
+        return MemoryEnvironment(self.at(path, map_bytes), path, map_bytes)
 
     def home(self, path: Path) -> Home:
         return Home("memory", 1, 1)

@@ -31,7 +31,7 @@ BOTH = ("one", "two")
 
 @pytest.fixture(params=["lmdb", "memory"])
 def disk(request: pytest.FixtureRequest) -> Disk:
-    return LMDB if request.param == "lmdb" else MemoryDisk()
+    return LMDB if request.param == "lmdb" else MemoryDisk({})
 
 
 class Place:
@@ -246,7 +246,7 @@ async def test_each_start_has_an_origin_of_its_own(place: Place) -> None:
     for _ in range(3):
         async with place.opened() as channel:
             origins.append(channel.origin)
-            numbers.append(channel.life.point().start)
+            numbers.append(channel.life.number)
             await channel.submit(Change(puts=[put(channel, outputs=["one"])]))
             assert set(origins) <= channel.origins().keys()
     assert len(set(origins)) == len(set(numbers)) == 3
@@ -262,7 +262,7 @@ async def test_an_output_that_comes_later_gets_what_comes_then(place: Place) -> 
 
 
 async def test_what_is_gone_is_no_fresh_channel(tmp_path: Path) -> None:
-    disk = MemoryDisk()
+    disk = MemoryDisk({})
     place = Place(tmp_path, disk)
     async with place.opened() as channel:
         first = channel.channel_id
@@ -273,7 +273,7 @@ async def test_what_is_gone_is_no_fresh_channel(tmp_path: Path) -> None:
 
 
 async def test_a_copy_of_the_tables_is_an_image_of_the_disk(tmp_path: Path) -> None:
-    disk = MemoryDisk()
+    disk = MemoryDisk({})
     place = Place(tmp_path, disk)
     async with place.opened() as channel:
         await channel.submit(Change(puts=[put(channel, outputs=["one"])]))
@@ -390,7 +390,7 @@ class MemoryMachine(ChannelMachine):
     """Random changes, as on LMDB: against the same model."""
 
     def open(self) -> None:
-        self.disk = getattr(self, "disk", MemoryDisk())
+        self.disk = getattr(self, "disk", MemoryDisk({}))
         limits = replace(LIMITS, ask_again=True)
         opening = Channel.open(self.directory, limits, self.model.outputs, disk=self.disk)
         self.channel = self.loop.run_until_complete(opening)

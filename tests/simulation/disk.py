@@ -1,4 +1,5 @@
-"""A node's disk: real LMDB below, with commits in virtual time and failures made of the seed."""
+"""A node's disk: tables in memory in place of LMDB (tests/channel/memory.py), with commits in
+virtual time and failures made of the seed."""
 
 import asyncio
 import os
@@ -8,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.channel.memory import MemoryDisk, MemoryEnvironment, Tables
 from tests.simulation.published import Violation
 from tiers.channel.accounts import Accounts
 from tiers.channel.channel import Channel
-from tiers.channel.disk import Lmdb
 from tiers.channel.environment import Environment, Panicked, Transaction
 from tiers.channel.home import Home
 from tiers.channel.layout import QUEUE_KEY, State
@@ -34,15 +35,15 @@ class WriterFailed(Exception):
     """The writer ends in mid-stream: what was submitted never will be on disk."""
 
 
-class SimEnvironment(Environment):
+class SimEnvironment(MemoryEnvironment):
     """Whose commits fail when the node's disk does."""
 
-    def __init__(self, boot: "Boot", path: Path, map_bytes: int) -> None:
+    def __init__(self, boot: "Boot", tables: Tables, path: Path, map_bytes: int) -> None:
         self.boot = boot
         self.world = boot.node.world
         self.kept = False  # the last commit is there although it failed
         self.panicked = False  # until it is opened anew
-        super().__init__(path, map_bytes)
+        super().__init__(tables, path, map_bytes)
         self.boot.environments.append(self)
 
     @contextmanager
@@ -97,17 +98,18 @@ class SimEnvironment(Environment):
         return 0 if self.boot.node.disk_full else DISK_BYTES
 
 
-class SimDisk(Lmdb):
+class SimDisk(MemoryDisk):
     """Of one boot. It is locked by nobody, since no dead boot would let go of it."""
 
     def __init__(self, boot: "Boot") -> None:
+        super().__init__(boot.node.tables)
         self._boot = boot
 
     def lock(self, directory: Path) -> int:
         return os.open(os.devnull, os.O_RDONLY)
 
     def open(self, path: Path, map_bytes: int) -> SimEnvironment:
-        return SimEnvironment(self._boot, path, map_bytes)
+        return SimEnvironment(self._boot, self.at(path, map_bytes), path, map_bytes)
 
     def home(self, path: Path) -> Home:
         return Home("simulated", self._boot.node.place, 0)

@@ -32,11 +32,24 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now_s = 0.0
         self._thread_delay_s = thread_delay_s
         self.steps = 0
+        self._timers: list[tuple[float, asyncio.TimerHandle]] = []  # a heap
         self.tasks: list[asyncio.Task[Any]] = []  # kept: collecting one would run its `finally`
         self.set_task_factory(self._make_task)
 
     def time(self) -> float:
         return self._now_s
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        # Beside its time a handle is compared only with one of the same moment, which is slow.
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, handle))
+        return handle
 
     def _make_task(self, loop: Any, coroutine: Any, **options: Any) -> Any:
         task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
@@ -46,17 +59,18 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         ready: Any = self._ready  # type: ignore[attr-defined]
-        scheduled: Any = self._scheduled  # type: ignore[attr-defined]
-        if not ready and scheduled:
-            handle = heapq.heappop(scheduled)
-            handle._scheduled = False
-            self._now_s = max(self._now_s, handle._when)
-            if not handle._cancelled:
-                ready.append(handle)
+        if not ready and self._timers:
+            when, timer = heapq.heappop(self._timers)
+            if when > self._now_s:
+                self._now_s = when
+            if not timer.cancelled():
+                ready.append(timer)
         for _ in range(len(ready)):
             handle = ready.popleft()
+            if handle._cancelled:
+                continue
             owner = handle._context.get(OWNER)
-            if handle._cancelled or (owner is not None and not owner.alive):
+            if owner is not None and not owner.alive:
                 continue
             if owner is not None and owner.paused:
                 owner.held.append(handle)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.channel.memory import Tables
 from tests.simulation.ledger import Disk
 from tests.simulation.loop import OWNER
 from tests.simulation.store import SimStore, Tape
@@ -49,6 +50,7 @@ class Image:
     """A copy of a node's disk, as a crash at that moment would have left it."""
 
     files: Path
+    tables: dict[Path, Tables]
     disk: Disk | None  # what the ledger knows of it; None: nothing was there yet
     damaged: set[int]
     blind: set[int]
@@ -66,6 +68,7 @@ class Node:
     boot: Boot | None = None
     lives: int = 1  # one more each time that its disk went back
     back_to: Image | None = None  # what is on its disk at the next start
+    tables: dict[Path, Tables] = field(default_factory=dict)  # of its channel, by directory
     place: int = 1  # another one: the disk is another file, or is in another machine
     twin: bool = False  # the other of its name is to stay
     skew_ms: int = 0

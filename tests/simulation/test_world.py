@@ -14,7 +14,7 @@ from tests.simulation.runs import THREE_SINKS, chosen
 from tests.simulation.topology import DEFAULT, Shape, shapes
 
 ROOT = Path(__file__).resolve().parents[2]
-ENOUGH_S = 580
+ENOUGH_S = 280
 
 
 def simulate(*arguments: str) -> "subprocess.CompletedProcess[str]":

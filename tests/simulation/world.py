@@ -1,8 +1,8 @@
 """A whole topology of real agents on a virtual clock, with everything around them simulated.
 
-Real: agents with their reloading, intakes, channels on LMDB, senders, receivers, file sinks.
-Simulated: time, chance, threads, sockets, the store, and the disk's failures. Every commit and
-every store call is checked against delivery.md and commit.md.
+Real: agents with their reloading, intakes, channels, senders, receivers, file sinks. Simulated:
+time, chance, threads, sockets, the store, what is below a channel, and the disk's failures. Every
+commit and every store call is checked against delivery.md and commit.md.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tests.channel.memory import Tables
 from tests.simulation.ending import Ending
 from tests.simulation.faults import (
     CLOCK,
@@ -49,6 +50,10 @@ CREDIT_BYTES = 500  # of one sender
 LEAVE_AFTER_S = 2.0
 Chosen = tuple[tuple[int, float], ...]  # numbers of faults, and seconds; 0.0: as drawn
 GRAVES: list[Any] = []  # of worlds that are over: a process plays a bounded number of them
+
+
+def _below(home: Path, tables: dict[Path, Tables]) -> dict[Path, Tables]:
+    return {home / path: one.copy() for path, one in tables.items()}
 
 
 @dataclass
@@ -192,7 +197,9 @@ class World:
         node.disk_lost, node.back_to = False, None
         node.damaged, node.blind = set(), set()
         shutil.rmtree(node.home, ignore_errors=True)
+        node.tables = {}
         if image is not None:
+            node.tables = _below(node.home, image.tables)
             node.damaged, node.blind = set(image.damaged), set(image.blind)
             shutil.copytree(image.files, node.home)
 
@@ -301,12 +308,14 @@ class World:
             return node.back_to
         self._images += 1
         files = self.directory / "images" / str(self._images)
+        tables: dict[Path, Tables] = {}
         if node.home.exists() and not node.disk_lost:
-            shutil.copytree(node.home, files, ignore=shutil.ignore_patterns("lock.mdb"))
+            shutil.copytree(node.home, files)
+            tables = {path.relative_to(node.home): one.copy() for path, one in node.tables.items()}
         else:
             files.mkdir(parents=True)
         disk = self.ledger.image(node.machine)
-        return Image(files, disk, set(node.damaged), set(node.blind))
+        return Image(files, tables, disk, set(node.damaged), set(node.blind))
 
     def set_back(self, node: Node, image: Image, down_s: float, *, elsewhere: bool) -> None:
         """Its disk is what it was; `elsewhere`: as another file, or in another machine."""

@@ -281,16 +281,17 @@ class _Reader:
         if not isinstance(raw, dict):
             self.problems.add(key, "a table", show(raw))
             return None
-        kind, known = raw.get("type"), registry.names(builtin, group)
-        wanted = f"one of {', '.join(known)}"
+        kind = raw.get("type")
         if not isinstance(kind, str):
+            wanted = f"one of {', '.join(registry.names(builtin, group))}"
             self.problems.add(join(key, "type"), wanted, show(kind) if "type" in raw else "nothing")
             return None
         try:
             model = registry.load(builtin, group, kind).Options
         except KeyError:
+            known = registry.names(builtin, group)
             hint = nearest(kind, known, listed=False)
-            self.problems.add(join(key, "type"), wanted, show(kind), hint)
+            self.problems.add(join(key, "type"), f"one of {', '.join(known)}", show(kind), hint)
             return None
         except UsageError as error:
             self.problems.add(join(key, "type"), "a type that can be used", str(error))
