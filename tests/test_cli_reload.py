@@ -1,6 +1,7 @@
 """`tiers reload`: who runs by the file, who refused it, who is not there."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,8 @@ def test_an_edit_is_in_force_and_what_wants_a_restart_is_named(tmp_path: Path) -
         file.write_text(file.read_text() + '[batch]\nlinger = "1s"\n')
         result = reload(tmp_path, "--within", "60")
         assert result.exit_code == 0, result.output
-        assert result.output.startswith("node: in force, generation ")
-        assert result.output.endswith("; with a restart: batch.linger\n")
+        words = r"node: in force, generation (2|3); with a restart: batch\.linger\n"
+        assert re.fullmatch(words, result.output), "once or twice: it may have seen that by itself"
         (told,) = json.loads(reload(tmp_path, "--json", "--within", "60").output)["agents"]
         assert told["in_force"]
         assert told["restart"] == ["batch.linger"]

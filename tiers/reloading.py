@@ -150,9 +150,9 @@ class Reloading:
         self.restart_needed = list(found.restart)
         for key in found.restart:
             log.warning("%s changed: it takes effect when this agent is restarted", key)
-        self._topology, self.hash = topology, hash_of(topology)
+        self._topology = topology
         await self.accept()
-        self.error = self.refused_hash = ""
+        self.hash, self.error, self.refused_hash = hash_of(topology), "", ""
         self.generation += 1
         log.info("topology generation %d is in force", self.generation)
 
