@@ -387,3 +387,13 @@ def test_a_crowd_holds_less() -> None:
     house.came(*range(1, 10))
     assert house.look(**{f"k{key}": 55 for key in range(1, 10)}) == ""
     assert house.look(now=1.0, **{f"k{key}": 56 for key in range(1, 10)}) != ""
+
+
+def test_some_places_are_never_one_addresss() -> None:
+    house = House()
+    house.visitors.limits = replace(LIMITS, strangers_max=128)
+    assert house.came(*range(1, 127)) == ""
+    assert house.came(127, now=1.9) == "127", "of its own kind, all of which are within their time"
+    assert house.came(128, now=2.0) == "1"
+    assert house.came(129, 130, address="b", now=2.0) == ""
+    assert house.visitors.strangers == 128

@@ -62,6 +62,11 @@ class VisitorLimits:
     beyond_bytes_max: int = 64 << 20  # of all guests, beyond what is usual
     words_bytes_max: int = 32 << 20  # said to guests or by them on the control port, and not read
 
+    @property
+    def address_max(self) -> int:
+        """Strangers of one address: some places are always there for others."""
+        return self.strangers_max - self.strangers_max // 64
+
     def stranger_bytes(self, strangers: int) -> int:
         """What so many may hold that was not taken."""
         return max(0, min(self.bytes_max, self.together_bytes_max - _CONNECTION_BYTES * strangers))
@@ -155,9 +160,12 @@ class Visitors:
         """A connection was accepted."""
         self.left(key)  # its end was not told
         self._welcome_stranger(key, Visitor(port, address, now, now))
-        if len(self._strangers) <= self.limits.strangers_max:
+        if len(self._addresses[address]) > self.limits.address_max:
+            crowded = address
+        elif len(self._strangers) > self.limits.strangers_max:
+            crowded = max(self._addresses, key=lambda one: len(self._addresses[one]))
+        else:
             return
-        crowded = max(self._addresses, key=lambda one: len(self._addresses[one]))
         count = len(self._addresses[crowded])
         first = next(iter(self._addresses[crowded] if count > _FEW else self._strangers))
         had_time = now - self._strangers[first].since_s >= self.limits.greeting_s
