@@ -7,11 +7,6 @@ turn: many small credits would each be overshot by a batch. One that holds credi
 and keeps others waiting by that loses its session, the one thing that ends a promise; its next
 HELLO begins another.
 
-Of very many senders most send little, and a turn each would be more than the memory: those that
-have theirs would hold it unused, and lose their sessions for the others, by turns, for ever. So in
-a *crowd* a turn is a few batches, of the size that the sender's have. What is not known yet, of who
-is fresh, is set aside for it: it is told a little, which its first batch may overshoot.
-
 Names cost nothing, so there are two lines. Agents of whom nothing was stored yet are *fresh*: all
 those together hold half of the memory at most, and however many of them wait, each of the others
 waits for one of them at most.
@@ -26,9 +21,6 @@ from typing import Final
 
 TURN_BYTES: Final = 1 << 20  # what a turn gives, at least: some batches of the usual size
 SLACK_BYTES: Final = TURN_BYTES  # beyond credit, and the batch that overshot it: no mistake
-_FIRST_BYTES: Final = 16 << 10  # told in a crowd to one whose batches are not known; a turn's least
-_CROWD: Final = 32  # sessions, and no more: no crowd
-_BATCHES: Final = 2  # in a turn in a crowd
 _AGENTS_MAX: Final = 10_000  # agents
 IDLE_S: Final = 1.0  # who sent nothing for so long takes no share; its credit may be wanted back
 TURNS_MAX: Final = 64  # given in one go
@@ -46,24 +38,14 @@ class Balance:
     debt: int = 0  # beyond the credit of earlier sessions, since when it has had none
     raised_s: float = 0.0  # when `limit` was last raised
     fresh: bool = True  # nothing of its agent was stored yet, as far as is known
-    size: int = 0  # bytes that a batch of its agent has, about; 0: not known
-    aside: int = 0  # set aside for the batch that overshoots its credit
 
     @property
     def credit(self) -> int:
         return max(0, self.limit - self.received)
 
     @property
-    def promised(self) -> int:
-        return self.credit + self.aside
-
-    @property
     def held(self) -> int:
-        return self.promised + self.pending
-
-    def note(self, size: int) -> None:
-        """A batch of that size came: what is larger counts at once, what is smaller in time."""
-        self.size = size if size > self.size else self.size - (self.size - size) // 8
+        return self.credit + self.pending
 
 
 class Credits:
@@ -77,8 +59,7 @@ class Credits:
         self._debts: dict[str, int] = {}  # by agent: else a new session would be worth the slack
         self._holders: dict[Balance, None] = {}  # whose limit was not raised for longest, first
         self._active: dict[Balance, float] = {}  # when they sent last; who is silent longest, first
-        self._known: dict[str, int] = {}  # size of their batches, of agents of whom some are stored
-        self._open: set[Balance] = set()
+        self._known: dict[str, None] = {}  # agents of whom something was stored
         self._fresh_held = 0  # credit
         self._fresh_holders: dict[Balance, None] = {}
         self._fresh: dict[Balance, None] = {}  # in line for a turn
@@ -98,20 +79,18 @@ class Credits:
         """Records were received."""
         self._active.pop(balance, None)
         self._active[balance] = now
-        before = balance.promised
+        before = balance.credit
         balance.received += size
-        balance.aside = 0
-        balance.note(size)
         self._told(balance, before)
         if not balance.credit:
             self._holders.pop(balance, None)
             self._fresh_holders.pop(balance, None)
 
     def _told(self, balance: Balance, before: int) -> None:
-        """It was promised so much before."""
-        self.held += balance.promised - before
+        """Its credit was so much before."""
+        self.held += balance.credit - before
         if balance.fresh:
-            self._fresh_held += balance.promised - before
+            self._fresh_held += balance.credit - before
 
     def kept(self, balance: Balance, size: int) -> None:
         """Some of that is on its way to disk."""
@@ -130,9 +109,9 @@ class Credits:
 
     def _prove(self, balance: Balance) -> None:
         """It is no more fresh, nor is a later session of its agent."""
-        self._fresh_held -= balance.promised
+        self._fresh_held -= balance.credit
         balance.fresh = False
-        self._known[balance.agent] = balance.size
+        self._known[balance.agent] = None
         if len(self._known) > _AGENTS_MAX:
             del self._known[next(iter(self._known))]
         for fresh, other in ((self._fresh_holders, self._holders), (self._fresh, self._waiting)):
@@ -151,12 +130,9 @@ class Credits:
             self._debts[balance.agent] = debt
             if len(self._debts) > _AGENTS_MAX:
                 del self._debts[next(iter(self._debts))]
-        if balance.agent in self._known:
-            self._known[balance.agent] = balance.size
-        before = balance.promised
-        balance.limit, balance.aside = balance.received, 0
+        before = balance.credit
+        balance.limit = balance.received
         self._told(balance, before)
-        self._open.discard(balance)
         for line in (self._holders, self._fresh_holders, self._active, self._waiting):
             line.pop(balance, None)
         self._fresh.pop(balance, None)
@@ -164,22 +140,20 @@ class Credits:
 
     def begin(self, balance: Balance, room: int, now: float) -> None:
         """The first credit of a session; none where half of the memory is held: it may ask."""
-        self._open.add(balance)
         balance.fresh = balance.agent not in self._known
-        balance.size = self._known.get(balance.agent, 0)
         debt = self._debts.pop(balance.agent, 0)
         if not room:
             balance.debt = debt
         waits = balance.fresh and self._fresh_waits()
         if self.held <= self.memory_bytes_max // 2 and not waits:
-            self._raise(balance, min(self._turn_of(balance), room), now)
+            self._raise(balance, min(self._turn(), room), now)
 
     def grant(self, balance: Balance, room: int, now: float) -> None:
         """More credit for one that uses it, where the channel has `room` for it; or its place in
         line, behind those that wait already."""
         share = min(self._target(balance), balance.held + self.free)
         credit = min(room, share - balance.pending)
-        turn = self._turn_of(balance)
+        turn = self._turn()
         if balance.fresh:
             credit = min(credit, turn)
             line, waits = self._fresh, self._fresh_waits()
@@ -202,21 +176,10 @@ class Credits:
     def _target(self, balance: Balance) -> int:
         """What a sender should hold."""
         share = self.memory_bytes_max // max(1, len(self._active) + len(self._waiting))
-        return min(self.window_bytes_max, max(self._turn_of(balance), min(share, 2 * balance.used)))
+        return min(self.window_bytes_max, max(self._turn(), min(share, 2 * balance.used)))
 
     def _turn(self) -> int:
         return min(TURN_BYTES, self.window_bytes_max, self.memory_bytes_max)
-
-    def _is_crowd(self) -> bool:
-        """Whether a turn for each would be more than half of the memory."""
-        many = len(self._open) > _CROWD
-        return many and 2 * len(self._open) * self._turn() > self.memory_bytes_max
-
-    def _turn_of(self, balance: Balance) -> int:
-        if not balance.size or not self._is_crowd():
-            return self._turn()
-        share = self.memory_bytes_max // (4 * len(self._open))
-        return min(self._turn(), max(share, _FIRST_BYTES, _BATCHES * balance.size))
 
     def _fresh_most(self) -> int:
         return max(self._turn(), self.memory_bytes_max // 2)
@@ -239,13 +202,10 @@ class Credits:
 
     def _raise(self, balance: Balance, credit: int, now: float) -> None:
         """To so much, if that is more."""
-        before = balance.promised
+        before = balance.credit
         if credit <= before:
             return
-        told = credit
-        if not balance.size and self._is_crowd():
-            told = max(balance.credit, min(credit, _FIRST_BYTES))
-        balance.limit, balance.debt, balance.aside = balance.received + told, 0, credit - told
+        balance.limit, balance.debt = balance.received + credit, 0
         self._told(balance, before)
         holders = self._fresh_holders if balance.fresh else self._holders
         if 2 * before <= credit:  # it was used, and not only by a trickle
@@ -269,7 +229,7 @@ class Credits:
             if next_ is None:
                 return
             there = room(next_.agent)
-            turn = self._fresh_turn() if next_.fresh else self._turn_of(next_)
+            turn = self._fresh_turn() if next_.fresh else self._turn()
             if self.free < min(turn, there):
                 return
             self._fresh_first = not next_.fresh
@@ -298,12 +258,12 @@ class Credits:
         for balance in _idle_of(self._fresh_holders, now):
             if max(wanted, fresh) <= 0:
                 break
-            wanted, fresh = wanted - balance.promised, fresh - balance.promised
+            wanted, fresh = wanted - balance.credit, fresh - balance.credit
             yield balance
         for balance in _idle_of(self._holders, now):
             if wanted <= 0:
                 break
-            wanted -= balance.promised
+            wanted -= balance.credit
             yield balance
 
 
