@@ -31,7 +31,8 @@ class Block:
             if (found := events.count(self.data)) != self.count:
                 raise BatchError(f"a block says {self.count} events, and has {found}")
         elif self.framing != LINES:
-            raise BatchError(f"a block has framing {LINES!r} or {EVENTS!r}, not {self.framing!r}")
+            wanted = f"{LINES!r} or {EVENTS!r}"
+            raise BatchError(f"a block has the framing {wanted}, not {self.framing!r}")
         elif len(self.data) and (self.count < 1 or self.data[-1] != _NEWLINE):
             raise BatchError("a block is newline-terminated events, and says how many")
         if self.time_ms is not None and not 0 <= self.time_ms <= TIME_MS_MAX:
