@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -67,15 +67,11 @@ async def _reload(topology: Topology, data: Path | None, within_s: float) -> lis
     await asyncio.gather(*map(tell_reload, here))
     wanted, end_s = hash_of(topology), time.monotonic() + within_s
     while True:
-        told = _told(await ask_all(agents), wanted)
-        open_ = [each for each in told if not each.in_force and each.text == _NOT_YET]
-        if not open_ or time.monotonic() >= end_s:
+        answers = await ask_all(agents)
+        told = [_of(name, answer, wanted) for name, answer in answers.items()]
+        if all(each.text != _NOT_YET for each in told) or time.monotonic() >= end_s:
             return told
         await asyncio.sleep(_LOOK_S)
-
-
-def _told(answers: Mapping[str, Answer], wanted: str) -> list[Told]:
-    return [_of(name, answer, wanted) for name, answer in answers.items()]
 
 
 def _of(name: str, answer: Answer, wanted: str) -> Told:

@@ -1,14 +1,13 @@
 """The `host` interceptor: on which machine events came in."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field
 
 from tiers.contracts import InterceptorContext
 from tiers.core.block import Block
-from tiers.interceptors.interceptor import InterceptorOptions
+from tiers.interceptors.interceptor import InterceptorOptions, with_headers
 
 
 class HostOptions(InterceptorOptions):
@@ -29,6 +28,4 @@ class Host:
         self._overwrite = options.overwrite
 
     def apply(self, block: Block) -> Sequence[Block]:
-        there = block.headers
-        headers = {**there, **self._header} if self._overwrite else {**self._header, **there}
-        return [replace(block, headers=headers)]
+        return [with_headers(block, self._header, self._overwrite)]

@@ -2,9 +2,13 @@
 contracts.py); a line in `BUILTIN` (or an entry point in the group `tiers.interceptors`) registers
 it."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from tiers.core.block import Block
 
 
 class InterceptorOptions(BaseModel):
@@ -20,3 +24,10 @@ class InterceptorOptions(BaseModel):
         """Names of the headers that a block may have after it, of those that it may have before:
         for checking paths."""
         return before
+
+
+def with_headers(block: Block, headers: Mapping[str, str], overwrite: bool) -> Block:
+    """The block with these headers, too; `overwrite`: also where it has such already."""
+    there = block.headers
+    merged = {**there, **headers} if overwrite else {**headers, **there}
+    return replace(block, headers=merged)

@@ -1,14 +1,13 @@
 """The `static` interceptor: headers that are the same for all events."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field
 
 from tiers.contracts import InterceptorContext
 from tiers.core.block import Block
-from tiers.interceptors.interceptor import InterceptorOptions
+from tiers.interceptors.interceptor import InterceptorOptions, with_headers
 
 
 class StaticOptions(InterceptorOptions):
@@ -31,6 +30,4 @@ class Static:
         self._overwrite = options.overwrite
 
     def apply(self, block: Block) -> Sequence[Block]:
-        there = block.headers
-        headers = {**there, **self._headers} if self._overwrite else {**self._headers, **there}
-        return [replace(block, headers=headers)]
+        return [with_headers(block, self._headers, self._overwrite)]

@@ -89,7 +89,7 @@ class Body:
         same = envelope.codec == self._plan.codec
         return same and envelope.framing == self._format.framing
 
-    def _opened(self) -> Iterator[tuple[Envelope, memoryview, list[bytes]]]:
+    def _opened(self) -> Iterator[tuple[Envelope, memoryview, list[Buffer]]]:
         """Each batch with its lines, where its body is not copied. After a bad one only the others
         that are bad are looked for; then BatchError."""
         for ref in self._plan.refs:
@@ -103,10 +103,11 @@ class Body:
                     whole = True
                     envelope, body = open_envelope(record), split(record)[1]
                     strictly = envelope.codec == self._plan.codec
-                    pieces = proven(envelope, body, strictly=strictly)
+                    opened = proven(envelope, body, strictly=strictly)
                     copied = self._is_copied(envelope, body)
-                    if not copied:
-                        pieces = self._format.encode(envelope, pieces)
+                    pieces: Iterator[Buffer] = (
+                        opened if copied else self._format.encode(envelope, opened)
+                    )
                     raw = [piece for piece in pieces if not copied]
             except BatchError as error:
                 self.bad.append(Bad(ref.position, str(error), whole))

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from tiers.core import events
 from tiers.core.batch import Buffer, Envelope
 from tiers.core.block import LINES
-from tiers.core.codecs import opened, opened_lines
+from tiers.core.codecs import joined, opened, opened_lines
 from tiers.core.events import EVENTS, Event
 from tiers.core.newlines import count_lines
 from tiers.errors import BatchError
@@ -26,7 +26,7 @@ class Format(Protocol):
 
     framing: str  # of the bodies that are kept as they are
 
-    def encode(self, envelope: Envelope, body: Iterable[bytes]) -> Iterator[bytes]:
+    def encode(self, envelope: Envelope, body: Iterable[bytes]) -> Iterator[Buffer]:
         """The file's bytes of a batch whose raw bytes come in pieces, proven by its framing."""
 
     def count(self, content: Iterable[Buffer]) -> int:
@@ -36,11 +36,11 @@ class Format(Protocol):
 class Text:
     framing = LINES
 
-    def encode(self, envelope: Envelope, body: Iterable[bytes]) -> Iterator[bytes]:
+    def encode(self, envelope: Envelope, body: Iterable[bytes]) -> Iterator[Buffer]:
         if envelope.framing == LINES:
             return iter(body)
         lines = (event.body.replace(b"\n", _NEWLINE) + b"\n" for event in events.read(body))
-        return _joined(lines)
+        return joined(lines, _PIECE_BYTES)
 
     def count(self, content: Iterable[Buffer]) -> int:
         return sum(count_lines(bytes(piece)) for piece in content)
@@ -49,11 +49,11 @@ class Text:
 class Events:
     framing = EVENTS
 
-    def encode(self, envelope: Envelope, body: Iterable[bytes]) -> Iterator[bytes]:
+    def encode(self, envelope: Envelope, body: Iterable[bytes]) -> Iterator[Buffer]:
         if envelope.framing == EVENTS:
             return iter(body)
         lines = b"".join(body).split(b"\n")[:-1]
-        return _joined(events.pack(Event({}, line)) for line in lines)
+        return joined((events.pack(Event({}, line)) for line in lines), _PIECE_BYTES)
 
     def count(self, content: Iterable[Buffer]) -> int:
         return sum(1 for _ in events.read(content))
@@ -77,16 +77,3 @@ def _proven_events(envelope: Envelope, body: Buffer, strictly: bool) -> Iterator
     if found != envelope.count:
         raise BatchError(f"body has {found} events, its envelope says {envelope.count}")
     yield raw
-
-
-def _joined(parts: Iterable[bytes]) -> Iterator[bytes]:
-    pending: list[bytes] = []
-    size = 0
-    for part in parts:
-        pending.append(part)
-        size += len(part)
-        if size >= _PIECE_BYTES:
-            yield b"".join(pending)
-            pending, size = [], 0
-    if pending:
-        yield b"".join(pending)
