@@ -18,6 +18,7 @@ ALLOWED = {
     "dataclasses",
     "datetime",
     "enum",
+    "fnmatch",
     "functools",
     "hashlib",
     "heapq",
