@@ -94,7 +94,7 @@ class _Asked:
 
 
 class SourceIntake:
-    """The `Intake` of one source (see contracts.py)."""
+    """The `Intake` of one source (see contracts)."""
 
     def __init__(
         self,

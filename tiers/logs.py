@@ -5,7 +5,7 @@ import time
 from typing import Final
 
 from tiers.core.printable import printable_lines, printable_text
-from tiers.outlet import Outlet
+from tiers.printer import Printer
 
 _BELOW: Final = "    | "  # before each line of a traceback: what it quotes is no line of ours
 
@@ -29,23 +29,23 @@ class LineFormatter(logging.Formatter):
         return "\n".join(lines)
 
 
-class OutletHandler(logging.Handler):
-    """Hands each line to an outlet, which neither waits nor fails."""
+class PrinterHandler(logging.Handler):
+    """Hands each line to a printer, which neither waits nor fails."""
 
-    def __init__(self, outlet: Outlet) -> None:
+    def __init__(self, printer: Printer) -> None:
         super().__init__()
-        self._outlet = outlet
+        self._printer = printer
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._outlet.write(f"{self.format(record)}\n")
+            self._printer.write(f"{self.format(record)}\n")
         except Exception:  # as every handler: a record that cannot be formatted ends nobody
             self.handleError(record)
 
 
-def log_to(outlet: Outlet, agent: str) -> None:
+def log_to(printer: Printer, agent: str) -> None:
     """From now on all of this process's log goes there, in the name of `agent`."""
-    handler = OutletHandler(outlet)
+    handler = PrinterHandler(printer)
     handler.setFormatter(LineFormatter(agent))
     # Of libraries only warnings: one tells of each client it makes, another of each change of a
     # tailed file, a few lines a second for as long as the agent lives.

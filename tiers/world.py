@@ -1,6 +1,6 @@
 """The machine that an agent runs on: its clock, its chance, its sockets, its threads, its disk.
 
-Whatever an agent meets outside of itself comes through one `World` (contracts.py), so that a
+Whatever an agent meets outside of itself comes through one `World` (contracts), so that a
 simulation gives its own instead. Rooms are imported when they are asked for.
 """
 

@@ -1,4 +1,4 @@
-"""What every interceptor promises (tiers/contracts.py). A new interceptor adds a `Rig` here."""
+"""What every interceptor promises (tiers/contracts). A new interceptor adds a `Rig` here."""
 
 import copy
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What every source promises (tiers/contracts.py). A new source adds a `Rig` here."""
+"""What every source promises (tiers/contracts). A new source adds a `Rig` here."""
 
 import asyncio
 import json

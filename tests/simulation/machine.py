@@ -24,7 +24,7 @@ TICK_S = 0.2
 
 
 class SimMachine:
-    """Of one boot. See `World` of tiers/contracts.py."""
+    """Of one boot. See `World` of tiers/contracts."""
 
     tick_s = TICK_S
 

@@ -46,14 +46,14 @@ def command(topology: Path, name: str, data: Path | None, drain: bool, strict: b
     from tiers.heap import keep_freed
     from tiers.logs import log_to
     from tiers.observe.watch import Watch
-    from tiers.outlet import Outlet
+    from tiers.printer import Printer
     from tiers.reloading import begin
     from tiers.topology.findings import findings_of
 
     keep_freed()
     watch = Watch()
-    outlet = Outlet(2)
-    log_to(outlet, name)
+    printer = Printer(2)
+    log_to(printer, name)
 
     async def run() -> int:
         loaded, directory, reloading = begin(topology, name, data, strict=strict)
@@ -65,7 +65,7 @@ def command(topology: Path, name: str, data: Path | None, drain: bool, strict: b
             agent.drain()
         status = await agent.run()
         if status == AGAIN:
-            outlet.close()
+            printer.close()
             _start_again(draining=agent.draining)
         return status
 
@@ -80,7 +80,7 @@ def command(topology: Path, name: str, data: Path | None, drain: bool, strict: b
         raise TiersError("; ".join(dict.fromkeys(map(str, _leaves(known))))) from group
     finally:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Python ends its own handlers before itself
-        outlet.close()
+        printer.close()
 
 
 def _start_again(*, draining: bool) -> None:

@@ -18,7 +18,7 @@ from tiers.cli.kinds import DIRECTORY
 from tiers.cli.tables import agents_table, row_line, row_object
 from tiers.core.printable import printable_lines, printable_text
 from tiers.observe.rows import Row, row
-from tiers.outlet import Outlet, standard_output
+from tiers.printer import Printer, standard_output
 from tiers.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -50,15 +50,15 @@ def command(topology: Path, data: Path | None, drain: bool, strict: bool, as_jso
     """
     from tiers.topology.findings import findings
 
-    outlet = standard_output()
-    screen = (_Json if as_json else _Terminal if outlet.isatty() else _Lines)(outlet)
+    printer = standard_output()
+    screen = (_Json if as_json else _Terminal if printer.isatty() else _Lines)(printer)
     try:
         supervisor = Supervisor(topology, data, drain=drain, strict=strict, report=screen.report)
         for warning in findings(supervisor.topology, data, together=True):
             screen.report(f"warning: {warning}")
         sys.exit(asyncio.run(_run(supervisor, screen)))
     finally:
-        outlet.close()
+        printer.close()
 
 
 def rows_of(supervisor: Supervisor) -> list[Row]:
@@ -112,8 +112,8 @@ class _Screen:
 
     every_s = _REFRESH_S
 
-    def __init__(self, outlet: Outlet) -> None:
-        self._outlet = outlet
+    def __init__(self, printer: Printer) -> None:
+        self._printer = printer
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -130,7 +130,7 @@ class _Lines(_Screen):
     every_s = _LINES_S
 
     def report(self, line: str) -> None:
-        self._outlet.write("".join(f"{each}\n" for each in _at_this_time(line)))
+        self._printer.write("".join(f"{each}\n" for each in _at_this_time(line)))
 
     def show(self, rows: list[Row], supervisor: Supervisor) -> None:
         for each in rows:
@@ -139,7 +139,7 @@ class _Lines(_Screen):
 
 class _Json(_Screen):
     def report(self, line: str) -> None:
-        self._outlet.write(f"{json.dumps({'at_ms': _now_ms(), 'event': line})}\n")
+        self._printer.write(f"{json.dumps({'at_ms': _now_ms(), 'event': line})}\n")
 
     def show(self, rows: list[Row], supervisor: Supervisor) -> None:
         agents = [
@@ -149,7 +149,7 @@ class _Json(_Screen):
             for child in (supervisor.children[each.agent],)
         ]
         told = {"at_ms": _now_ms(), "topology": supervisor.topology.name, "agents": agents}
-        self._outlet.write(f"{json.dumps(told)}\n")
+        self._printer.write(f"{json.dumps(told)}\n")
 
 
 class _Terminal(_Screen):
@@ -162,7 +162,7 @@ class _Terminal(_Screen):
         from rich.console import Console
         from rich.live import Live
 
-        console = Console(file=cast("IO[str]", self._outlet))
+        console = Console(file=cast("IO[str]", self._printer))
         with Live(console=console, auto_refresh=False, redirect_stdout=False) as self._live:
             yield
         self._live = None
@@ -170,7 +170,7 @@ class _Terminal(_Screen):
     def report(self, line: str) -> None:
         for each in _at_this_time(line):
             if self._live is None:
-                self._outlet.write(f"{each}\n")
+                self._printer.write(f"{each}\n")
             else:
                 self._live.console.print(each, markup=False, highlight=False)
 

@@ -1,4 +1,4 @@
-"""What a store answers (`Store` in contracts.py)."""
+"""What a store answers (`Store` in contracts)."""
 
 from enum import Enum
 from typing import NamedTuple

@@ -1,5 +1,5 @@
 """The keys that every interceptor has. One file in this room is one interceptor (`Interceptor` in
-contracts.py); a line in `BUILTIN` (or an entry point in the group `tiers.interceptors`) registers
+contracts); a line in `BUILTIN` (or an entry point in the group `tiers.interceptors`) registers
 it."""
 
 from collections.abc import Mapping

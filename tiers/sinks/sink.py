@@ -1,4 +1,4 @@
-"""The keys that every sink has. One file in this room is one sink (`Sink` in contracts.py); a line
+"""The keys that every sink has. One file in this room is one sink (`Sink` in contracts); a line
 in `BUILTIN` (or an entry point in the group `tiers.sinks`) registers it."""
 
 from pydantic import BaseModel, ConfigDict

@@ -1,4 +1,4 @@
-"""The keys that every source has. One file in this room is one source (`Source` in contracts.py); a
+"""The keys that every source has. One file in this room is one source (`Source` in contracts); a
 line in `BUILTIN` (or an entry point in the group `tiers.sources`) registers it."""
 
 from collections.abc import Mapping

@@ -18,7 +18,7 @@ PATIENCE_S: Final = 1.0  # for what still waits when all is over
 _POLL_MS: Final = 1000  # between looks at a descriptor that takes nothing, set non-blocking
 
 
-class Outlet:
+class Printer:
     """A stream of text to one descriptor, for `print`, `logging` and rich. Never raises, never
     waits."""
 
@@ -31,7 +31,7 @@ class Outlet:
         self._torn = False  # the last piece was written in part
         self._closing = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, daemon=True, name=f"outlet {descriptor}")
+        self._thread = threading.Thread(target=self._run, daemon=True, name=f"printer {descriptor}")
         self._thread.start()
 
     def write(self, text: str) -> int:
@@ -96,6 +96,6 @@ class Outlet:
             self._torn = False
 
 
-def standard_output() -> Outlet:
+def standard_output() -> Printer:
     """To where `print` would print, in its encoding."""
-    return Outlet(1, getattr(sys.stdout, "encoding", None) or "utf-8")
+    return Printer(1, getattr(sys.stdout, "encoding", None) or "utf-8")
