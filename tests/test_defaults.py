@@ -6,8 +6,8 @@ import pytest
 
 from tiers.core.change import ChannelLimits
 from tiers.core.cutting import CuttingRules
+from tiers.core.hosting import ReceiverLimits
 from tiers.core.peers import PeerLimits
-from tiers.core.receiver import ReceiverLimits
 from tiers.topology.settings import BatchSettings, ChannelSettings, DeliverySettings
 
 BATCH, CHANNEL, DELIVERY = BatchSettings(), ChannelSettings(), DeliverySettings()

@@ -13,8 +13,6 @@ FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 50
 LONG_FILES = {
     "tiers/channel/channel.py": 413,
-    "tiers/core/receiver.py": 521,
-    "tiers/core/sender.py": 451,
     "tiers/transport/sending.py": 410,
 }
 LONG_FUNCTIONS = {

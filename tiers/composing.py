@@ -17,9 +17,9 @@ from tiers.contracts import (
 )
 from tiers.core.change import ChannelLimits
 from tiers.core.cutting import CuttingRules
+from tiers.core.hosting import ReceiverLimits
 from tiers.core.messages import Identity
 from tiers.core.peers import PeerLimits
-from tiers.core.receiver import ReceiverLimits
 from tiers.descriptors import Shares, scaled
 from tiers.intake import SourceIntake
 from tiers.interceptors.chain import Chain, Link

@@ -7,6 +7,8 @@ from tests.core.batches import ORIGIN
 from tiers.core.arriving import Arrived
 from tiers.core.batch import BatchId, Hop
 from tiers.core.dedupe import Known
+from tiers.core.handshake import Effects
+from tiers.core.hosting import ReceiverLimits
 from tiers.core.life import Life, Point
 from tiers.core.messages import (
     PROTOCOL,
@@ -20,7 +22,7 @@ from tiers.core.messages import (
     Identity,
     Message,
 )
-from tiers.core.receiver import Effects, Receiver, ReceiverLimits
+from tiers.core.receiver import Receiver
 
 ME = Identity("web-logs", "agg-1", Life(b"r" * 16))
 EDGE = b"e" * 16
@@ -52,7 +54,7 @@ class End:
     def __post_init__(self) -> None:
         self.names: list[bytes] = []  # of sessions, for those to come; else that of their HELLO
         self.receiver = Receiver(ME, LIMITS, new_session=self.names.pop, guarantee=self.guarantee)
-        self.receiver.stores = {"sink/out": "id"}
+        self.receiver.handshake.stores = {"sink/out": "id"}
         self.tick()
 
     def seen(self, keys: Iterable[BatchId]) -> dict[BatchId, Known]:

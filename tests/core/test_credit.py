@@ -9,9 +9,9 @@ import pytest
 from tests.core.batches import a_record
 from tests.core.receiving import EDGE, ME, End, session
 from tiers.core.credit import IDLE_S, SLACK_BYTES, TURN_BYTES, Balance, Credits
+from tiers.core.hosting import ReceiverLimits
 from tiers.core.messages import Ack, Bundle, Carried, Ping, Pong, Welcome
 from tiers.core.quota import SHARE, may_take
-from tiers.core.receiver import ReceiverLimits
 
 MIB = 1 << 20
 AMPLE = 1 << 40
@@ -299,7 +299,7 @@ def crowded_end(count: int, memory: int) -> End:
     end = End(free=1 << 40)
     limits = ReceiverLimits(16 * MIB, 32 * MIB, memory)
     end.receiver.limits = limits
-    end.receiver.credits = Credits(memory, limits.window_bytes_max)
+    end.receiver.hosting.credits = Credits(memory, limits.window_bytes_max)
     for number in range(1, count + 1):
         end.hello(number, f"edge-{number}", number.to_bytes(16, "big"))
     return end
@@ -372,7 +372,7 @@ def test_a_ping_of_who_wants_nothing_takes_no_place_in_line() -> None:
 def test_one_without_room_that_sends_on_gets_no_more_in_by_a_new_session() -> None:
     end = End(free=1 << 40)
     end.receiver.limits = ReceiverLimits(16 * MIB, 32 * MIB)
-    end.receiver.room_of = {"edge-1": 0}.__getitem__
+    end.receiver.hosting.room_of = {"edge-1": 0}.__getitem__
     stored = 0
     for number in range(1, 40):
         end.names[:] = [session(number)]
@@ -383,7 +383,7 @@ def test_one_without_room_that_sends_on_gets_no_more_in_by_a_new_session() -> No
         if number > 3:
             assert not end.receiver.senders, "it is shown the door"
     assert stored < 2 * MIB
-    end.receiver.room_of = {"edge-1": AMPLE}.__getitem__
+    end.receiver.hosting.room_of = {"edge-1": AMPLE}.__getitem__
     end.names[:] = [session(99)]
     end.hello(99)
     assert end.credit() > 0, "once it has room again it is as any other"
@@ -408,9 +408,9 @@ def test_who_has_used_half_of_its_credit_has_used_it(left: int, counts: bool) ->
 
 def test_what_is_granted_when_it_is_asked_for_counts_from_then_on() -> None:
     end = End(free=1 << 40)
-    end.receiver.room_of = {"edge-1": 0}.__getitem__
+    end.receiver.hosting.room_of = {"edge-1": 0}.__getitem__
     end.hello()
-    end.receiver.room_of = {"edge-1": AMPLE}.__getitem__
+    end.receiver.hosting.room_of = {"edge-1": AMPLE}.__getitem__
     end.now += 5.0
     end.hear(Ping(session(1), 1, 500))
     assert end.credit() > 0

@@ -6,8 +6,8 @@ from typing import Any
 
 from tests.core.receiving import End, session
 from tiers.core.credit import Credits
+from tiers.core.hosting import ReceiverLimits
 from tiers.core.messages import Ping
-from tiers.core.receiver import ReceiverLimits
 
 MIB = 1 << 20
 TICK_S = 0.05
@@ -17,7 +17,7 @@ def crowded(count: int) -> End:
     """Most of them wait for credit, and some speak between two ticks."""
     end = End(free=1 << 40)
     end.receiver.limits = ReceiverLimits(16 * MIB, 32 * MIB, 4 * MIB)
-    end.receiver.credits = Credits(4 * MIB, 16 * MIB)
+    end.receiver.hosting.credits = Credits(4 * MIB, 16 * MIB)
     for number in range(1, count + 1):
         end.hello(number, f"edge-{number}", number.to_bytes(16, "big"))
     return end

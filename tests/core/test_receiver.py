@@ -18,9 +18,7 @@ from tiers.core.messages import (
     encode,
 )
 from tiers.core.names import NAME_WANTED
-from tiers.core.receiver import (
-    FORGET_AFTER_S,
-)
+from tiers.core.receiver import FORGET_AFTER_S
 from tiers.core.upstream import SENDERS_MAX
 
 # -- sessions ------------------------------------------------------------------------------------

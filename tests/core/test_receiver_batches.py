@@ -353,7 +353,7 @@ def test_who_carries_nothing_of_others_answers_for_what_it_sends(
     carries: bool, named: tuple[str, ...], answerers: tuple[str, ...]
 ) -> None:
     end = End()
-    end.receiver.carries = lambda agent: carries
+    end.receiver.handshake.carries = lambda agent: carries
     end.hello()
     carried = [Carried(a_record(1), False, tuple(Hop(name, 5) for name in named))]
     bundle = Bundle(session(1), EDGE, ME.channel, 1, carried)

@@ -24,8 +24,8 @@ from tiers.channel.channel import Channel
 from tiers.core.arriving import Arrived
 from tiers.core.batch import BatchId
 from tiers.core.change import Change
+from tiers.core.handshake import Effects
 from tiers.core.messages import Ack
-from tiers.core.receiver import Effects
 from tiers.reloading import begin
 from tiers.sinks.stores import local
 from tiers.transport.receiving import ReceiverEnd

@@ -10,8 +10,10 @@ from tests.search.below import FREE_BYTES, Below
 from tests.search.shapes import draw
 from tiers.core.batch import BatchId
 from tiers.core.dedupe import Content, Known
+from tiers.core.handshake import Effects
+from tiers.core.hosting import ReceiverLimits
 from tiers.core.messages import Ack, Bundle, Goodbye, Identity, Message
-from tiers.core.receiver import Effects, Receiver, ReceiverLimits
+from tiers.core.receiver import Receiver
 
 LATER: Final = 1.0  # a twin that was asked has not answered by then
 
@@ -152,7 +154,7 @@ class AgedBelow(Below):
         super().settle()
         settle(self.receiver.me.life)
         self.receiver._now = 0.0
-        self.receiver._twins._numbers = 0
+        self.receiver.handshake._twins._numbers = 0
         for upstream in self.receiver.senders.values():
             upstream.hello = upstream.before = b""
             upstream.error = ""

@@ -8,9 +8,11 @@ from tests.search.shapes import draw
 from tiers.core.batch import BatchId
 from tiers.core.credit import Credits
 from tiers.core.dedupe import Content, Known
+from tiers.core.handshake import Effects
+from tiers.core.hosting import ReceiverLimits
 from tiers.core.life import Life
 from tiers.core.messages import Bundle, Guarantee, Identity, Message
-from tiers.core.receiver import Effects, Receiver, ReceiverLimits
+from tiers.core.receiver import Receiver
 
 FREE_BYTES: Final = 1 << 20
 
@@ -108,7 +110,7 @@ class Below:
         """Counters, and credit, of which there is enough; the order in which batches came."""
         self.seen = dict(sorted(self.seen.items()))
         self.receiver.discarded = self.receiver.duplicates = 0
-        credits = self.receiver.credits = Credits(1 << 40, 1 << 30)
+        credits = self.receiver.hosting.credits = Credits(1 << 40, 1 << 30)
         for upstream in self.receiver.senders.values():
             upstream.batches = upstream.events = 0
             balance = upstream.balance

@@ -173,7 +173,7 @@ class Cast:
                 sessions[AgedBelow.ROUTES.index(one.route)] = names.index(one.session)
             known = self._belows[part.shape] = BelowFacts(
                 tuple(sessions),
-                bool(below.receiver._twins._waiting),
+                below.receiver.handshake.waits(),
                 below.lines(),
                 tuple([key for key, published in below.seen.items() if not published]),
                 below.receiver.me.life,

@@ -10,9 +10,9 @@ from tests.search.aging import Lifeline
 from tests.search.explorer import search
 from tests.search.lives import Lives, Trouble
 from tests.simulation.planted import BUGS
+from tiers.core.handshake import Effects, Handshake
 from tiers.core.life import Life
 from tiers.core.messages import Hello
-from tiers.core.receiver import Receiver
 
 CRASH: Trouble = "crash"
 LOST: Trouble = "connection lost"
@@ -61,13 +61,13 @@ def test_what_is_left_out_is_seen(bug: str, model: Lives) -> None:
 
 
 def a_place_is_forgotten_with_the_welcome(patch: Patch) -> None:
-    greet = Receiver._greet
+    greet = Handshake._greet
 
-    def early(self: Receiver, route: bytes, hello: Hello, now: float) -> None:
-        greet(self, route, hello, now)
-        self.me.life.meet(hello.channel, hello.agent, hello.point)
+    def early(self: Handshake, route: bytes, hello: Hello, now: float, effects: Effects) -> None:
+        greet(self, route, hello, now, effects)
+        self._me.life.meet(hello.channel, hello.agent, hello.point)
 
-    patch.setattr(Receiver, "_greet", early)
+    patch.setattr(Handshake, "_greet", early)
 
 
 def places_in_memory_only(patch: Patch) -> None:

@@ -16,6 +16,8 @@ from functools import partial
 from tiers.core.assigning import Effects as SenderEffects
 from tiers.core.batch import BatchId, Envelope, seal
 from tiers.core.dedupe import Content, Known
+from tiers.core.handshake import Effects as ReceiverEffects
+from tiers.core.hosting import ReceiverLimits
 from tiers.core.life import Life
 from tiers.core.messages import (
     Bundle,
@@ -29,8 +31,7 @@ from tiers.core.messages import (
     encode_bundle,
 )
 from tiers.core.peers import HandedTo, PeerLimits, Pending
-from tiers.core.receiver import Effects as ReceiverEffects
-from tiers.core.receiver import Receiver, ReceiverLimits
+from tiers.core.receiver import Receiver
 from tiers.core.sender import Sender
 
 LIMITS = PeerLimits(

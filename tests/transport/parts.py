@@ -14,6 +14,7 @@ from tests.waiting import eventually
 from tiers.channel.channel import Channel
 from tiers.core.batch import BatchId, Hop, verify
 from tiers.core.change import Change, ChannelLimits, Put
+from tiers.core.hosting import ReceiverLimits
 from tiers.core.messages import (
     Bundle,
     Guarantee,
@@ -26,7 +27,6 @@ from tiers.core.messages import (
     encode,
 )
 from tiers.core.peers import PeerLimits
-from tiers.core.receiver import ReceiverLimits
 from tiers.core.visitors import VisitorLimits
 from tiers.topology import Address
 from tiers.transport.receiving import ReceiverEnd

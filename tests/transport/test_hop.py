@@ -25,10 +25,10 @@ from tiers.channel.channel import Channel
 from tiers.channel.meters import NEWEST
 from tiers.core.batch import BatchId, verify
 from tiers.core.change import Change, ChannelLimits, Put
+from tiers.core.hosting import ReceiverLimits
 from tiers.core.messages import (
     HEAD_BYTES_MAX,
 )
-from tiers.core.receiver import ReceiverLimits
 from tiers.errors import ChannelUnavailable
 from tiers.transport import meters
 

@@ -15,9 +15,9 @@ from tests.transport.parts import PEER_LIMITS, ReceiverSide, SenderSide
 from tests.waiting import eventually
 from tiers.core.assigning import Effects
 from tiers.core.change import Change, ChannelLimits
+from tiers.core.hosting import ReceiverLimits
 from tiers.core.messages import Guarantee
 from tiers.core.peers import Pending
-from tiers.core.receiver import ReceiverLimits
 from tiers.core.sender import Sender
 from tiers.transport import meters, sending
 

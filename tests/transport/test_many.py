@@ -13,6 +13,7 @@ from tests.metering import number
 from tests.transport.hop import Hop, a_hop
 from tests.transport.parts import ReceiverSide, Stranger
 from tiers.core.change import Change
+from tiers.core.hosting import ReceiverLimits
 from tiers.core.messages import (
     PROTOCOL,
     Ack,
@@ -25,7 +26,6 @@ from tiers.core.messages import (
     encode,
     encode_bundle,
 )
-from tiers.core.receiver import ReceiverLimits
 from tiers.transport import meters
 
 SENDERS = 100
@@ -157,5 +157,5 @@ async def test_who_is_over_its_share_is_not_looked_up_with_each_commit(
     monkeypatch.setattr(receiver.channel, "over", over)
     for _ in range(100):
         receiver.end._tick()
-    assert receiver.end.receiver.over == ("edge-1",)
+    assert receiver.end.receiver.hosting.over == ("edge-1",)
     assert asked == 1

@@ -22,6 +22,7 @@ from tests.transport.parts import (
     a_free_address,
 )
 from tests.waiting import eventually
+from tiers.core.hosting import ReceiverLimits
 from tiers.core.messages import (
     GREETING_BYTES_MAX,
     PROTOCOL,
@@ -37,7 +38,6 @@ from tiers.core.messages import (
     encode,
     encode_bundle,
 )
-from tiers.core.receiver import ReceiverLimits
 from tiers.core.repeats import Repeats
 from tiers.transport import meters
 

@@ -25,13 +25,12 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from tiers.core.assigning import Assigning, Effects
-from tiers.core.batch import BatchId
+from tiers.core.holding import Holding
 from tiers.core.messages import (
     PROTOCOL,
     PROTOCOL_MIN,
     Ack,
     Answer,
-    Ask,
     Goodbye,
     Guarantee,
     Hello,
@@ -43,10 +42,9 @@ from tiers.core.messages import (
     Refuse,
     Reject,
     Welcome,
-    in_pieces,
 )
 from tiers.core.outbox import Outbox
-from tiers.core.peers import HandedTo, Peer, PeerLimits, PeerState, Pending
+from tiers.core.peers import Peer, PeerLimits, PeerState, Pending
 from tiers.core.quota import may_take
 
 MARK_AHEAD = 512  # positions that the mark is kept ahead of what has been sent
@@ -81,6 +79,7 @@ class Sender:
         self._new_session = new_session
         self._outbox = Outbox()
         self._assigning = Assigning(self._outbox, self.peers, bundle_bytes, old_upto, me.life)
+        self._holding = Holding(me, self._outbox, self.peers, guarantee)
         self._stopping = False
         self._offered_s = -math.inf  # when batches came last
         self._effects = Effects()
@@ -143,23 +142,11 @@ class Sender:
             if pending.handed_to is None:
                 self._outbox.put(pending)
             else:
-                self._offer_handed(pending)
+                self._holding.offer(pending)
         if batches:
             self._offered_s = now
             self._want_mark(batches[-1].position)
         return self._flow(now)
-
-    def _offer_handed(self, pending: Pending) -> None:
-        """One that an earlier run had handed on. It had promised more than "hop", so that also
-        with "hop" its peer is asked whether its disk is still there."""
-        assert pending.handed_to is not None, "it was handed on"
-        peer = self.peers.get(pending.handed_to.agent)
-        if peer is None or (peer.in_session and not peer.has(pending)):
-            # Taken out of the topology, or its disk is gone: nobody tells what became of it.
-            pending.handed_to, pending.flagged = None, True
-            self._outbox.put(pending)
-        else:
-            self._outbox.hand(pending, peer)
 
     def marked(self, mark: int, now: float) -> Effects:
         """`raise_mark` is on disk."""
@@ -212,10 +199,7 @@ class Sender:
         match message:
             case Ack() if current:
                 self.me.life.meet(peer.channel, name, message.point)
-                same, _ = self._outbox.compared(message.stored, message.sums)
-                self._stored(peer, same, now)
-                for published in message.published:
-                    self._release(peer, published)
+                self._holding.acked(peer, message, now, self._effects)
                 peer.limit = max(peer.limit, message.limit)
                 peer.over = frozenset(message.over)
             case Pong() if peer.in_session and not current:
@@ -230,7 +214,7 @@ class Sender:
                 peer.limit = max(peer.limit, message.limit)
                 peer.over = frozenset(message.over)
             case Answer() if current and peer.in_session:
-                self._answer(peer, message, now)
+                self._holding.answered(peer, message, now, self._effects)
             case Reject() | Later() if current and (key := peer.at(message.bundle, message.place)):
                 pending = self._outbox.drop(key)
                 peer.refused_it(pending, message, now)
@@ -256,31 +240,6 @@ class Sender:
     def _renew(self, why: str) -> None:
         self._renewing = True
         self._effects.renew = why
-
-    def _stored(self, peer: Peer, ids: Iterable[BatchId], now: float) -> None:
-        """The peer has these on disk, in the channel of this session."""
-        for key in ids:
-            holder = self._outbox.holder(key)
-            if self.guarantee == "hop":
-                self._release(peer, key)
-            elif holder is None or (holder is peer and key not in peer.handed):
-                pending = self._let_go(peer, key)
-                pending.handed_to = HandedTo(peer.name, peer.channel)
-                pending.asked_s = now
-                self._outbox.hand(pending, peer)
-                self._effects.handed.append(pending)
-
-    def _release(self, peer: Peer, key: BatchId) -> None:
-        if key in self._outbox:
-            self._effects.release.append(self._let_go(peer, key).position)
-
-    def _let_go(self, peer: Peer, key: BatchId) -> Pending:
-        # Not with it any more: stored by an earlier session's bundle, given to another since.
-        with_it = self._outbox.holder(key) is peer and key not in peer.handed
-        pending = self._outbox.drop(key)
-        if with_it:
-            peer.acked(pending)
-        return pending
 
     def _welcome(self, peer: Peer, message: Welcome, now: float) -> None:
         life = self.me.life
@@ -319,7 +278,7 @@ class Sender:
             self._outbox.requeue(peer.ambiguous.values(), flagged=True)
             peer.ambiguous.clear()
         self._outbox.requeue(peer.taken_back(), flagged=True)
-        self._ask(peer, now)
+        self._holding.ask(peer, now, self._effects)
 
     def stores(self, besides: Peer | None = None) -> dict[str, str]:
         """Store ids below this output ("tier/output" -> id), as the peers in session said."""
@@ -328,39 +287,6 @@ class Sender:
             if peer.in_session and peer is not besides:
                 told |= peer.stores
         return told
-
-    def _ask(self, peer: Peer, now: float) -> None:
-        """In a new session: at once for what it may have, since that waits to be sent, and in time
-        for all that it was handed."""
-        if peer.ambiguous:
-            peer.asked_s = now
-        for pending in peer.handed.values():
-            pending.asked_s = -math.inf
-        self._say_ask(peer, (*peer.ambiguous, *peer.due(now)))
-
-    def _say_ask(self, peer: Peer, ids: Iterable[BatchId]) -> None:
-        for piece in in_pieces(ids):
-            ask = Ask(peer.session, self.me.channel, peer.channel, piece)
-            self._effects.say.append((peer.name, ask))
-
-    def _answer(self, peer: Peer, answer: Answer, now: float) -> None:
-        if (answer.sender, answer.receiver) != (self.me.channel, peer.channel):
-            return
-        self.me.life.meet(peer.channel, peer.name, answer.point)
-        for key in answer.published:
-            self._release(peer, key)
-        same, other = self._outbox.compared(answer.held, answer.sums)
-        self._stored(peer, same, now)
-        for with_it in (peer.ambiguous, peer.handed):
-            unknown = [with_it.pop(key) for key in (*answer.unknown, *other) if key in with_it]
-            # With "end" it may have been there, and have gone on before its copy was damaged; in
-            # another start it may have gone on before the disk went back.
-            kept = peer.guarantee == "end" or with_it is peer.handed
-            for flagged in (False, True):
-                some = [p for p in unknown if (kept or p.start != peer.start) is flagged]
-                self._outbox.requeue(some, flagged=flagged)
-        if not peer.ambiguous:
-            peer.asked_s = None
 
     # -- time ------------------------------------------------------------------------------
 
@@ -414,7 +340,7 @@ class Sender:
             wanted = self._outbox.queued_bytes(peer.name) or int(self._wants_credit(now))
             ping = Ping(peer.session, int(now * 1000), wanted)
             self._effects.say.append((peer.name, ping))
-            self._say_ask(peer, peer.due(now))
+            self._holding.ask_due(peer, now, self._effects)
 
     def _wants_credit(self, now: float) -> bool:
         """Also of a peer that is without while others have some: it is to have its part."""

@@ -18,6 +18,8 @@ from tiers.core.arriving import Arrived
 from tiers.core.batch import BatchId, Hop
 from tiers.core.change import Change, Put
 from tiers.core.dedupe import Content
+from tiers.core.handshake import Effects
+from tiers.core.hosting import ReceiverLimits
 from tiers.core.messages import (
     CONTROL_BYTES_MAX,
     GREETING_BYTES_MAX,
@@ -33,7 +35,7 @@ from tiers.core.messages import (
 from tiers.core.meters import Histogram, Sample
 from tiers.core.purses import IN_SESSION, STRANGER, Purses
 from tiers.core.receipts import OWED_MAX
-from tiers.core.receiver import Effects, Receiver, ReceiverLimits
+from tiers.core.receiver import Receiver
 from tiers.core.repeats import Repeats
 from tiers.core.visitors import Allowed, VisitorLimits
 from tiers.errors import ChannelUnavailable, PeerError
@@ -88,8 +90,8 @@ class ReceiverEnd:
         self.address = address
         session = partial(world.token, 8)
         self.receiver = Receiver(me, limits, new_session=session, guarantee=guarantee)
-        self.receiver.room_of = channel.room_of
-        self.receiver.carries = carries
+        self.receiver.hosting.room_of = channel.room_of
+        self.receiver.handshake.carries = carries
         self.malformed = 0  # messages that could not be read
         self.ages = Histogram(meters.AGE)
         self.purses = Purses()
@@ -130,7 +132,7 @@ class ReceiverEnd:
         return self.receiver.rests() and self._world.now_s() < self._over_s
 
     def _look(self) -> None:
-        self.receiver.stores = self._stores()
+        self.receiver.handshake.stores = self._stores()
         self._pause()
         for session in self.gate.over():
             self.receiver.hung_up(session)
@@ -142,7 +144,7 @@ class ReceiverEnd:
         self._look()
         if now >= self._over_s:
             self._over_s = now + OVER_EVERY_S
-            self.receiver.over = tuple(self._channel.over())
+            self.receiver.hosting.over = tuple(self._channel.over())
         for repeats in (self._unread, self.gate.repeats):
             if text := repeats.due(now):
                 self._trouble(text)
@@ -335,7 +337,7 @@ class ReceiverEnd:
                 for sender in shown
             ],
             "memory_bytes_max": receiver.credits.memory_bytes_max,
-            "over_share": list(receiver.over),
+            "over_share": list(receiver.hosting.over),
             "owed_max": OWED_MAX,
             "gate": {"strangers_max": self.gate.status()["strangers_max"]},
         }

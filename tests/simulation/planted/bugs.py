@@ -17,6 +17,7 @@ from tiers.core.change import Change, Entry
 from tiers.core.claims import Outcome, Settlement, Step
 from tiers.core.commit import Publication, State
 from tiers.core.dedupe import Window
+from tiers.core.holding import Holding
 from tiers.core.outbox import Outbox
 from tiers.core.paths import day_name
 from tiers.core.peers import Peer, PeerState
@@ -320,7 +321,7 @@ def _void_asked_first() -> list[Any]:
 
 
 def _released_at_stored() -> list[Any]:
-    return _after_init(Sender, lambda sender: setattr(sender, "guarantee", "hop"))
+    return _after_init(Holding, lambda holding: setattr(holding, "_guarantee", "hop"))
 
 
 def _published_is_what_is_stored() -> list[Any]:

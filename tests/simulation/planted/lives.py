@@ -9,11 +9,11 @@ from unittest import mock
 from tests.simulation.planted.bugs import Bug, wrapped
 from tiers.channel.living import ChannelLife, Starting
 from tiers.core.assigning import Assigning
+from tiers.core.holding import Holding
 from tiers.core.life import Life, Point
 from tiers.core.outbox import Outbox
 from tiers.core.peers import Peer
 from tiers.core.receiver import Receiver
-from tiers.core.sender import Sender
 
 
 def _origin_kept() -> list[Any]:
@@ -61,14 +61,14 @@ def _start_not_listed() -> list[Any]:
 
 def _unknown_believed() -> list[Any]:
     def make(answer: Any) -> Any:
-        def trusting(self: Sender, peer: Peer, *args: Any) -> None:
+        def trusting(self: Holding, peer: Peer, *args: Any) -> None:
             for pending in (*peer.ambiguous.values(), *peer.handed.values()):
                 pending.start = peer.start
             answer(self, peer, *args)
 
         return trusting
 
-    return [wrapped(Sender, "_answer", make)]
+    return [wrapped(Holding, "answered", make)]
 
 
 def _not_flagged_at_renewal() -> list[Any]:
