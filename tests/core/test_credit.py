@@ -46,6 +46,7 @@ class Crowd:
         self.all = [Balance(f"edge-{number}") for number in range(count)]
         self.writing: list[tuple[Balance, int]] = []
         self.got = Counter[str]()
+        self.lost = 0  # sessions
         for balance in self.all:
             self.credits.begin(balance, AMPLE, 0.0)
 
@@ -75,11 +76,13 @@ class Crowd:
         for _ in self.credits.turns(ample, self.now):
             pass
         for balance in self.credits.idle(self.now):
+            self.lost += 1
             self.credits.closed(balance)
             self.credits.begin(balance, AMPLE, self.now)
 
-    def ask(self, balance: Balance) -> None:
-        self.credits.grant(balance, AMPLE, self.now)
+    def ask(self, balance: Balance, wanted: int = 16 * MIB) -> None:
+        """What a PING does where so much waits."""
+        self.credits.grant(balance, AMPLE, self.now, wanted)
 
 
 @pytest.mark.parametrize("batch", [70_000, MIB])
@@ -95,11 +98,66 @@ def test_a_memory_bounds_what_all_may_send_and_each_gets_its_turn(count: int, ba
             assert crowd.credits.held <= memory + 65 * batch
         crowd.commit()
         crowd.look()
+        for balance in crowd.all:
+            if not balance.credit:
+                crowd.ask(balance, batch)
         crowd.check()
     assert len(crowd.got) == count, "nobody goes without"
     if count > 1:
         most, least = max(crowd.got.values()), min(crowd.got.values())
         assert most <= 2 * least + 20 * max(batch, TURN_BYTES)
+
+
+def test_very_many_that_send_little_have_it_taken_and_keep_their_sessions() -> None:
+    crowd = Crowd(1000)
+    for step in range(300):
+        for balance in crowd.all[step % 10 :: 10]:
+            if not balance.credit:
+                crowd.ask(balance, 1000)
+        crowd.look()
+        if step == 100:
+            crowd.lost = 0
+            crowd.got.clear()
+        for balance in crowd.all[step % 10 :: 10]:
+            if balance.credit:
+                crowd.credits.came(balance, 1000, crowd.now)
+                crowd.credits.kept(balance, 1000)
+                crowd.writing.append((balance, 1000))
+        crowd.commit()
+        crowd.check()
+    assert crowd.lost == 0
+    assert set(crowd.got.values()) == {20 * 1000}, "each has credit whenever it has a batch"
+    assert crowd.credits.held <= crowd.credits.memory_bytes_max
+
+
+def test_in_a_crowd_no_more_fresh_ones_have_credit_than_turns_are_in_their_half() -> None:
+    """Whatever they say: the first batch of each may be as large as any."""
+    crowd = Crowd(1000)
+    served = set[str]()
+    for _ in range(300):
+        for balance in crowd.all:
+            if not balance.credit:
+                crowd.ask(balance, 1)
+        crowd.look()
+        holders = {one.agent for one in crowd.all if one.credit}
+        assert len(holders) <= 128
+        served |= holders
+    assert len(served) == 1000, "each had a turn"
+
+
+def test_in_a_crowd_what_waits_at_a_sender_has_credit_whole_or_not_yet() -> None:
+    crowd = Crowd(200)
+    for balance in crowd.all:
+        crowd.credits.came(balance, 1000, 0.0)
+        crowd.credits.kept(balance, 1000)
+        crowd.writing.append((balance, 1000))
+    crowd.commit()
+    for balance in crowd.all:
+        if not balance.credit:
+            crowd.ask(balance, MIB)
+    for balance in crowd.all:
+        crowd.send(balance, MIB)
+    assert 32 * MIB < crowd.credits.held <= crowd.credits.memory_bytes_max
 
 
 def test_one_alone_has_its_whole_window() -> None:
@@ -331,7 +389,7 @@ def test_what_many_senders_may_send_while_the_disk_is_slow_is_bounded() -> None:
                 bundle = Bundle(session(number), channel, ME.channel, seq, carried)
                 end.do(end.receiver.received(bundle, end.seen, end.now, end.now_ms))
                 assert end.receiver.pending_bytes() <= 4 * MIB + 32 * 51_000
-            take(end.hear(Ping(session(number), 1, 1000)))
+            take(end.hear(Ping(session(number), 1, 51_000)))
         for batch in end.writing[:40]:  # the disk takes 2 MB and no more in that time
             stored[batch.envelope.seq] += 1
         done, end.writing = end.writing[:40], end.writing[40:]

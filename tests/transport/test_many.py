@@ -79,7 +79,7 @@ class Honest:
             self.sent += len(record)
             self.all_sent += len(record)
         if self.turns % 10 == 0 or self.limit <= self.sent:
-            self.words.dealer.send(encode(Ping(self.welcome.token, 1)))
+            self.words.dealer.send(encode(Ping(self.welcome.token, 1, BATCH_BYTES)))
 
 
 class StandingDisk:

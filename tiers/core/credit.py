@@ -7,6 +7,11 @@ turn: many small credits would each be overshot by a batch. One that holds credi
 and keeps others waiting by that loses its session, the one thing that ends a promise; its next
 HELLO begins another.
 
+Of very many that send most send little: a turn each would be more than the memory, and those that
+have theirs would hold it unused. So in a *crowd* credit is for what waits at a sender, as its PING
+says, or a little where that is less: none begins with any, nor gets any by an ack. Of one that is
+fresh nobody knows whether that is true: no more of them have credit than if each had a turn.
+
 Names cost nothing, so there are two lines. Agents of whom nothing was stored yet are *fresh*: all
 those together hold half of the memory at most, and however many of them wait, each of the others
 waits for one of them at most.
@@ -22,6 +27,8 @@ from typing import Final
 TURN_BYTES: Final = 1 << 20  # what a turn gives, at least: some batches of the usual size
 SLACK_BYTES: Final = TURN_BYTES  # beyond credit, and the batch that overshot it: no mistake
 _AGENTS_MAX: Final = 10_000  # agents
+_CROWD: Final = 32  # that send or wait, and no more: no crowd
+_LITTLE_BYTES: Final = 16 << 10  # in a crowd a turn's least
 IDLE_S: Final = 1.0  # who sent nothing for so long takes no share; its credit may be wanted back
 TURNS_MAX: Final = 64  # given in one go
 
@@ -62,10 +69,10 @@ class Credits:
         self._known: dict[str, None] = {}  # agents of whom something was stored
         self._fresh_held = 0  # credit
         self._fresh_holders: dict[Balance, None] = {}
-        self._fresh: dict[Balance, None] = {}  # in line for a turn
-        self._waiting: dict[Balance, None] = {}  # the others
+        self._fresh: dict[Balance, int] = {}  # in line for a turn: the bytes that wait there
+        self._waiting: dict[Balance, int] = {}  # the others
         self._fresh_first = False  # whose turn is next where somebody waits in both lines
-        self._stalled: dict[Balance, None] = {}  # not even in line: the channel has no room
+        self._stalled: dict[Balance, int] = {}  # not even in line: the channel has no room
 
     @property
     def free(self) -> int:
@@ -114,10 +121,11 @@ class Credits:
         self._known[balance.agent] = None
         if len(self._known) > _AGENTS_MAX:
             del self._known[next(iter(self._known))]
-        for fresh, other in ((self._fresh_holders, self._holders), (self._fresh, self._waiting)):
-            if balance in fresh:
-                del fresh[balance]
-                other[balance] = None
+        if balance in self._fresh_holders:
+            del self._fresh_holders[balance]
+            self._holders[balance] = None
+        if balance in self._fresh:
+            self._waiting[balance] = self._fresh.pop(balance)
 
     def is_beyond(self, balance: Balance, slack: int) -> bool:
         """Whether it sent what no honest sender sends. Limits only grow, so that one that hears of
@@ -133,27 +141,32 @@ class Credits:
         before = balance.credit
         balance.limit = balance.received
         self._told(balance, before)
-        for line in (self._holders, self._fresh_holders, self._active, self._waiting):
+        for among in (self._holders, self._fresh_holders, self._active):
+            among.pop(balance, None)
+        for line in (self._fresh, self._waiting, self._stalled):
             line.pop(balance, None)
-        self._fresh.pop(balance, None)
-        self._stalled.pop(balance, None)
 
     def begin(self, balance: Balance, room: int, now: float) -> None:
-        """The first credit of a session; none where half of the memory is held: it may ask."""
+        """The first credit of a session; none in a crowd, or where half of the memory is held: it
+        may ask."""
         balance.fresh = balance.agent not in self._known
         debt = self._debts.pop(balance.agent, 0)
         if not room:
             balance.debt = debt
         waits = balance.fresh and self._fresh_waits()
-        if self.held <= self.memory_bytes_max // 2 and not waits:
-            self._raise(balance, min(self._turn(), room), now)
+        crowd = self._is_crowd(fresh=balance.fresh)
+        if self.held <= self.memory_bytes_max // 2 and not (waits or crowd):
+            self._raise(balance, min(self._turn_most(), room), now)
 
-    def grant(self, balance: Balance, room: int, now: float) -> None:
+    def grant(self, balance: Balance, room: int, now: float, wanted: int = 0) -> None:
         """More credit for one that uses it, where the channel has `room` for it; or its place in
-        line, behind those that wait already."""
-        share = min(self._target(balance), balance.held + self.free)
-        credit = min(room, share - balance.pending)
-        turn = self._turn()
+        line, behind those that wait already. `wanted` waits at the sender; 0: it does not say."""
+        crowd = self._is_crowd(fresh=balance.fresh)
+        if crowd and not wanted:
+            return
+        turn = self._turn(balance, wanted)
+        most = turn + balance.pending if crowd else self._target(balance)
+        credit = min(room, min(most, balance.held + self.free) - balance.pending)
         if balance.fresh:
             credit = min(credit, turn)
             line, waits = self._fresh, self._fresh_waits()
@@ -162,36 +175,62 @@ class Credits:
         if balance.credit:
             if not waits:
                 self._raise(balance, credit, now)
-        elif balance in line or balance in self._stalled:
-            pass  # it has its place
-        elif not room:
-            self._stalled[balance] = None
-        elif credit < min(turn, room) and balance.pending:
+        elif balance in line:
+            line[balance] = wanted  # it has its place
+        elif balance in self._stalled or not room:
+            self._stalled[balance] = wanted
+        elif credit < min(turn, room) and balance.pending and not crowd:
             pass  # once that is on disk
         elif waits or credit < min(turn, room):
-            line[balance] = None
+            line[balance] = wanted
         else:
             self._raise(balance, credit, now)
 
     def _target(self, balance: Balance) -> int:
         """What a sender should hold."""
         share = self.memory_bytes_max // max(1, len(self._active) + len(self._waiting))
-        return min(self.window_bytes_max, max(self._turn(), min(share, 2 * balance.used)))
+        return min(self.window_bytes_max, max(self._turn_most(), min(share, 2 * balance.used)))
 
-    def _turn(self) -> int:
+    def _is_crowd(self, *, fresh: bool) -> bool:
+        """Whether a turn for each would be more than half of the memory."""
+        return self._count(fresh=fresh) > max(
+            _CROWD, self.memory_bytes_max // (2 * self._turn_most())
+        )
+
+    def _count(self, *, fresh: bool) -> int:
+        """How many send, or wait for a turn. Of fresh ones that wait only fresh ones take note."""
+        waiting = len(self._waiting) + (len(self._fresh) if fresh else 0)
+        return max(len(self._active), waiting)
+
+    def _turn_most(self) -> int:
         return min(TURN_BYTES, self.window_bytes_max, self.memory_bytes_max)
 
+    def _turn(self, balance: Balance, wanted: int) -> int:
+        """Of one at whom so many bytes wait."""
+        most = self._turn_most()
+        if self._is_crowd(fresh=balance.fresh):
+            count = self._count(fresh=balance.fresh)
+            little = min(_LITTLE_BYTES, self.memory_bytes_max // (4 * count))
+            most = min(most, max(little, wanted))
+        return min(most, self._fresh_turn()) if balance.fresh else most
+
     def _fresh_most(self) -> int:
-        return max(self._turn(), self.memory_bytes_max // 2)
+        return max(self._turn_most(), self.memory_bytes_max // 2)
 
     def _fresh_turn(self) -> int:
         """Of many that wait each gets less."""
         share = self._fresh_most() // max(1, len(self._fresh))
-        return min(self._turn(), max(share, self._turn() // 4))
+        return min(self._turn_most(), max(share, self._turn_most() // 4))
+
+    def _fresh_part(self) -> int:
+        """What they hold; in a crowd, as if each that has credit had a turn."""
+        crowd = self._is_crowd(fresh=True)
+        part = len(self._fresh_holders) * self._fresh_turn() if crowd else 0
+        return max(part, self._fresh_held)
 
     def _fresh_room(self) -> bool:
         """Whether a fresh one may be given a turn."""
-        return self._fresh_held + self._fresh_turn() <= self._fresh_most()
+        return self._fresh_part() + self._fresh_turn() <= self._fresh_most()
 
     def _fresh_waits(self) -> bool:
         """Whether one that is not in line yet has to go there."""
@@ -220,28 +259,30 @@ class Credits:
                 break
             del self._active[balance]
         for balance in list(islice(self._stalled, TURNS_MAX)):
-            del self._stalled[balance]
+            wanted = self._stalled.pop(balance)
             into = self._stalled if not room(balance.agent) else self._line(balance)
-            into[balance] = None
+            into[balance] = wanted
         for _ in range(TURNS_MAX):
             fresh, other = self._next_fresh(), next(iter(self._waiting), None)
             next_ = (fresh or other) if self._fresh_first else (other or fresh)
             if next_ is None:
                 return
             there = room(next_.agent)
-            turn = self._fresh_turn() if next_.fresh else self._turn()
+            line = self._line(next_)
+            turn = self._turn(next_, line[next_])
             if self.free < min(turn, there):
                 return
             self._fresh_first = not next_.fresh
-            del self._line(next_)[next_]
+            wanted = line.pop(next_)
             if there:
-                most = turn if next_.fresh else self._target(next_)
+                crowd = next_.fresh or self._is_crowd(fresh=False)
+                most = turn if crowd else self._target(next_)
                 self._raise(next_, min(most, self.free, there), now)
                 yield next_
             else:
-                self._stalled[next_] = None
+                self._stalled[next_] = wanted
 
-    def _line(self, balance: Balance) -> dict[Balance, None]:
+    def _line(self, balance: Balance) -> dict[Balance, int]:
         return self._fresh if balance.fresh else self._waiting
 
     def rests(self) -> bool:
@@ -250,15 +291,18 @@ class Credits:
 
     def idle(self, now: float) -> Iterator[Balance]:
         """Those whose credit others wait for, and who have not used it for long: to be closed."""
-        fresh_room = max(0, self._fresh_most() - self._fresh_held)
+        fresh_room = max(0, self._fresh_most() - self._fresh_part())
         fresh = min(len(self._fresh), TURNS_MAX) * self._fresh_turn()
-        wanted = sum(self._target(one) for one in islice(self._waiting, TURNS_MAX))
+        waiting = islice(self._waiting.items(), TURNS_MAX)
+        few = not self._is_crowd(fresh=False)
+        wanted = sum(self._target(one) if few else self._turn(one, want) for one, want in waiting)
         wanted += min(fresh, fresh_room) - self.free
         fresh -= min(self.free, fresh_room)
         for balance in _idle_of(self._fresh_holders, now):
             if max(wanted, fresh) <= 0:
                 break
-            wanted, fresh = wanted - balance.credit, fresh - balance.credit
+            wanted -= balance.credit
+            fresh -= balance.credit
             yield balance
         for balance in _idle_of(self._holders, now):
             if wanted <= 0:

@@ -57,10 +57,11 @@ class Hosting:
         self.questions.forget(sender.agent)
         self.credits.closed(sender.balance)
 
-    def grant(self, sender: Upstream, now: float) -> int:
-        """A sender's limit, raised where it may have more."""
+    def grant(self, sender: Upstream, now: float, wanted: int = 0) -> int:
+        """A sender's limit, raised where it may have more. `wanted` bytes wait there; 0: it does
+        not say."""
         if not self.draining:
-            self.credits.grant(sender.balance, self._room(sender.agent), now)
+            self.credits.grant(sender.balance, self._room(sender.agent), now, wanted)
         return sender.balance.limit
 
     def give_back(self, sender: Upstream, now: float) -> Iterator[tuple[bytes, Message]]:

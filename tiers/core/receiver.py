@@ -119,7 +119,7 @@ class Receiver:
                     pong = Pong(b"", message.sent_ms, now_ms, 0)
                 else:
                     if message.wanted:
-                        self.hosting.grant(sender, now)
+                        self.hosting.grant(sender, now, message.wanted)
                     limit = sender.balance.limit
                     over = self.hosting.over_of(sender)
                     pong = Pong(sender.session, message.sent_ms, now_ms, limit, over)
