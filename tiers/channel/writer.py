@@ -10,9 +10,9 @@ import threading
 from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tiers.channel.accounts import Accounts, Moves
 from tiers.channel.applying import Applying
@@ -143,7 +143,7 @@ class Writer(threading.Thread):
         with self._environment.reading() as txn:
             self._sizes.used_bytes = self._environment.used_bytes(txn)
         self._look_at_disk()
-        return self._sizes_report()
+        return self._now()
 
     def _turn(self) -> bool:
         """One group, or one look around while nothing comes. False when it is time to end."""
@@ -335,10 +335,6 @@ class Writer(threading.Thread):
                     txn.delete(key, db=seen)
                     delete_pieces(environment, txn, *SEEN_KEY.unpack(key))
 
-    def _sizes_report(self) -> Report:
-        sizes = self._sizes
-        return Report(self._state, sizes.used_bytes, sizes.file_bytes, sizes.disk_free_bytes)
-
     def _tell(
         self,
         *,
@@ -346,15 +342,11 @@ class Writer(threading.Thread):
         commit_seconds: float = 0.0,
         failed: Exception | None = None,
     ) -> None:
-        self._report(
-            replace(
-                self._sizes_report(),
-                trouble=self._trouble,
-                done=done,
-                commit_seconds=commit_seconds,
-                failed=failed,
-            )
-        )
+        self._report(self._now(self._trouble, done, commit_seconds, failed))
+
+    def _now(self, *what: Any) -> Report:
+        sizes = self._sizes
+        return Report(self._state, sizes.used_bytes, sizes.file_bytes, sizes.disk_free_bytes, *what)
 
 
 def _apply(applying: Applying, item: Submitted) -> Committed:

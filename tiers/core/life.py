@@ -90,8 +90,10 @@ class Life:
         known = self.met.pop(channel, None)
         if known is not None and known.point.start == point.start:
             point = max(known.point, point)
-        self.met[channel] = Met(agent, point)
-        if known != self.met[channel]:
+        if known is not None and known.agent == agent and known.point == point:
+            self.met[channel] = known  # the latest
+        else:
+            self.met[channel] = Met(agent, point)
             self.unsaved.add(channel)
 
     def met_of(self, channel: bytes) -> Point | None:

@@ -23,7 +23,7 @@ QUIC, RFC 9000 section 19.9).
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Final, Literal, NamedTuple, TypeGuard, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgpack
 
@@ -32,10 +32,19 @@ from tiers.core.life import Life, Point
 from tiers.core.names import NAME_CHARS_MAX
 from tiers.core.printable import printable
 from tiers.core.values import (
+    BYTES_LENGTHS,
+    IDS,
+    MET,
+    NAMES,
+    POINT,
+    SUMS,
+    TEXTS,
+    are_names,
     are_sums,
     is_short_map,
     pack_ids,
     shown,
+    type_of,
     unpack,
     unpack_ids,
     unpack_met,
@@ -216,17 +225,21 @@ _TYPES: Final[dict[str, type[Any]]] = {
     kind.__name__.lower(): kind
     for kind in (Hello, Welcome, Refuse, Ack, Ask, Answer, Reject, Later, Ping, Pong, Goodbye)
 }
+# Name, type, whether it has to be there. To look these up anew took half of the reading.
+_FIELDS: Final[dict[str, tuple[tuple[str, Any, bool], ...]]] = {
+    name: tuple((one.name, type_of(one.type), one.default is MISSING) for one in fields(kind))
+    for name, kind in _TYPES.items()
+}
 
 
 def encode(message: Message) -> bytes:
     """The bytes of a control message."""
+    kind = type(message).__name__.lower()
     values = {}
-    for item in fields(message):
-        value = getattr(message, item.name)
-        if item.type == tuple[BatchId, ...]:
-            value = pack_ids(value)
-        values[item.name] = value
-    packed: bytes = msgpack.packb([type(message).__name__.lower(), values])
+    for name, wanted, _ in _FIELDS[kind]:
+        value = getattr(message, name)
+        values[name] = pack_ids(value) if wanted is IDS else value
+    packed: bytes = msgpack.packb([kind, values])
     return packed
 
 
@@ -243,11 +256,11 @@ def decode(data: Buffer) -> Message:
         case other:
             raise PeerError(f"not a message: {shown(other)}")
     arguments = {}
-    for item in fields(kind):
-        if item.name in values:
-            arguments[item.name] = _checked(name, item.name, item.type, values[item.name])
-        elif item.default is MISSING:
-            raise PeerError(f"{name}: {item.name} is missing")
+    for item, wanted, needed in _FIELDS[name]:
+        if item in values:
+            arguments[item] = _checked(name, item, wanted, values[item])
+        elif needed:
+            raise PeerError(f"{name}: {item} is missing")
     if "reason" in arguments:  # it is stored, logged and shown
         arguments["reason"] = printable(str(arguments["reason"]), REASON_CHARS_MAX)
     message: Message = kind(**arguments)
@@ -263,38 +276,23 @@ def _checked(message: str, name: str, wanted: Any, value: object) -> object:
         return value
     if wanted is str and isinstance(value, str) and len(value) <= 4096:
         return value
-    if wanted is bytes and isinstance(value, bytes) and len(value) in _BYTES_LENGTHS[name]:
+    if wanted is bytes and isinstance(value, bytes) and len(value) in BYTES_LENGTHS[name]:
         return value
-    if wanted == tuple[BatchId, ...]:
+    if wanted is IDS:
         return unpack_ids(value, IDS_MAX)
-    if wanted == Mapping[str, str] and is_short_map(value):
+    if wanted is TEXTS and is_short_map(value):
         return value
     if wanted is bool and isinstance(value, bool):
         return value
-    if wanted == tuple[int, ...] and are_sums(value, IDS_MAX):
+    if wanted is SUMS and are_sums(value, IDS_MAX):
         return tuple(value)
-    if wanted == Point | None:
+    if wanted is POINT:
         return None if value is None else unpack_point(value)
-    if wanted == tuple[tuple[bytes, Point], ...]:
+    if wanted is MET:
         return unpack_met(value)
-    if wanted == tuple[str, ...] and _are_names(value):
+    if wanted is NAMES and are_names(value, OVER_MAX):
         return tuple(value)
     raise PeerError(f"{message}: {name} is {shown(value)}")
-
-
-def _are_names(value: object) -> TypeGuard[list[str]]:
-    if not isinstance(value, list) or len(value) > OVER_MAX:
-        return False
-    return all(isinstance(name, str) and len(name) <= NAME_CHARS_MAX for name in value)
-
-
-_BYTES_LENGTHS: Final = {
-    "session": (0, 8),
-    "token": (8,),
-    "channel": (16,),
-    "sender": (16,),
-    "receiver": (16,),
-}
 
 
 class Carried(NamedTuple):

@@ -1,14 +1,37 @@
 """Values in messages: packed, and unpacked with distrust. PeerError for what they may not be."""
 
 import reprlib
-from collections.abc import Sequence
-from typing import TypeGuard
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeGuard
 
 import msgpack
 
 from tiers.core.batch import BatchId, Buffer
 from tiers.core.life import START_BYTES, TOLD_MAX, Point
+from tiers.core.names import NAME_CHARS_MAX
 from tiers.errors import PeerError
+
+BYTES_LENGTHS: Final = {
+    "session": (0, 8),
+    "token": (8,),
+    "channel": (16,),
+    "sender": (16,),
+    "receiver": (16,),
+}
+IDS, SUMS, NAMES = tuple[BatchId, ...], tuple[int, ...], tuple[str, ...]
+POINT, MET, TEXTS = Point | None, tuple[tuple[bytes, Point], ...], Mapping[str, str]
+
+
+def type_of(annotation: Any) -> Any:
+    """A type of a field, as the one of those above that it is, which `is` tells from the others."""
+    known = (one for one in (IDS, SUMS, NAMES, POINT, MET, TEXTS) if one == annotation)
+    return next(known, annotation)
+
+
+def are_names(value: object, most: int) -> TypeGuard[list[str]]:
+    if not isinstance(value, list) or len(value) > most:
+        return False
+    return all(isinstance(name, str) and len(name) <= NAME_CHARS_MAX for name in value)
 
 
 def is_short_map(value: object) -> bool:
