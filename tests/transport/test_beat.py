@@ -42,6 +42,27 @@ async def test_turns_come_only_where_there_is_no_rest() -> None:
     assert looks == before, "who has left is not asked any more"
 
 
+async def test_at_rest_it_is_looked_less_often_and_soon_again_once_something_stirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tiers.transport.beat.REST_TICKS", 10**9)
+    looks = 0
+
+    def look() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks < 4
+
+    beat = Beat(look, 0.001)
+    turn = asyncio.create_task(beat.next())
+    for count in (1, 2, 3):
+        await eventually(lambda count=count: looks == count, "a look")  # type: ignore[misc]
+        beat.stir()
+    await asyncio.wait_for(turn, 60)
+    beat.stir()
+    assert looks == 4, "and nobody waits for another turn"
+
+
 async def test_what_a_look_raises_ends_the_run() -> None:
     def fails() -> bool:
         raise ValueError("a mistake of ours")
@@ -71,7 +92,7 @@ def test_the_next_look_is_never_at_the_present_moment() -> None:
 
         beat = runner.run(made())
         for _ in range(10_000):
-            before, loop.now = loop.now, beat._next_s()
+            before, loop.now = loop.now, beat._next_s(1)
             assert 0.19 < loop.now - before < 0.21
 
 

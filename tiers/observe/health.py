@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tiers.contracts import Sink
     from tiers.transport.sending import SenderGroup
 
-LOOK_S: Final = 1.0
+LOOK_TICKS: Final = 20  # a second
 HELD_AFTER_S: Final = 2.0  # without any credit for so long: it is no mere pause between two acks
 _LOW: Final = 2  # times the floor: less free space than that is told
 _NAMES_SHOWN: Final = 5
@@ -60,7 +60,7 @@ class Health:
             self._filling.look(stats.used_bytes, now_s)
             for running in self._agent.sources:
                 running.look()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(LOOK_TICKS * self._agent.world.tick_s)
 
     def tell(self, part: str, text: str) -> None:
         """An output is in trouble from now on. It may be over before the next look."""

@@ -105,6 +105,7 @@ class ReceiverEnd:
         self._over_s = 0.0  # when it is looked up next who is over its share
         self._parting_s: float | None = None  # since when senders are asked to go
         self._trouble = trouble
+        self._beat = Beat(self._rests, world.tick_s)
         self._pull = world.socket(
             zmq.PULL, BOUND | {zmq.MAXMSGSIZE: limits.message_size_max}, self._bundle
         )
@@ -120,10 +121,9 @@ class ReceiverEnd:
         """Until cancelled."""
         self._channel.subscribe(self._tick)
         self._channel.tell_passed_on(self._passed_on)
-        beat = Beat(self._rests, self._world.tick_s)
         while True:
             self._tick()
-            await beat.next()
+            await self._beat.next()
 
     def _rests(self) -> bool:
         if self._mute:
@@ -241,6 +241,7 @@ class ReceiverEnd:
             self._renew(effects.renew)
         if self._mute:
             return
+        self._beat.stir()
         if effects.append:
             self._append(effects.append)
         for route, message in effects.say:

@@ -85,6 +85,7 @@ class SenderGroup:
         self._reading = False
         self._all_read = False  # nothing of the queue was left for later
         self._stir = Stir()
+        self._beat = Beat(self._rests, world.tick_s)
         self.events_out = 0
         self.bytes_out = 0
         self.sender = Sender(
@@ -197,7 +198,6 @@ class SenderGroup:
     async def run(self) -> None:
         """Until cancelled."""
         self._channel.subscribe(self._load)
-        beat = Beat(self._rests, self._world.tick_s)
         while True:
             self._load()
             self._look_at_wires()
@@ -205,7 +205,7 @@ class SenderGroup:
             self._tell_flagged()
             if text := self._unread.due(self._world.now_s()):
                 self._trouble(text)
-            await beat.next()
+            await self._beat.next()
 
     def _rests(self) -> bool:
         if self._stir.is_new():
@@ -291,6 +291,7 @@ class SenderGroup:
             self._renew(effects.renew)
         if self._mute:
             return
+        self._beat.stir()
         for name, message in effects.say:
             self._say(name, message)
         for sending in effects.send:
