@@ -13,7 +13,7 @@ from tests.simulation.disk import SimChannel, SimDisk
 from tests.simulation.network import SimSocket
 from tests.simulation.store import SimStore, SimWorkers
 from tests.simulation.topology import ROOT
-from tiers import sources
+from tiers import interceptors, sources
 from tiers.contracts import Channel, Link, Store
 from tiers.core.change import ChannelLimits
 
@@ -88,13 +88,14 @@ class Unasked:
 
 @contextlib.contextmanager
 def staged() -> Iterator[None]:
-    """Agents say nothing, and know the source of numbers."""
+    """Agents say nothing, and know the source of numbers and its interceptor."""
     logging.disable(logging.CRITICAL)
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # of dead agents
     sources.BUILTIN["numbers"] = "tests.simulation.source:Numbers"
+    interceptors.BUILTIN["split"] = "tests.simulation.interceptor:Split"
     try:
         yield
     finally:
-        del sources.BUILTIN["numbers"]
+        del sources.BUILTIN["numbers"], interceptors.BUILTIN["split"]
         sys.unraisablehook = hook
         logging.disable(logging.NOTSET)

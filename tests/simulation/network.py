@@ -23,6 +23,25 @@ SILENCE_S = 8.0  # until a connection to a host that is gone is given up by the 
 INBOX_MAX = 64
 
 
+class Frame:
+    """A part of a message, as `zmq.Frame` shows it; of no connection that has a descriptor."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self, data: bytes) -> None:
+        self.bytes = data
+
+    def __len__(self) -> int:
+        return len(self.bytes)
+
+    @property
+    def buffer(self) -> memoryview:
+        return memoryview(self.bytes)
+
+    def get(self, _option: int) -> int:
+        return -1
+
+
 class Connection:
     """From a connecting socket to a bound one."""
 
@@ -214,8 +233,11 @@ class SimSocket:
         if not self.world.net.passes(source.node, target.node):
             return
         self.world.journal.note(target.node, "gets from", source.node, data)
-        target._inbox.append([zmq.Frame(part) for part in data])
-        target._wake()
+        target._inbox.append([Frame(part) for part in data])
+        if target.boot.paused:
+            target._wake()
+        else:
+            target._context.copy().run(target._drain)
 
     def _wake(self) -> None:
         self._loop.call_soon(self._drain, context=self._context.copy())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, Final, Literal
 
+from tests.simulation.interceptor import SPLIT, part_of
 from tests.simulation.nodes import Boot, booted
 from tiers.contracts import Intake
 from tiers.core.block import Block
@@ -16,6 +17,7 @@ LINES_PER_PUT: Final = 3
 EVERY_S: Final = 1.1
 QUICK_S: Final = 0.3  # of the lines after the faults
 APART: Final = 0.2  # of the puts: each line is a batch of its own
+SPLIT_APART: Final = 0.5  # of those: by an interceptor, of one put
 APART_LINES: Final = 6  # then: sets of two are cut, and several are under way at once
 
 
@@ -39,12 +41,13 @@ class Numbers:
         while not self._draining:
             # Not of those that are to be spread evenly: batches of a moment share a bundle.
             apart = number <= world.lines and world.chance(APART)
+            whole = not apart or world.chance(SPLIT_APART)
             at_once = APART_LINES if apart else LINES_PER_PUT
             upto = min(number + at_once, world.ending.lines + 1)
             while number < upto:
-                end = number + 1 if apart else upto
+                end = upto if whole else number + 1
                 lines = [f"{boot.node.label}:{n}\n".encode() for n in range(number, end)]
-                headers = {"part": str(number % 3)} if apart else {}
+                headers = ({SPLIT: "yes"} if whole else part_of(number)) if apart else {}
                 positions = {b"file": str(end).encode()}
                 block = Block(b"".join(lines), end - number, headers)
                 receipt: Any = await intake.put(block, positions)

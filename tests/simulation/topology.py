@@ -35,7 +35,11 @@ reconnect_max = "2s"
 failover_after = "2s"
 """
 RETENTION: Final = 'dedupe_retention = "20s"\n'  # where days are closed
-SOURCE: Final = 'type = "numbers"\n'
+SOURCE: Final = """[[{of}.sources]]
+type = "numbers"
+[[{of}.sources.interceptors]]
+type = "split"
+"""
 SINK: Final = """[[tiers."{tier}".sinks]]
 type = "directory"
 name = "{name}"
@@ -123,7 +127,7 @@ class Shape:
             if tier.next:
                 parts.append(f"next = {list(tier.next)}\n")
             if tier.sources:
-                parts.append(f'[[tiers."{tier.name}".sources]]\n{SOURCE}')
+                parts.append(SOURCE.format(of=f'tiers."{tier.name}"'))
             for sink in tier.sinks:
                 parts.append(
                     SINK.format(
@@ -135,7 +139,7 @@ class Shape:
                 )
         for name in self.readers:
             if not self.topology.tier_of(name).sources:
-                parts.append(f'[[agents."{name}".sources]]\n{SOURCE}')
+                parts.append(SOURCE.format(of=f'agents."{name}"'))
         return "".join(parts)
 
     def _agents(self, tier: str, without: str) -> str:

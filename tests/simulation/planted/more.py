@@ -128,6 +128,19 @@ def _position_ahead_of_its_set() -> list[Any]:
     return [wrapped(SourceIntake, "_start", make)]
 
 
+def _position_ahead_of_its_interceptors() -> list[Any]:
+    def make(intercept: Any) -> Any:
+        def hasty(self: SourceIntake) -> None:
+            for each in self._asked:
+                records = {self._prefix + key: value for key, value in each.positions.items()}
+                self._channel.submit(Change(records=records))
+            intercept(self)
+
+        return hasty
+
+    return [wrapped(SourceIntake, "_intercept", make)]
+
+
 def _envelope_is_dead() -> list[Any]:
     return [mock.patch.object(Loading, "_is_whole", lambda self, position: True)]
 
@@ -159,6 +172,11 @@ MORE: Final = (
         "position ahead of its set",
         "the positions of a cut set are stored when it is cut",
         _position_ahead_of_its_set,
+    ),
+    Bug(
+        "position ahead of interceptors",
+        "positions are stored before their blocks have come through the interceptors",
+        _position_ahead_of_its_interceptors,
     ),
     Bug("damaged envelope dead", "what rotted here counts as dead for good", _envelope_is_dead),
     Bug("damaged envelope left", "what rotted here stays in the queue for ever", _envelope_is_left),
