@@ -36,7 +36,7 @@ KNOWN: dict[str, int] = {
     "credit ignored": 8,
     "tmp removed, not voided": 81,
     "closed day ignored": 22,
-    "acks of a commit that failed": 186,
+    "acks of a commit that failed": 12,
     "not flagged at renewal": 1,
     "mark behind what was sent": 4,
     "restart asks nothing": 4,
