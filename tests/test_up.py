@@ -27,6 +27,7 @@ from tiers.cli.up import rows_of
 from tiers.demo import Demo, published_files
 from tiers.errors import TiersError
 from tiers.observe.client import ask_now, tell_drain
+from tiers.own_directory import who_has
 from tiers.supervisor import Supervisor
 from tiers.topology import load
 
@@ -354,6 +355,7 @@ SUPERVISOR = """
 import asyncio, sys
 from pathlib import Path
 from tests.test_up import stand_in
+from tiers.own_directory import who_has
 from tiers.supervisor import Supervisor
 asyncio.run(Supervisor(Path(sys.argv[1]), Path(sys.argv[2]), command=stand_in).run())
 """
@@ -449,6 +451,27 @@ def test_up_drain_publishes_all_there_is_and_ends(quickstart: Path) -> None:
     assert all(each["healthy"] for each in last)
     files = published_files(quickstart.parent / "published")
     assert sum(file.read_bytes().count(b"\n") for file in files) == 1000
+
+
+def test_a_second_up_on_the_same_directories_refuses_and_disturbs_nothing(
+    quickstart: Path,
+) -> None:
+    up = tiers_up(quickstart)
+    places = [quickstart.parent / "agents" / name for name in load(quickstart).agent_names()]
+    try:
+        for place in places:
+            wait_for(lambda p=place: isinstance(ask_now(p), dict), f"{place.name} answers")  # type: ignore[misc]
+        second = tiers_up(quickstart, "--drain")
+        out, _ = second.communicate(timeout=60)
+        assert second.returncode == 2, out
+        assert "Traceback" not in out
+        assert all(f"{place.name} (pid " in out for place in places)
+        states = [answer["state"] for answer in map(ask_now, places) if isinstance(answer, dict)]
+        assert states == ["running"] * len(places)
+    finally:
+        up.terminate()
+        up.communicate(timeout=60)
+    assert not any(who_has(place) for place in places)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -31,7 +31,7 @@ from tiers.child import (
 from tiers.durable import write_durably
 from tiers.errors import TiersError, UsageError
 from tiers.observe.client import ask, tell_drain
-from tiers.own_directory import make_own
+from tiers.own_directory import make_own, who_has
 from tiers.reloading import KEPT, LEAVE_AFTER_S, LOOK_S
 from tiers.topology import Topology, load
 from tiers.topology.load import look, understand
@@ -39,6 +39,7 @@ from tiers.topology.steady import Content, Steady
 
 POLL_S: Final = 0.2
 _STOP_STEP_S: Final = 0.02
+_LEFT_WITHIN_S: Final = 5.0  # for agents of a supervisor before this one, which end with it
 _STOP_MARGIN_S: Final = 5.0  # beyond the agents' own time for stopping, before SIGKILL
 
 Command = Callable[[Path, Place], list[str]]
@@ -120,9 +121,12 @@ class Supervisor:
 
     async def run(self) -> int:
         """Returns when stopped, or when every agent is over: 0, or 1 when dead letters are left
-        or draining was cut short. UsageError where agents cannot have their directories."""
-        for place in places(self.topology, self._data).values():
+        or draining was cut short. UsageError where agents cannot have their directories, or run
+        already."""
+        wanted = places(self.topology, self._data)
+        for place in wanted.values():
             make_own(place.directory)
+        await _let_go_of(wanted)
         async with asyncio.TaskGroup() as tasks:
             self._apply(self.topology, tasks)
             watch = tasks.create_task(self._watch(tasks))
@@ -270,6 +274,23 @@ class Supervisor:
     def _signal_all(self, number: signal.Signals) -> None:
         for child in self.children.values():
             child.signal(number)
+
+
+async def _let_go_of(wanted: Mapping[str, Place]) -> None:
+    """Agents that run already are not ours: their own supervisor would start them again, and what
+    we tell them to do (to drain) nobody has told that one."""
+    until = time.monotonic() + _LEFT_WITHIN_S
+    while True:
+        run = {name: who for name, place in wanted.items() if (who := who_has(place.directory))}
+        if not run:
+            return
+        if time.monotonic() > until:
+            said = ", ".join(f"{name} ({who})" for name, who in run.items())
+            raise UsageError(
+                f"agents run on these directories already: {said}. See `tiers status`; stop them, "
+                "or who supervises them, or give another --data"
+            )
+        await asyncio.sleep(POLL_S)
 
 
 async def _first(*events: asyncio.Event, timeout_s: float | None = None) -> None:
