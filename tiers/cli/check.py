@@ -66,12 +66,21 @@ def _facts(topology: "Topology", data: Path | None) -> dict[str, Any]:
 
 
 def _tier(topology: "Topology", tier: "Tier", data: Path | None) -> dict[str, Any]:
+    from tiers.topology.conditions import in_file
+
+    when = {
+        branch.output: {header: in_file(one) for header, one in branch.when.items()}
+        for branch in tier.route.branches
+    }
     return {
         "name": tier.name,
         "from": list(topology.upstream(tier.name)),
         "agents": [_agent(topology, agent, data) for agent in tier.agents],
         "outputs": [
-            *({"name": n, "kind": "sender", "peers": _peers(topology, n)} for n in tier.next),
+            *(
+                {"name": n, "kind": "sender", "peers": _peers(topology, n), "when": when[n]}
+                for n in tier.next
+            ),
             *(
                 {
                     "name": sink.name,
@@ -79,10 +88,13 @@ def _tier(topology: "Topology", tier: "Tier", data: Path | None) -> dict[str, An
                     "type": sink.type,
                     "place": sink.place(),
                     "path": sink.path_template(),
+                    "when": when[sink.name],
                 }
                 for sink in tier.sinks
             ),
         ],
+        "route": "first" if tier.first else "all",
+        "unrouted": tier.unrouted,
     }
 
 
@@ -168,12 +180,11 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         for agent in tier["agents"]:
             yield from _agent_lines(agent)
         for output in tier["outputs"]:
-            if output["kind"] == "sender":
-                peers = ", ".join(f"{name} {at}" for name, at in output["peers"].items())
-                yield f"  to tier {output['name']}: {peers}"
-            else:
-                path = f", path {output['path']}" if output["path"] else ""
-                yield f"  to sink {output['name']}: {output['place']}{path}"
+            yield f"  {_output_line(output)}"
+        if any(output["when"] for output in tier["outputs"]):
+            fate = {"dead": "goes to the dead letters", "drop": "is dropped"}[tier["unrouted"]]
+            whom = {"all": "each output that wants it", "first": "the first output that wants it"}
+            yield f"  a batch goes to {whom[tier['route']]}; what none wants {fate}"
     if facts["limits"]:
         yield "\nlimits that are not the default"
         for key, each in facts["limits"].items():
@@ -182,6 +193,18 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         yield f"\nnote: {note}"
     for warning in facts["warnings"]:
         yield f"\nwarning: {warning}"
+
+
+def _output_line(output: dict[str, Any]) -> str:
+    from tiers.topology.conditions import write
+
+    if output["kind"] == "sender":
+        peers = ", ".join(f"{name} {at}" for name, at in output["peers"].items())
+        line = f"to tier {output['name']}: {peers}"
+    else:
+        path = f", path {output['path']}" if output["path"] else ""
+        line = f"to sink {output['name']}: {output['place']}{path}"
+    return f"{line}, when {write(output['when'])}" if output["when"] else line
 
 
 def _agent_lines(agent: dict[str, Any]) -> Iterator[str]:

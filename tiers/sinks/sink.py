@@ -1,7 +1,10 @@
 """The keys that every sink has. One file in this room is one sink (`Sink` in contracts); a line
 in `BUILTIN` (or an entry point in the group `tiers.sinks`) registers it."""
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class SinkOptions(BaseModel):
@@ -13,6 +16,7 @@ class SinkOptions(BaseModel):
 
     type: str
     name: str = ""  # default: the type; unique in the tier; the output's name
+    when: Mapping[str, Any] = Field(default_factory=dict)  # `When`, once the file is read
 
     def place(self) -> str:
         """Identifies where this sink writes: agents of a tier must agree, and no two outputs may

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
+from tiers.core.routes import Branch
 from tiers.topology.address import Address
 from tiers.topology.draft import agent_key, tier_key
-from tiers.topology.model import Topology
+from tiers.topology.model import Tier, Topology
 from tiers.topology.settings import Table, key_of
 
 
@@ -72,7 +73,9 @@ def _restart(old: Topology, new: Topology, agent: str) -> tuple[str, ...]:
         (moved and a.data == b.data, "data"),
         (moved and a.data != b.data, agent_key(agent, "data")),
         (was.name != now.name, f"{tier}.agents"),
-        (set(was.next) != set(now.next), f"{tier}.next"),
+        (_branches(was) != _branches(now), f"{tier}.next"),
+        (was.first != now.first, f"{tier}.route"),
+        (was.unrouted != now.unrouted, f"{tier}.unrouted"),
         (was.sources != now.sources, f"{tier}.sources"),
         (was.sinks != now.sinks, f"{tier}.sinks"),
         (was.interceptors != now.interceptors, f"{tier}.interceptors"),
@@ -90,6 +93,12 @@ def _restart(old: Topology, new: Topology, agent: str) -> tuple[str, ...]:
         *(key for changed, key in keys if changed),
         *(f"{table}.{key}" for table, x, y in limits for key in unlike(x, y)),
     )
+
+
+def _branches(tier: Tier) -> list[Branch]:
+    """Those of `next`; in whatever order, where it makes no difference."""
+    found = tier.route.branches[: len(tier.next)]
+    return list(found) if tier.first else sorted(found, key=lambda branch: branch.output)
 
 
 def unlike(a: BaseModel, b: BaseModel) -> list[str]:

@@ -210,14 +210,6 @@ def _check_sources(draft: Draft, problems: Problems) -> None:
                 seen.add(name)
 
 
-def _names_of(topology: Topology, source: PlacedSource) -> frozenset[str]:
-    """Of all headers that batches of a source may have."""
-    names: frozenset[str] = source.options.header_names()
-    for interceptor in topology.interceptors(source.tier, source.options):
-        names = interceptor.header_names(names)
-    return names
-
-
 def _check_interceptors(topology: Topology, source: PlacedSource, problems: Problems) -> None:
     seen: set[str] = set()
     places = [join(source.key, "interceptors", i) for i in range(len(source.options.interceptors))]
@@ -229,7 +221,7 @@ def _check_interceptors(topology: Topology, source: PlacedSource, problems: Prob
             wanted = f"a name that no other interceptor has which {source.key} comes through"
             problems.add(name, wanted, show(each.name), "give each a `name`")
         seen.add(each.name)
-    count = len(_names_of(topology, source))
+    count = len(topology.header_names(source.tier, source.options))
     if count > HEADERS_MAX and not problems.under(place := join(source.key, "headers")):
         problems.add(place, f"at most {HEADERS_MAX} headers with those of interceptors", str(count))
 
@@ -305,7 +297,8 @@ def _check_path_headers(sink: PlacedSink, draft: Draft, problems: Problems) -> N
     unclear = [key for tier in reaching for key in _source_keys(draft.topology, tier)]
     if not sources or problems.under(*unclear):
         return
-    known = sorted({name for source in sources for name in _names_of(draft.topology, source)})
+    names_of = draft.topology.header_names
+    known = sorted({name for s in sources for name in names_of(s.tier, s.options)})
     for header in sorted(paths.header_names(template) - set(known)):
         wanted = f"headers that a source of {sink.tier} or of a tier before it sets"
         hint = nearest(header, known) or "no source there sets any"

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from tiers.sources import globs
 from tiers.sources.source import SourceOptions
 from tiers.topology.model import Topology
+from tiers.topology.problems import nearest
 
 _NAMED_MAX: Final = 3  # agents named in one text
 
@@ -28,7 +29,7 @@ class _Reader(NamedTuple):
 
 def findings(topology: Topology, data: Path | None, *, together: bool = False) -> list[str]:
     """One text each, with what to do. `data` is that of `--data`; `together`: on one machine."""
-    found: dict[str, None] = {}
+    found = dict.fromkeys(text for tier in topology.tiers for text in _of_routes(topology, tier))
     for agents in _machines(topology, together=together or _all_on_loopback(topology)):
         readers = _readers(topology, agents)
         written = dict(_written(topology, agents, data))
@@ -43,7 +44,8 @@ def findings(topology: Topology, data: Path | None, *, together: bool = False) -
 def findings_of(topology: Topology, agent: str, data: Path | None) -> list[str]:
     """Those of one agent alone, which it can be sure of."""
     readers, written = _readers(topology, [agent]), dict(_written(topology, [agent], data))
-    found = [text for reader in readers for text in _of_one(reader, written)]
+    found = list(_of_routes(topology, topology.tier_of(agent).name))
+    found += [text for reader in readers for text in _of_one(reader, written)]
     for one, other in combinations_with_replacement(readers, 2):
         found += _read_twice(one, other)
     return found
@@ -114,6 +116,24 @@ def _in_each_others(topology: Topology, agents: Iterable[str], data: Path | None
                         f"{what} writes to {root}, where {agent} keeps its channel; give it a "
                         "directory of its own"
                     )
+
+
+def _of_routes(topology: Topology, name: str) -> Iterator[str]:
+    """Outputs that get nothing, or ask for what no batch has."""
+    route = topology.tiers[name].route
+    for output, earlier in route.unreachable().items():
+        yield (
+            f"tier {name}: {output} never gets a batch: {earlier}, before it, wants all of its "
+            'batches, and `route` is "first"'
+        )
+    known = topology.headers_at(name)
+    for branch in route.branches:
+        for header in sorted(branch.when.keys() - known):
+            hint = f"; {near}" if (near := nearest(header, sorted(known))) else ""
+            yield (
+                f"tier {name}: {branch.output} asks for header {header!r}, which no source of "
+                f"{name} or of a tier before it sets{hint}"
+            )
 
 
 def _of_one(reader: _Reader, written: dict[str, str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tiers import registry
 from tiers.core.names import NAME_WANTED, is_name
+from tiers.core.routes import When
 from tiers.errors import ConfigError, Problem, UsageError
 from tiers.interceptors import BUILTIN as INTERCEPTORS
 from tiers.interceptors import GROUP as INTERCEPTOR_GROUP
@@ -23,6 +24,7 @@ from tiers.sources.source import SourceOptions
 from tiers.topology import settings
 from tiers.topology.address import WANTED, Address
 from tiers.topology.checks import check
+from tiers.topology.conditions import read_when
 from tiers.topology.draft import Draft, PlacedSink, PlacedSource, agent_key, tier_key
 from tiers.topology.environment import expand
 from tiers.topology.examples import suggestion
@@ -189,18 +191,19 @@ class _Reader:
         if not isinstance(raw, dict):
             self.problems.hush(key)
         sources = self.source_list(table.sources, key)
-        sinks = [
-            (place, self.options(each, place, SINKS, SINK_GROUP))
-            for place, each in _entries(key, "sinks", table.sinks)
-        ]
+        sinks = self.sink_list(table.sinks, key)
+        names, conditions = self.next(table.next, join(key, "next"), declared)
         self.sources += [PlacedSource(place, name, "", options) for place, options in sources]
-        self.sinks += [PlacedSink(place, name, o) for place, o in sinks if o is not None]
+        self.sinks += [PlacedSink(place, name, options) for place, options in sinks]
         return Tier(
             name=name,
             agents=self.agents(table.agents, join(key, "agents")),
-            next=self.next(table.next, join(key, "next"), declared),
+            next=names,
+            conditions=conditions,
+            first=table.route == "first",
+            unrouted=table.unrouted,
             sources=tuple(options for _, options in sources),
-            sinks=tuple(options for _, options in sinks if options is not None),
+            sinks=tuple(options for _, options in sinks),
             interceptors=self.interceptors(table.interceptors, key),
         )
 
@@ -212,6 +215,18 @@ class _Reader:
             if options is not None:
                 interceptors = self.interceptors(options.interceptors, place)
                 found.append((place, options.model_copy(update={"interceptors": interceptors})))
+        return found
+
+    def sink_list(self, raw: list[Any], key: str) -> list[tuple[str, Any]]:
+        """The sinks that can be read, and where they stand."""
+        found = []
+        for place, each in _entries(key, "sinks", raw):
+            options = self.options(each, place, SINKS, SINK_GROUP)
+            if options is not None and "when" in options.model_fields_set:
+                when = read_when(options.when, join(place, "when"), self.problems)
+                options = options.model_copy(update={"when": when})
+            if options is not None:
+                found.append((place, options))
         return found
 
     def interceptors(self, raw: Sequence[Any], key: str) -> tuple[InterceptorOptions, ...]:
@@ -242,12 +257,22 @@ class _Reader:
             self.problems.add(key, "at least one agent", "none")
         return agents
 
-    def next(self, raw: object, key: str, declared: list[str]) -> tuple[str, ...]:
-        """One tier's name, or a list of them; unknown ones are left out."""
-        names = raw if isinstance(raw, list | tuple) else [raw]
+    def next(
+        self, raw: object, key: str, declared: list[str]
+    ) -> tuple[tuple[str, ...], dict[str, When]]:
+        """One tier's name, a table of it and what it wants, or a list of these; unknown tiers are
+        left out."""
+        entries = raw if isinstance(raw, list | tuple) else [raw]
         known: list[str] = []
-        for index, name in enumerate(names):
-            place = join(key, index) if isinstance(raw, list) else key
+        conditions: dict[str, When] = {}
+        for index, entry in enumerate(entries):
+            place, name, when = join(key, index) if isinstance(raw, list) else key, entry, None
+            if isinstance(entry, dict):
+                table = self.problems.read(settings.NextTable, entry, place)
+                if table is None:
+                    continue
+                name, when = table.tier, table.when
+                place = join(place, "tier")
             if not isinstance(name, str):
                 self.problems.add(place, "the name of a tier, or a list of names", show(name))
             elif name not in declared:
@@ -256,7 +281,10 @@ class _Reader:
                 self.problems.add(place, "each tier once", f"{name!r} again")
             else:
                 known.append(name)
-        return tuple(known)
+                if when is not None:
+                    place = place.removesuffix(".tier")
+                    conditions[name] = read_when(when, join(place, "when"), self.problems)
+        return tuple(known), conditions
 
     def agent(self, name: str, raw: object, homes: Mapping[str, str]) -> AgentSettings:
         key = agent_key(name)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tiers.core.routes import Branch, Route, Unrouted, When
 from tiers.errors import UsageError
 from tiers.interceptors.interceptor import InterceptorOptions
 from tiers.sources.source import SourceOptions
@@ -20,11 +22,15 @@ if TYPE_CHECKING:  # importing it at run time would bring LMDB along
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Agents that do the same job. `next` names the tiers that each get every batch."""
+    """Agents that do the same job. `next` names the tiers that they send to, `conditions` what
+    those of them want that do not want everything."""
 
     name: str
     agents: Mapping[str, Address | None]
     next: tuple[str, ...] = ()
+    conditions: Mapping[str, When] = field(default_factory=dict)
+    first: bool = False  # of all outputs that want a batch, the first alone gets it
+    unrouted: Unrouted = "dead"
     sources: tuple[SourceOptions, ...] = ()
     sinks: tuple[SinkOptions, ...] = ()
     interceptors: tuple[InterceptorOptions, ...] = ()
@@ -33,6 +39,13 @@ class Tier:
     def outputs(self) -> tuple[str, ...]:
         """Names of the queues in each agent's channel: next tiers, then sinks."""
         return (*self.next, *(sink.name for sink in self.sinks))
+
+    @property
+    def route(self) -> Route:
+        """Which of the outputs get a batch."""
+        branches = [Branch(name, self.conditions.get(name, {})) for name in self.next]
+        branches += [Branch(sink.name, sink.when) for sink in self.sinks]
+        return Route(branches, first=self.first, unrouted=self.unrouted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +118,22 @@ class Topology:
         """What blocks of a source of that tier come through, in this order."""
         of_tier = self.tiers[tier].interceptors if tier in self.tiers else ()
         return (*source.interceptors, *of_tier)
+
+    def header_names(self, tier: str, source: SourceOptions) -> frozenset[str]:
+        """Of all headers that batches of a source of that tier may have."""
+        names = source.header_names()
+        for interceptor in self.interceptors(tier, source):
+            names = interceptor.header_names(names)
+        return names
+
+    def headers_at(self, tier: str) -> set[str]:
+        """Names of all headers that batches in that tier may have."""
+        found: set[str] = set()
+        for name in self.reaching(tier):
+            of_agents = (self.settings(agent).sources for agent in self.tiers[name].agents)
+            for source in (*self.tiers[name].sources, *chain.from_iterable(of_agents)):
+                found |= self.header_names(name, source)
+        return found
 
     def sinks(self, agent: str) -> list[SinkOptions]:
         return list(self.tier_of(agent).sinks)

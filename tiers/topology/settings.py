@@ -205,7 +205,19 @@ class TierTable(Table):
         "the data port; control is the next one. A tier that is some tier's `next` needs them"
     )
     next: Any = Field(
-        default=(), description="The tier to send to, or a list: each gets every batch"
+        default=(),
+        description="The tier to send to, or a list of them; in place of a name also "
+        '`{ tier = "aggregator", when = { service = "web" } }`, see [routes](#routes)',
+    )
+    route: Literal["all", "first"] = Field(
+        default="all",
+        description="A batch goes to each output that wants it (`all`), or to the first alone: "
+        "those of `next` as written, then the sinks (`first`)",
+    )
+    unrouted: Literal["dead", "drop"] = Field(
+        default="dead",
+        description="What no output wants goes to the dead letters (`dead`), or is dropped and "
+        "counted (`drop`)",
     )
     sources: list[Any] = Field(
         default=[], description="Where events come from: `[[tiers.NAME.sources]]`"
@@ -217,6 +229,13 @@ class TierTable(Table):
         default=[],
         description="What events of its sources come through, after the interceptors of the source",
     )
+
+
+class NextTable(Table):
+    """An entry of `next` that is more than a name."""
+
+    tier: str = Field(description="The tier to send to")
+    when: Any = None
 
 
 class AgentTable(Table):

@@ -85,6 +85,7 @@ _FIELD = re.compile(r"^    (\w+): .*  # (.+)$", re.MULTILINE)
 # Keys that several types share, and keys whose comment would be longer than their line.
 _KNOWN = {
     "name": "Name in status, unique among its like; by default the type",
+    "when": "Gets only batches whose headers are so, see [routes](#routes)",
     "interceptors": "What its events come through, in this order, before those of its tier",
     "on_error": "What becomes of a block that it fails on: it goes on as it was (`pass`), is "
     "dropped (`drop`), or goes to the dead letters (`dead`)",
