@@ -6,23 +6,17 @@ from typing import Any
 
 import pytest
 
-from tiers.audit import (
-    Holding,
-    OriginAccount,
-    Own,
-    Queue,
-    accounts,
-    counting,
-    holding_of,
-)
+from tiers.audit import OriginAccount, accounts, counting
 from tiers.core.batch import BatchId
 from tiers.core.manifest import Item, Manifest
 from tiers.core.runs import Runs
+from tiers.holdings import Holding, Own, Queue, holding_of
 from tiers.shelf import Shelf
 from tiers.topology import parse
 
 DAY = "2026-11-23"
-BEGUN = "2026-11-01"
+BEGUN_MS = 1_793_534_400_000  # 2026-11-01, at noon
+NEXT_DAY_MS = BEGUN_MS + 86_400_000
 EDGE, OTHER = b"\x01" * 16, b"\x02" * 16
 
 
@@ -43,7 +37,7 @@ def shelf_of(*manifests: Manifest, forgotten: Sequence[str] = ()) -> Shelf:
 
 
 def edge(last: int = 5, **outputs: Queue) -> Holding:
-    own = {EDGE.hex(): Own(last, BEGUN)}
+    own = {EDGE.hex(): Own(last, BEGUN_MS)}
     return Holding("edge-1", "edge", own, EDGE.hex(), outputs)
 
 
@@ -148,6 +142,7 @@ STRANGE: list[Any] = [
         {"audit": {"origins": {"aa": {"last": 1}}, "present": "", "outputs": {}}},
         {"audit": {"origins": {}, "present": 7, "outputs": {}}},
         {"audit": {"origins": {}, "present": "", "outputs": []}},
+        {"audit": {"origins": {}, "present": "", "outputs": {}, "withheld_since_ms": "x"}},
         {"audit": {"origins": {}, "present": "", "outputs": {"o": {"held": {}}}}},
         *(
             {"audit": {"origins": {}, "present": "", "outputs": {"o": {"held": held, "dead": {}}}}}

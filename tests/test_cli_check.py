@@ -58,8 +58,10 @@ def test_check_prints_json_for_programs(file: Path) -> None:
             "name": "aggregator",
             "kind": "sender",
             "peers": {"agg-1": "127.0.0.1:7400", "agg-2": "127.0.0.1:7402"},
+            "when": {},
         }
     ]
+    assert (facts["tiers"][0]["route"], facts["tiers"][0]["unrouted"]) == ("all", "dead")
     assert facts["limits"] == {}
 
 

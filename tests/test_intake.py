@@ -20,6 +20,7 @@ from tiers.core.block import Block
 from tiers.core.change import Change, ChannelLimits
 from tiers.core.codecs import decompress
 from tiers.core.cutting import Cut, CuttingRules
+from tiers.core.routes import everywhere
 from tiers.errors import BatchError, ChannelUnavailable, TiersError
 from tiers.intake import SourceIntake, take_over
 from tiers.interceptors.chain import Chain
@@ -88,11 +89,12 @@ class Bench:
         self.chain = chain
         self.press = press
         self.rules = rules
+        self.route = everywhere(["out"])
         self.intake = self.another("tail")
 
     def another(self, source: str) -> SourceIntake:
         return SourceIntake(
-            source, "edge-1", self.channel, ("out",), self.press, self.rules, 1 << 20, 60.0,
+            source, "edge-1", self.channel, self.route, self.press, self.rules, 1 << 20, 60.0,
             chain=self.chain,
         )  # fmt: skip
 
@@ -335,7 +337,7 @@ async def test_a_source_is_told_how_large_and_how_old_things_may_be(tmp_path: Pa
     rules = CuttingRules(700, 700)
     async with bench(tmp_path, rules=rules) as b:
         press, written = b.press, ("/var/log/out",)
-        one = SourceIntake("s", "edge-1", b.channel, (), press, rules, 500, 60.0, written)
+        one = SourceIntake("s", "edge-1", b.channel, b.route, press, rules, 500, 60.0, written)
         told = (one.block_size_max, one.event_size_max, one.retention_s, one.written)
         assert told == (700, 500, 60.0, written)
 

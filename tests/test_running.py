@@ -18,6 +18,7 @@ from tiers.core.block import Block
 from tiers.core.codecs import decompress
 from tiers.core.cutting import CuttingRules
 from tiers.core.progress import Work
+from tiers.core.routes import everywhere
 from tiers.errors import ChannelUnavailable
 from tiers.intake import SourceIntake
 from tiers.press import Press
@@ -76,7 +77,9 @@ class StoppedClock(Clock):
 def running(channel: Channel, press: Press, fails_at: set[int], clock: Clock = CLOCK) -> Running:
     def make() -> Made:
         rules = CuttingRules(linger_s=0.001)
-        intake = SourceIntake("numbers", "edge-1", channel, ("out",), press, rules, 1 << 20, 60.0)
+        intake = SourceIntake(
+            "numbers", "edge-1", channel, everywhere(["out"]), press, rules, 1 << 20, 60.0
+        )
         return Stumbling(fails_at), intake
 
     return Running("numbers", "numbers", channel, clock, make)

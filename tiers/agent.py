@@ -108,12 +108,12 @@ class Agent:
                 log.warning("the last run was cut off; what it had not acked comes again")
             if news := self.channel.stats().news:
                 log.warning(news)
-            self.salvage = self._salvage(outputs)
+            self.salvage = self._salvage()
             await self.salvage.begin()
             await take_over(self.channel, self.topology.sources(self.name))
             await self.reloading.accept()
             self._note_orphans(outputs)
-            self.letters = Handling(self.channel, outputs)
+            self.letters = Handling(self.channel, self.tier.route)
             self._compose(press)
             await self._serve()
         finally:
@@ -314,10 +314,10 @@ class Agent:
 
     # -- composition -------------------------------------------------------------------------
 
-    def _salvage(self, outputs: tuple[str, ...]) -> Salvage:
+    def _salvage(self) -> Salvage:
         sources, delivery = self.topology.sources(self.name), self.topology.delivery
         retention_s = delivery.dedupe_retention_s
-        return Salvage(self.directory, self.channel, outputs, sources, retention_s)
+        return Salvage(self.directory, self.channel, self.tier.route, sources, retention_s)
 
     def _compose(self, press: Press) -> None:
         topology = self.topology

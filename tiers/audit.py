@@ -11,73 +11,26 @@ tmp before void: a file with a manifest that is in neither of the two is publish
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 from tiers import sinks
 from tiers.contracts import Store
 from tiers.copies import Copies
 from tiers.core import layout, runs
+from tiers.core.change import NO_OUTPUT
 from tiers.core.paths import day_name
-from tiers.core.printable import printable
 from tiers.core.runs import Runs
-from tiers.errors import BatchError
-from tiers.observe.client import Answer, ask_all
+from tiers.holdings import Holding, Queue, holding_of
+from tiers.observe.client import ask_all
 from tiers.observe.stopped import audit_of_stopped
 from tiers.registry import load
 from tiers.shelf import Double, Shelf, count_files, read_store
 from tiers.topology.model import Topology
 
-NEWS_CHARS_MAX: Final = 1000
 Reach = Mapping[str, tuple[Path | None, str | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """What one output of one agent holds, by origin (hex)."""
-
-    held: Mapping[str, Runs] = field(default_factory=dict)
-    dead: Mapping[str, Runs] = field(default_factory=dict)
-    dropped: Mapping[str, Runs] = field(default_factory=dict)  # by a person, for good
-
-
-class Own(NamedTuple):
-    """An origin of an agent's own: one for each start of its channel in which it took events."""
-
-    last: int  # the greatest number that it gave, as far as that agent knows
-    begun: str  # the UTC day of that start
-
-
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """What one agent's channel holds, by output."""
-
-    agent: str
-    tier: str
-    own: Mapping[str, Own]  # by origin
-    present: str  # the origin that gives numbers now; empty where the agent is stopped
-    outputs: Mapping[str, Queue]
-    news: str = ""  # what happened to its disk lately
-
-    def towards(self, outputs: Collection[str]) -> "Holding":
-        """The same agent as if it had these outputs alone."""
-        kept = {name: queue for name, queue in self.outputs.items() if name in outputs}
-        return replace(self, outputs=kept)
-
-    def held(self, origin: str) -> Runs:
-        return runs.union(*(queue.held.get(origin, []) for queue in self.outputs.values()))
-
-    def dead(self, origin: str) -> Runs:
-        return runs.union(*(queue.dead.get(origin, []) for queue in self.outputs.values()))
-
-    def dropped(self, origin: str) -> Runs:
-        return runs.union(*(queue.dropped.get(origin, []) for queue in self.outputs.values()))
-
-    def origins(self) -> set[str]:
-        """All that it has batches of."""
-        return {o for queue in self.outputs.values() for o in (*queue.held, *queue.dead)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +55,7 @@ class OriginAccount:
     held: dict[str, Runs] = field(default_factory=dict)  # by agent
     dead: dict[str, Runs] = field(default_factory=dict)  # by agent
     dropped: dict[str, Runs] = field(default_factory=dict)  # by agent: on purpose
+    skipped: dict[str, Runs] = field(default_factory=dict)  # by agent: not routed to this output
     gaps: Runs = field(default_factory=list)  # that nothing explains, though all was asked
     unknown: Runs = field(default_factory=list)  # that may be where nobody could be asked
     doubles: list[Double] = field(default_factory=list)
@@ -199,11 +153,14 @@ def counting(
     reaching = topology.reaching(tier)
     found = []
     for holding in holdings:
-        if holding.tier == tier:
-            found.append(holding.towards([output]))
-        elif holding.tier in reaching:
-            # There is one route from tier to tier, so this is one output at most.
-            found.append(holding.towards(reaching.intersection(topology.tiers[holding.tier].next)))
+        outputs = {output}
+        if holding.tier != tier:
+            # There is one way from tier to tier, so this is one output at most.
+            outputs = reaching.intersection(topology.tiers[holding.tier].next)
+        if holding.tier in reaching:
+            route = topology.tiers[holding.tier].route
+            since_ms = holding.since_ms if any(map(route.may_skip, outputs)) else 0
+            found.append(replace(holding.towards(outputs), since_ms=since_ms))
     return found
 
 
@@ -212,7 +169,7 @@ def _orphans(topology: Topology, holding: Holding) -> list[Orphan]:
     return [
         Orphan(holding.agent, output, queue)
         for output, queue in holding.outputs.items()
-        if output not in known and (queue.held or queue.dead)
+        if output not in (*known, NO_OUTPUT) and (queue.held or queue.dead)
     ]
 
 
@@ -228,47 +185,6 @@ def _open_and_read(options: Any, files: bool) -> Shelf:
         return shelf
     finally:
         store.close()
-
-
-def holding_of(agent: str, tier: str, answer: Answer) -> Holding | str:
-    """What an agent's status says of its channel; a text where it says nothing of use."""
-    if isinstance(answer, str):
-        return answer
-    try:
-        told = answer["audit"]
-        outputs = {
-            str(name): Queue(
-                _by_origin(queue["held"]),
-                _by_origin(queue["dead"]),
-                _by_origin(queue.get("dropped", {})),  # an older agent has none
-            )
-            for name, queue in told["outputs"].items()
-        }
-        own = {bytes.fromhex(origin).hex(): _own(one) for origin, one in told["origins"].items()}
-        news = printable(str(answer.get("channel", {}).get("news", "")), NEWS_CHARS_MAX)
-        return Holding(agent, tier, own, bytes.fromhex(told["present"]).hex(), outputs, news)
-    except (KeyError, TypeError, ValueError, AttributeError, BatchError) as error:
-        return f"its answer is malformed: {type(error).__name__} {error}"
-
-
-def _own(told: Any) -> Own:
-    last = told["last"]
-    if type(last) is not int or last < 0:
-        raise ValueError(f"{last!r} is no number of a batch")
-    return Own(last, day_name(int(told["begun_ms"])))
-
-
-def _by_origin(told: Any) -> dict[str, Runs]:
-    """Raises ValueError, TypeError or AttributeError for anything but runs by origin."""
-    return {bytes.fromhex(origin).hex(): _runs(of) for origin, of in told.items()}
-
-
-def _runs(told: Any) -> Runs:
-    for first, last in told:
-        # What another process says is compared and counted with: a text or a hole would not do.
-        if not (type(first) is type(last) is int and 0 < first <= last):
-            raise ValueError(f"{first!r} to {last!r} is no run")
-    return runs.union(told)
 
 
 # --- accounts ----------------------------------------------------------------------------------
@@ -296,6 +212,7 @@ def accounts(
         or account.held
         or account.dead
         or account.dropped
+        or account.skipped
         or account.gaps
         or account.unknown
         or account.forgotten
@@ -323,7 +240,10 @@ def _origin_account(
             account.dead[holding.agent] = dead
         if dropped := holding.dropped(origin):
             account.dropped[holding.agent] = dropped
-    kept = (*account.held.values(), *account.dead.values(), *account.dropped.values())
+        if skipped := holding.skipped(origin):
+            account.skipped[holding.agent] = skipped
+    kept = (*account.held.values(), *account.dead.values())
+    kept += (*account.dropped.values(), *account.skipped.values())
     explained = runs.union(account.published, *kept)
     last = max((end for _, end in explained), default=0)
     if accepted is not None:
@@ -331,23 +251,31 @@ def _origin_account(
         # an origin that has ended nothing is: who went back in time knows less than others do.
         going_on = any(origin == holding.present for holding in owners)
         last = account.accepted = accepted if going_on else max(last, accepted)
-    begun = min((own.begun for own in told), default=None)
+    begun_ms = min((own.begun_ms for own in told), default=0)
+    since_ms = max((holding.since_ms for holding in holdings), default=0)
     for gap in runs.minus([[1, last]] if last else [], explained):
-        forgotten = _may_be_forgotten(gap[0], gap[1], copies, shelf, begun)
-        missing = account.gaps if whole else account.unknown
-        (account.forgotten if forgotten else missing).append(gap)
+        earliest = shelf.day_of(copies.file_before(gap[0])) or (day_name(begun_ms) if told else "")
+        if _may_be_forgotten(gap[1], earliest, copies, shelf):
+            account.forgotten.append(gap)
+        elif not whole or _may_be_skipped(begun_ms, earliest, since_ms):
+            account.unknown.append(gap)
+        else:
+            account.gaps.append(gap)
     return account
 
 
-def _may_be_forgotten(
-    first: int, last: int, copies: Copies, shelf: Shelf, begun: str | None
-) -> bool:
+def _may_be_forgotten(last: int, earliest: str, copies: Copies, shelf: Shelf) -> bool:
     """Whether these may have been published on a day whose manifests are gone. An origin's batches
     are numbered in the order in which they were sealed: so these are of no day before that of the
     last one below them that is published, nor after that of the first one above."""
-    earliest = shelf.day_of(copies.file_before(first)) or begun or ""
     latest = shelf.day_of(copies.file_after(last)) or "9999"
     return any(earliest <= layout.generations(day)[0] <= latest for day in shelf.forgotten)
+
+
+def _may_be_skipped(begun_ms: int, earliest: str, since_ms: int) -> bool:
+    """Whether an agent that does not give all to its outputs may have kept these from one before
+    its channel began: with its disk that is forgotten."""
+    return begun_ms < since_ms and earliest <= day_name(since_ms)
 
 
 def _orphan_json(orphan: Orphan) -> dict[str, Any]:
@@ -383,6 +311,7 @@ def _output_json(output: OutputAccount) -> dict[str, Any]:
                 "held": origin.held,
                 "dead": origin.dead,
                 "dropped": origin.dropped,
+                "skipped": origin.skipped,
                 "gaps": origin.gaps,
                 "unknown": origin.unknown,
                 "doubles": [_double_json(double) for double in origin.doubles],

@@ -24,6 +24,7 @@ from tiers.core.batch import BatchId, Hop, Unnumbered
 from tiers.core.block import Block, HeaderCheck
 from tiers.core.change import Change, Put
 from tiers.core.cutting import CutSet, Cutter, CuttingRules
+from tiers.core.routes import Route
 from tiers.errors import TiersError
 from tiers.interceptors.chain import Chain, Passed
 from tiers.press import Press
@@ -101,7 +102,7 @@ class SourceIntake:
         source: str,
         agent: str,
         channel: Channel,
-        outputs: Sequence[str],
+        route: Route,
         press: Press,
         rules: CuttingRules,
         event_size_max: int,
@@ -122,12 +123,12 @@ class SourceIntake:
         self.counters: Counter[str] = Counter()
         self.error = ""
         self.remarked: tuple[str, bool] | None = None
+        self.route = route  # of what is stored from now on
         self.events = 0  # on disk
         self.bytes = 0  # on disk, raw
         self._agent = agent
         self._clock = clock
         self._channel = channel
-        self._outputs = tuple(outputs)
         self._press = press
         self._cutter = Cutter(rules)
         self._headers = HeaderCheck()
@@ -339,14 +340,16 @@ class SourceIntake:
 
     def _put(self, batch: Unnumbered, dead: str, note: bytes) -> Put:
         envelope, seq = batch.envelope, self._channel.next_seq()
+        routed = self.route.of(envelope.headers)
         return Put(
             BatchId(envelope.origin, seq),
             batch.seal(seq),
             envelope.count,
-            self._outputs,
+            routed.outputs,
             hops=(Hop(self._agent, envelope.sealed),),
             note=note,
-            dead=dead,
+            dead=dead or routed.dead,
+            skipped=routed.skipped,
         )
 
     def _stored(self, job: _Job, future: "asyncio.Future[tuple[int, ...]]") -> None:

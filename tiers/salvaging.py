@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import msgpack
 
+from tiers.channel import withheld
 from tiers.channel.layout import unpack_hops
 from tiers.channel.letters import every_letter
 from tiers.channel.living import ORIGIN, Origin
@@ -30,10 +31,12 @@ from tiers.channel.opening import SET_ASIDE_STEM
 from tiers.channel.salvage import FRAME_LENGTH_BYTES, MARK, Batch, End, Head, read_mark, unpack
 from tiers.channel.salvage_index import SOURCE_POSITIONS
 from tiers.contracts import Channel
-from tiers.core.batch import BatchId
-from tiers.core.change import Change, Put
+from tiers.core.batch import BatchId, open_envelope
+from tiers.core.change import NO_OUTPUT, Change, Put
+from tiers.core.routes import Route, Routed
 from tiers.durable import write_durably
 from tiers.errors import ChannelDamaged
+from tiers.salvaged import Outcome, outcome_of
 from tiers.sources.tail.door import Disk
 from tiers.sources.tail.following import STARTED
 from tiers.sources.tail.generation import unpack as unpack_position
@@ -47,49 +50,6 @@ TRIES_MAX: Final = 6  # readers of one directory that may die
 GROUP_BATCHES_MAX: Final = 500
 GROUP_BYTES_MAX: Final = 4 << 20
 _NAMED_MAX: Final = 20  # lost batches that the log names
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of one channel that was set aside. Batches, but for `lost_events`, `events`."""
-
-    state: str = "reading"  # "done": its mark says so; "failed": tried again at the next start
-    salvaged: int = 0
-    events: int = 0
-    known: int = 0  # that were here already
-    dead: int = 0  # dead letters
-    lost: int = 0
-    lost_events: int = 0
-    old: int = 0  # sealed too long ago, and perhaps passed on long ago
-    stranded: int = 0  # that wait only for outputs which the topology no longer has
-    missing: int = 0  # beyond the lost: known by number only
-    exact: bool = True  # what it held is known
-    again: str = ""  # what sources read from the beginning
-    trouble: str = ""
-
-    @property
-    def whole(self) -> bool:
-        """Everything is back, and nobody need look."""
-        left = self.lost or self.old or self.stranded or self.missing or self.again
-        return self.state == "done" and self.exact and not left
-
-    def text(self) -> str:
-        """For a person."""
-        parts = [f"{self.salvaged + self.known} batches ({self.events} events) salvaged"]
-        if self.state == "reading":
-            parts[0] += " so far"
-        for count, what in (
-            (self.dead, "dead letters salvaged"),
-            (self.lost, f"batches lost ({self.lost_events} events)"),
-            (self.missing, "batches missing"),
-            (self.old, "batches sealed too long ago to tell whether they were delivered"),
-            (self.stranded, "batches left for outputs that the topology no longer has"),
-        ):
-            if count:
-                parts.append(f"{count} {what}")
-        if not self.exact:
-            parts.append("what else it held cannot be told")
-        return ", ".join(part for part in (*parts, self.again, self.trouble) if part)
 
 
 @dataclass(slots=True)
@@ -111,12 +71,13 @@ class Salvage:
         self,
         directory: Path,
         channel: Channel,
-        outputs: Sequence[str],
+        route: Route,
         sources: Iterable[Any],
         retention_s: float,
     ) -> None:
         self._channel = channel
-        self._outputs = tuple(outputs)
+        self._route = route
+        self._outputs = tuple(branch.output for branch in route.branches)
         self._sources = list(sources)
         self._retention_s = retention_s
         # The newest first: where there are several, its positions are those that hold.
@@ -124,7 +85,7 @@ class Salvage:
         self._all = [_Old(old) for old in found]
         for old in self._all:
             if (mark := read_mark(old.directory)) is not None:
-                old.outcome = _outcome(mark)
+                old.outcome = outcome_of(mark)
         self._dead: set[tuple[str, BatchId]] = set()
 
     @property
@@ -149,12 +110,13 @@ class Salvage:
         ]
 
     async def begin(self) -> None:
-        """Returning means that origins, and positions of sources, are in the new channel, as far
-        as they can be read: sources may begin."""
+        """Returning means that origins, what outputs were not to have, and positions of sources are
+        in the new channel, as far as they can be read: sources may begin."""
         for old in self._open:
             log.info("reading what %s still holds", old.directory.name)
             if await self._read_head(old):
                 await self._restore_origins(old)
+                await self._restore_withheld(old)
                 await self._restore_positions(old)
 
     async def run(self) -> None:
@@ -262,18 +224,24 @@ class Salvage:
             old.outcome.dead += bool(one.letters)
 
     def _put_of(self, old: _Old, one: Batch) -> tuple[Put | None, list[tuple[str, str]]]:
-        """What is put for a batch, and its dead letters."""
+        """What is put for a batch, and its dead letters. Where nothing tells who waited for it, it
+        is routed anew."""
         key = BatchId(one.origin, one.seq)
         letters = [(output, why) for output, why in one.letters if output in self._outputs]
-        waiting = self._outputs if one.outputs is None else one.outputs
-        outputs = [output for output in waiting if output in self._outputs]
+        unrouted = dict(one.letters).get(NO_OUTPUT, "")
+        routed = Routed(tuple(one.outputs or ()), (), unrouted)
+        if one.outputs is None:
+            routed = self._routed(one)
+        outputs = [output for output in routed.outputs if output in self._outputs]
         if not one.record:
             self._lose(old, one, key)
             letters += [(output, f"{old.directory.name}: {one.reason}") for output in outputs]
             letters = [(output, why) for output, why in letters if (output, key) not in self._dead]
             outputs = []
+            if (NO_OUTPUT, key) in self._dead:
+                return None, []
         outputs += [output for output, _ in letters if output not in outputs]
-        if not outputs or not key.origin:
+        if not (outputs or unrouted or routed.skipped) or not key.origin:
             old.outcome.stranded += bool(one.record)
             return None, []
         return Put(
@@ -285,7 +253,14 @@ class Salvage:
             hops=_hops(one.hops),
             arrived=bool(one.record),  # what is lost here may come from elsewhere
             note=one.note,
+            dead=routed.dead,
+            skipped=routed.skipped,
         ), letters
+
+    def _routed(self, one: Batch) -> Routed:
+        if not one.record:
+            return Routed(self._outputs)
+        return self._route.of(open_envelope(one.record).headers)
 
     def _lose(self, old: _Old, one: Batch, key: BatchId) -> None:
         old.outcome.lost += 1
@@ -305,6 +280,20 @@ class Salvage:
             records = {ORIGIN + origin: one.pack() for origin, one in own.items()}
             await self._channel.submit(Change(records=records))
             self._channel.life.origins.update(own)
+
+    async def _restore_withheld(self, old: _Old) -> None:
+        """What outputs were not to have. Where all of it is there, and of the channel before this
+        one, that is known for as long as it was."""
+        assert old.head is not None
+        records: dict[bytes, bytes | None] = {}
+        if old is self._all[0] and old.head.withheld_since_ms:
+            records[withheld.SINCE] = b"%d" % old.head.withheld_since_ms
+        more = []
+        for key, value in old.head.withheld.items():
+            place = withheld.place_of(key)
+            if place.output in self._outputs:
+                more.append((place.output, place.first(), withheld.unpack(value)))
+        await self._channel.submit(Change(records=records, withheld=more))
 
     async def _restore_positions(self, old: _Old) -> None:
         assert old.head is not None
@@ -392,9 +381,3 @@ def _unknown_bytes(patterns: Sequence[str], known: Mapping[bytes, bytes], prefix
     walked = Walk(Disk(), globs, None, time.perf_counter, lambda: None).run()
     found = [at.status for at in walked.files.values()]
     return sum(status.size for status in found if (status.inode, status.birth_ns) not in files)
-
-
-def _outcome(mark: dict[str, Any]) -> Outcome:
-    """What a mark says, as far as this version knows its words."""
-    known = {name: mark[name] for name in asdict(Outcome()) if name in mark}
-    return Outcome(**{**known, "state": "done"})

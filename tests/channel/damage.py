@@ -28,6 +28,7 @@ from tiers.channel.salvage_index import Place, read_index
 from tiers.channel.salvage_pages import PAGE_BYTES, PageFile
 from tiers.core.batch import BatchId, Hop, open_envelope
 from tiers.core.change import Change, ChannelLimits, Put
+from tiers.core.routes import everywhere
 from tiers.errors import BatchError
 from tiers.salvaging import Salvage
 
@@ -184,7 +185,7 @@ Found = tuple[set[BatchId], set[BatchId], bytes]
 async def _put_back(base: Base, work: Path, channel: Channel) -> Found:
     """Salvaged by a child into the new channel: what is readable there, what is named as lost,
     and positions of sources."""
-    salvage = Salvage(work, channel, base.outputs, (), RETENTION_S)
+    salvage = Salvage(work, channel, everywhere(base.outputs), (), RETENTION_S)
     await salvage.begin()
     await salvage.run()
     assert salvage.settled()

@@ -3,8 +3,7 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,46 +14,17 @@ from hypothesis import strategies as st
 
 from tests.channel.making import LIMITS, arrived, put, record
 from tests.channel.memory import MemoryDisk, MemoryEnvironment, Tables
+from tests.channel.places import BOTH, Place
 from tests.channel.test_model import ChannelMachine
 from tiers.channel.channel import Channel
-from tiers.channel.disk import LMDB, Disk
 from tiers.channel.environment import Environment, MapFull
 from tiers.channel.layout import DATABASES
 from tiers.core.batch import BatchId
-from tiers.core.change import Change, ChannelLimits, Handed, Put
+from tiers.core.change import Change, Handed, Put
 from tiers.core.peers import HandedTo
 from tiers.errors import BatchError, ChannelUnavailable
 
 PEER = b"P" * 16
-BOTH = ("one", "two")
-
-
-@pytest.fixture(params=["lmdb", "memory"])
-def disk(request: pytest.FixtureRequest) -> Disk:
-    return LMDB if request.param == "lmdb" else MemoryDisk({})
-
-
-class Place:
-    """A directory, and what its channel lies on."""
-
-    def __init__(self, directory: Path, disk: Disk) -> None:
-        self.directory = directory
-        self.disk = disk
-
-    @asynccontextmanager
-    async def opened(
-        self, outputs: Sequence[str] = BOTH, limits: ChannelLimits = LIMITS
-    ) -> AsyncIterator[Channel]:
-        channel = await Channel.open(self.directory, limits, outputs, disk=self.disk)
-        try:
-            yield channel
-        finally:
-            await channel.close()
-
-
-@pytest.fixture
-def place(tmp_path: Path, disk: Disk) -> Place:
-    return Place(tmp_path, disk)
 
 
 def positions(channel: Channel, output: str) -> list[int]:

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.channel.making import LIMITS, record
-from tiers.channel import again
+from tiers.channel import again, withheld
 from tiers.channel.channel import Channel
 from tiers.channel.checking import value_problems
-from tiers.channel.letters import DROPPED
 from tiers.channel.living import ORIGIN
 from tiers.core.batch import BatchId, Hop
-from tiers.core.change import Change, Handed, Put
+from tiers.core.change import NO_OUTPUT, Change, Handed, Put
 from tiers.core.peers import HandedTo
+from tiers.core.runs import Runs
 
 ORIGINS = (b"A" * 16, b"B" * 16)
 OUTPUTS = ("one", "two", "three")
@@ -39,6 +39,8 @@ class Model:
     seen: dict[BatchId, bool] = field(default_factory=dict)  # whether it was passed on
     # Of batches with a damaged copy: positions of all copies, and the outputs that want another.
     again: dict[BatchId, tuple[set[int], set[str]]] = field(default_factory=dict)
+    skipped: set[tuple[str, BatchId]] = field(default_factory=set)
+    dropped: set[tuple[str, BatchId]] = field(default_factory=set)
     next_position: int = 1
 
     def apply(self, change: Change) -> tuple[int, ...]:
@@ -72,6 +74,9 @@ class Model:
         for output, position in change.releases:
             self.queues.setdefault(output, {}).pop(position, None)
         for output, position in change.drops:
+            if any(one[:2] == (position, output) for one in self.dead):
+                of = self.outputs if output == NO_OUTPUT else [output]
+                self.dropped |= {(one, self.batches[position].id) for one in of}
             self.dead = [one for one in self.dead if one[:2] != (position, output)]
         queued = {p for queue in self.queues.values() for p in queue}
         for batch, (copies, wanting) in list(self.again.items()):
@@ -96,11 +101,20 @@ class Model:
         outputs = set(put.outputs)
         if put.arrived and put.id in self.again:
             copies, wanting = self.again[put.id]
-            outputs &= wanting
+            outputs = wanting.copy()
             wanting.clear()
             copies.add(position)
             if not outputs:
                 return 0
+        elif outputs or not put.dead:
+            self.skipped |= {(output, put.id) for output in put.skipped}
+        if not outputs:
+            if put.dead:
+                self.batches[position] = put
+                self.dead.append((position, NO_OUTPUT, put.dead))
+            elif put.arrived:
+                self.seen[put.id] = True
+            return position
         self.batches[position] = put
         for output in outputs:
             self.queues.setdefault(output, {})[position] = (put, put.flagged)
@@ -108,7 +122,11 @@ class Model:
 
     def _put_again(self, put: Put, position: int) -> int:
         there = [one for one in self.dead if one[0] == put.letter and one[1] in put.outputs]
-        self.dead = [one for one in self.dead if one not in there]
+        unrouted = [one for one in self.dead if one[:2] == (put.letter, NO_OUTPUT)]
+        self.dead = [one for one in self.dead if one not in (*there, *unrouted)]
+        if unrouted:
+            there = [(put.letter, output, "") for output in put.outputs]
+            self.skipped |= {(one, put.id) for one in self.outputs if one not in put.outputs}
         if not there:
             return 0
         queued = any(put.letter in queue for queue in self.queues.values())
@@ -124,7 +142,8 @@ places = st.tuples(st.sampled_from(OUTPUTS), st.integers(1, 30))
 batches = st.tuples(
     st.sampled_from((b"", *ORIGINS)),  # b"": begins here
     st.sampled_from((1, 2, 3, 4095, 4096, 4097)),
-    st.sets(st.sampled_from(OUTPUTS), min_size=1),
+    st.sets(st.sampled_from(OUTPUTS)),
+    st.sampled_from(("", "unrouted")),
     st.binary(min_size=1, max_size=9000),
     st.integers(1, 5),
     st.booleans(),
@@ -137,7 +156,7 @@ changes = st.tuples(
     st.lists(places, max_size=6),
     st.lists(st.tuples(places, st.sampled_from(("agg-1", "agg-ü")), st.booleans()), max_size=2),
     st.lists(places, max_size=1),
-    st.lists(places, max_size=2),
+    st.lists(st.tuples(st.sampled_from((*OUTPUTS, NO_OUTPUT)), st.integers(1, 30)), max_size=2),
 )
 Drawn = tuple[list, dict, list, list, list, list, list, list]  # type: ignore[type-arg]
 
@@ -167,7 +186,7 @@ class ChannelMachine(RuleBasedStateMachine):
         puts, records, flags, dead, releases, handed, damaged, drops = drawn
         known = self.model.outputs
         return Change(
-            puts=tuple(put for batch in puts if (put := self.put(*batch))),
+            puts=tuple(self.put(*batch) for batch in puts),
             records=records,
             flags=[place for place in flags if place[0] in known],
             dead=[(*place, reason) for place, reason in dead if place[0] in known],
@@ -178,15 +197,15 @@ class ChannelMachine(RuleBasedStateMachine):
                 if place[0] in known
             ],
             damaged=[(*place, "damaged") for place in damaged if place[0] in known],
-            drops=[place for place in drops if place[0] in known],
+            drops=[place for place in drops if place[0] in (*known, NO_OUTPUT)],
         )
 
     def put(
-        self, origin: bytes, seq: int, wanted: set[str], body: bytes, count: int, flag: bool
-    ) -> Put | None:
+        self, origin: bytes, seq: int, wanted: set[str], dead: str, body: bytes, count: int,
+        flag: bool,
+    ) -> Put:  # fmt: skip
         outputs = sorted(wanted.intersection(self.model.outputs))
-        if not outputs:
-            return None
+        skipped = [output for output in self.model.outputs if output not in outputs]
         if not origin:
             seq = self.channel.next_seq()
         else:  # whenever it comes, a batch is the same
@@ -196,7 +215,11 @@ class ChannelMachine(RuleBasedStateMachine):
         sealed = record(whose, seq, body, count)
         note = body[:20]
         return Put(
-            BatchId(whose, seq), sealed, count, outputs, flag, hops, arrived=bool(origin), note=note
+            *(BatchId(whose, seq), sealed, count, outputs, flag, hops),
+            arrived=bool(origin),
+            note=note,
+            dead="" if outputs else dead,
+            skipped=skipped,
         )
 
     @rule(drawn=st.lists(changes, min_size=1, max_size=4))
@@ -220,7 +243,8 @@ class ChannelMachine(RuleBasedStateMachine):
         puts = []
         for position, output, _ in letters:
             one = self.model.batches[position]
-            outputs = sorted({output, *data.draw(st.sets(st.sampled_from(self.model.outputs)))})
+            drawn = data.draw(st.sets(st.sampled_from(self.model.outputs), min_size=1))
+            outputs = sorted({output, *drawn} - {NO_OUTPUT})
             puts.append(
                 Put(one.id, one.record, one.count, outputs, True, one.hops, letter=position)
             )
@@ -272,7 +296,7 @@ class ChannelMachine(RuleBasedStateMachine):
         assert channel.stats().batches == len(model.batches)
         assert {again.key_of(key) for key in model.again} == channel.records(again.PREFIX).keys()
         records = channel.records(b"").items()
-        own = (again.PREFIX, ORIGIN, DROPPED)
+        own = (again.PREFIX, ORIGIN, withheld.PREFIX)
         assert dict(one for one in records if not one[0].startswith(own)) == model.records
         assert channel.records(b"position/") == {
             key: value for key, value in model.records.items() if key.startswith(b"position/")
@@ -282,9 +306,18 @@ class ChannelMachine(RuleBasedStateMachine):
         assert seen == model.seen
         assert [
             (letter.position, letter.output, letter.reason) for letter in channel.dead_letters()
-        ] == sorted(model.dead, key=lambda one: (one[0], model.outputs.index(one[1])))
+        ] == sorted(model.dead, key=lambda one: (one[0], (NO_OUTPUT, *model.outputs).index(one[1])))
+        told = withheld.told_of(channel.records(withheld.PREFIX)).items()
+        assert {one for output, each in told for one in of(output, each.skipped)} == model.skipped
+        assert {one for output, each in told for one in of(output, each.dropped)} == model.dropped
         assert channel.stats().dead == len(model.dead)
         assert list(value_problems(channel._environment, bodies=True)) == []
+
+
+def of(output: str, told: dict[bytes, Runs]) -> Iterator[tuple[str, BatchId]]:
+    for origin, found in told.items():
+        for first, last in found:
+            yield from ((output, BatchId(origin, seq)) for seq in range(first, last + 1))
 
 
 TestChannel = ChannelMachine.TestCase

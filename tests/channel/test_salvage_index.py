@@ -22,14 +22,11 @@ from tiers.channel.salvage_index import (
     _compare,
     _mended,
     committed_groups,
-    file_end,
-    misplaced,
     read_index,
     read_record,
-    taken_for_trees,
-    tree_entries,
 )
 from tiers.channel.salvage_pages import PAGE_BYTES, Node, PageFile, databases
+from tiers.channel.trees import file_end, misplaced, taken_for_trees, tree_entries
 from tiers.core.batch import BatchId, Envelope, Hop, seal
 from tiers.core.change import Change
 from tiers.core.codecs import compressor

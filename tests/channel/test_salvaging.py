@@ -20,6 +20,7 @@ from tiers.channel.salvage import Batch, read_mark
 from tiers.channel.salvage import salvage as read_salvage
 from tiers.core.batch import BatchId
 from tiers.core.change import Change, ChannelLimits
+from tiers.core.routes import Route, everywhere
 from tiers.errors import ChannelDamaged
 from tiers.salvaging import Salvage
 
@@ -54,9 +55,10 @@ async def begun(
     limits: ChannelLimits = LIMITS,
     outputs: Sequence[str] = OUTPUTS,
     sources: Sequence[Any] = (),
+    route: Route | None = None,
 ) -> AsyncIterator[tuple[Channel, Salvage]]:
     async with opened(directory, limits, outputs) as channel:
-        salvage = Salvage(directory, channel, outputs, sources, RETENTION_S)
+        salvage = Salvage(directory, channel, route or everywhere(outputs), sources, RETENTION_S)
         await salvage.begin()
         yield channel, salvage
 

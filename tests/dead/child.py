@@ -9,13 +9,14 @@ from pathlib import Path
 from tests.channel.making import LIMITS
 from tiers.channel.channel import Channel
 from tiers.channel.letters import every_letter
+from tiers.core.routes import everywhere
 from tiers.dead.handling import Handling
 
 
 async def main(directory: Path, seed: int) -> None:
     rng = random.Random(seed)
     channel = await Channel.open(directory, LIMITS, ["out"])
-    handling = Handling(channel, ["out"])
+    handling = Handling(channel, everywhere(["out"]))
     for letter in list(every_letter(channel)):
         do = handling.retry if rng.random() < 0.7 else handling.drop
         await do([(letter.position, letter.output)])

@@ -9,12 +9,13 @@ import pytest
 
 from tests.channel.making import LIMITS, StoppedClock, arrived, opened, put, record
 from tests.channel.test_damage import flip
-from tiers.channel import looking
+from tiers.channel import looking, withheld
 from tiers.channel.channel import Channel
-from tiers.channel.letters import DROPPED, dropped_of, every_letter
+from tiers.channel.letters import every_letter
 from tiers.core import batch
 from tiers.core.batch import BatchId, Hop
-from tiers.core.change import Change, LetterHead, Put
+from tiers.core.change import NO_OUTPUT, Change, LetterHead, Put
+from tiers.core.routes import Branch, OneOf, Route, everywhere
 from tiers.dead import handling
 from tiers.dead.handling import Done, Handling, Key, page
 from tiers.observe.snapshot import audit
@@ -28,7 +29,7 @@ async def at(directory: Path, *outputs: str) -> AsyncIterator[tuple[Channel, Han
     """Opened, and sound when it is closed."""
     names = outputs or OUTPUTS
     async with opened(directory, outputs=names) as channel:
-        yield channel, Handling(channel, names)
+        yield channel, Handling(channel, everywhere(names))
     assert looking.problems(directory / "channel") == []
 
 
@@ -100,7 +101,7 @@ async def test_what_arrived_is_counted_once_by_its_window(tmp_path: Path) -> Non
     one = BatchId(PEER, 1)
     limits = replace(LIMITS, dedupe_retention_s=10.0)
     async with opened(tmp_path, limits, OUTPUTS, clock) as channel:
-        dead = Handling(channel, OUTPUTS)
+        dead = Handling(channel, everywhere(OUTPUTS))
         await channel.submit(Change(puts=[arrived(PEER, 1, outputs=OUTPUTS)]))
         await bury(channel, ("a", 1), ("b", 1))
         await dead.retry([(1, "a")])
@@ -129,7 +130,7 @@ async def test_what_another_batch_has_the_id_of_is_a_new_batch(tmp_path: Path) -
         assert bytes(batch.split(channel.record(entry.position))[1]) == b"two\n"
         assert entry.hops == hops
         # The other output was not to have that number, and gets one of its own.
-        assert audit(channel)["outputs"]["b"]["dropped"] == {channel.origin.hex(): [[1, 1]]}
+        assert audit(channel)["outputs"]["b"]["skipped"] == {channel.origin.hex(): [[1, 1]]}
         await dead.retry([(2, "b")])
         assert [one.id.seq for one in channel.entries("b")] == [1, 2]
         assert channel.next_seq() == 3
@@ -148,27 +149,13 @@ async def test_what_is_dropped_is_gone_and_told_to_an_audit(tmp_path: Path) -> N
         told = audit(channel)["outputs"]
         assert told["a"]["dropped"] == {own.hex(): [[1, 1], [3, 3]]}
     async with at(tmp_path) as (channel, dead):
-        assert dropped_of(channel.records(DROPPED)) == {
-            "a": {own: [[1, 1], [3, 3]]},
-            "b": {own: [[1, 2]]},
+        assert withheld.told_of(channel.records(withheld.PREFIX)) == {
+            "a": ({}, {own: [[1, 1], [3, 3]]}),
+            "b": ({}, {own: [[1, 2]]}),
         }
         await dead.drop(keys(channel))
         assert channel.stats().dead_bytes == 0
         assert channel.stats().batches == 0
-
-
-async def test_what_was_dropped_is_forgotten_in_the_end(tmp_path: Path) -> None:
-    clock = StoppedClock()
-    limits = replace(LIMITS, dedupe_retention_s=10.0)
-    for later_s, known in ((0, True), (30, True), (31, False)):
-        begun = clock.ms
-        clock.ms += later_s * 1000
-        async with opened(tmp_path, limits, OUTPUTS, clock) as channel:
-            if not later_s:
-                await with_letters(channel, 1)
-                await Handling(channel, OUTPUTS).drop([(1, "a")])
-            assert bool(channel.records(DROPPED)) is known
-        clock.ms = begun
 
 
 async def test_a_known_id_is_no_reason_to_explain_the_batch_that_has_it(tmp_path: Path) -> None:
@@ -188,7 +175,7 @@ async def test_what_cannot_be_delivered_is_refused_with_words(tmp_path: Path) ->
         await bury(channel, ("a", 2))
     flip(tmp_path / "channel" / "data.mdb", b"SPOILED")
     async with opened(tmp_path, outputs=["a"]) as channel:
-        dead = Handling(channel, ["a"])
+        dead = Handling(channel, everywhere(["a"]))
         done = await dead.retry(keys(channel))
         assert done.letters == 1
         whys = {(one.position, one.output): one.why for one in done.refused}
@@ -245,3 +232,39 @@ async def test_a_page_is_bounded_by_letters_and_by_bytes(
         assert len(found) == 6
         monkeypatch.setattr(handling, "PAGE_BYTES_MAX", 2)
         assert len(page(channel, (0, 0), 4)) == 1
+
+
+def unrouted(batch: Put) -> Put:
+    return replace(batch, outputs=(), skipped=OUTPUTS, dead="unrouted: why")
+
+
+async def test_what_no_output_wanted_goes_where_the_route_says_now(tmp_path: Path) -> None:
+    web, db = ({"service": OneOf(frozenset([name]))} for name in ("web", "db"))
+    async with opened(tmp_path, outputs=OUTPUTS) as channel:
+        await channel.submit(Change(puts=[unrouted(put(channel)), unrouted(arrived(PEER, 9))]))
+        dead = Handling(channel, Route([Branch("a", db), Branch("b", db)]))
+        letters = [(1, NO_OUTPUT), (2, NO_OUTPUT)]
+        assert keys(channel) == letters
+        why = "no output wants it: change the topology, or drop these"
+        assert outcome(await dead.retry(letters)) == (0, 0, [why, why])
+        assert keys(channel) == letters
+        dead.route = Route([Branch("a", db), Branch("b", web)])
+        assert outcome(await dead.retry(letters)) == (2, 2, [])
+        assert keys(channel) == []
+        assert channel.entries("a") == []
+        assert [(one.id.seq, one.flagged) for one in channel.entries("b")] == [(1, True), (9, True)]
+        told = audit(channel)["outputs"]["a"]
+        assert told["skipped"] == {channel.origin.hex(): [[1, 1]], PEER.hex(): [[9, 9]]}
+        assert told["dropped"] == {}
+    assert looking.problems(tmp_path / "channel") == []
+
+
+async def test_what_no_output_wanted_is_dropped_for_all_of_them(tmp_path: Path) -> None:
+    async with at(tmp_path) as (channel, dead):
+        await channel.submit(Change(puts=[unrouted(put(channel))]))
+        own = {channel.origin.hex(): [[1, 1]]}
+        assert audit(channel)["outputs"][NO_OUTPUT]["dead"] == own
+        assert outcome(await dead.drop([(1, NO_OUTPUT)])) == (1, 1, [])
+        told = audit(channel)["outputs"]
+        assert [told[output]["dropped"] for output in OUTPUTS] == [own, own]
+        assert NO_OUTPUT not in told

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tests.channel.making import opened, put, record
 from tests.seeds import some_dice
-from tiers.channel import looking
-from tiers.channel.letters import DROPPED, dropped_of, every_letter
+from tiers.channel import looking, withheld
+from tiers.channel.letters import every_letter
 from tiers.core import runs
 from tiers.core.batch import BatchId
 from tiers.core.change import Change, Put
@@ -39,7 +39,8 @@ async def test_a_letter_is_in_one_place_whenever_its_agent_is_killed(tmp_path: P
             entries = channel.entries("out")
             ids = [one.id for one in letters] + [one.id for one in entries]
             of_own = [one.seq for one in ids if one.origin == own]
-            dropped = dropped_of(channel.records(DROPPED)).get("out", {})
+            told = withheld.told_of(channel.records(withheld.PREFIX)).get("out")
+            dropped = told.dropped if told is not None else {}
             gone = runs.runs_of(of_own)
             assert len(of_own) == runs.total(gone), "in two places"
             assert runs.total(gone) + runs.total(dropped.get(own, [])) == OWN

@@ -10,6 +10,7 @@ from tests.channel.making import opened, put
 from tiers.channel.channel import Channel
 from tiers.channel.letters import every_letter
 from tiers.core.change import Change
+from tiers.core.routes import everywhere
 from tiers.dead.handling import LETTERS_PER_CALL, Handling
 from tiers.dead.wire import TIMEOUT_S, Asked, routes
 from tiers.errors import ChannelUnavailable, UsageError
@@ -24,7 +25,7 @@ LARGE = bytes(range(256)) * 4096 + b"\n"  # more than a piece
 async def served(directory: Path) -> AsyncIterator[tuple[Channel, Asked]]:
     """A channel with two letters, and who asks for them."""
     async with opened(directory) as channel:
-        more = routes(Handling(channel, ["out"]))
+        more = routes(Handling(channel, everywhere(["out"])))
         server = StatusServer(dict, dict, Meters(), list, lambda: None, directory, None, more)
         await server.start()
         try:

@@ -29,9 +29,11 @@ async def test_each_output_answers_for_itself(tmp_path: Path) -> None:
                     "held": {own: [[3, 3]], PEER.hex(): [[9, 9]]},
                     "dead": {own: [[2, 2]]},
                     "dropped": {},
+                    "skipped": {},
                 },
-                "b": {"held": {own: [[1, 3]]}, "dead": {}, "dropped": {}},
+                "b": {"held": {own: [[1, 3]]}, "dead": {}, "dropped": {}, "skipped": {}},
             },
+            "withheld_since_ms": channel.begun_ms,
         }
 
 
@@ -43,8 +45,13 @@ async def test_an_output_that_is_gone_answers_too(tmp_path: Path) -> None:
         await channel.submit(Change(dead=[("b", 2, "bad")]))
     async with opened(tmp_path, outputs=["a"]) as channel:
         told = audit(channel)["outputs"]
-        assert told["b"] == {"held": {own: [[1, 1]]}, "dead": {own: [[2, 2]]}, "dropped": {}}
-        assert told["a"] == {"held": {own: [[1, 2]]}, "dead": {}, "dropped": {}}
+        assert told["b"] == {
+            "held": {own: [[1, 1]]},
+            "dead": {own: [[2, 2]]},
+            "dropped": {},
+            "skipped": {},
+        }
+        assert told["a"] == {"held": {own: [[1, 2]]}, "dead": {}, "dropped": {}, "skipped": {}}
         await channel.submit(Change(releases=[("a", 1), ("a", 2)]))
     async with opened(tmp_path, outputs=["b"]) as channel:
         assert set(audit(channel)["outputs"]) == {"b"}
@@ -57,11 +64,11 @@ async def test_a_batch_with_a_damaged_body_is_known_by_its_id(tmp_path: Path) ->
     flip(tmp_path / "channel" / "data.mdb", b"BODY-ONE")
     async with opened(tmp_path) as channel:
         assert audit(channel)["outputs"] == {
-            "out": {"held": {own: [[1, 1]]}, "dead": {}, "dropped": {}}
+            "out": {"held": {own: [[1, 1]]}, "dead": {}, "dropped": {}, "skipped": {}}
         }
         await channel.submit(Change(dead=[("out", 1, "body damaged")]))
         assert audit(channel)["outputs"] == {
-            "out": {"held": {}, "dead": {own: [[1, 1]]}, "dropped": {}}
+            "out": {"held": {}, "dead": {own: [[1, 1]]}, "dropped": {}, "skipped": {}}
         }
 
 

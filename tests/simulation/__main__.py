@@ -110,7 +110,8 @@ def planted(run: Run, jobs: int, most: int, names: list[str], *, known: bool) ->
         first = KNOWN.get(bug.name, 0) if known else 0
         share = jobs if known else 4 * jobs
         for begin in range(first, first + most, share):
-            bugged = replace(run, bug=bug.name, lives=bug.lives)
+            topology = run.topology or bug.topology
+            bugged = replace(run, bug=bug.name, lives=bug.lives, topology=topology)
             several = outcomes(count_up(begin, share), jobs, bugged)
             caught = [one for one in several if one.violation]
             if caught:

@@ -4,9 +4,16 @@ then some further lines spread evenly over the agents of each tier (invariant 5 
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.simulation.faults import CLOCK, LIVES
 from tests.simulation.published import Violation, show
+from tests.simulation.store import Files
 from tiers.agent import Agent
+from tiers.audit import accounts, counting
+from tiers.core.batch import BatchId
 from tiers.core.peers import PeerState
+from tiers.holdings import Holding, holding_of
+from tiers.observe.snapshot import audit
+from tiers.shelf import read_store
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import Node
@@ -15,6 +22,22 @@ if TYPE_CHECKING:
 HEAL_S: Final = 400.0  # within which everything comes to rest
 MORE_LINES: Final = 36  # of each reader, in batches of three
 SHARE_MIN: Final = 0.5  # of an even share: what each agent gets at least of the further batches
+
+
+class Shown:
+    """A store as who audits it sees it."""
+
+    def __init__(self, files: Files) -> None:
+        self.read, self.list = files.read, files.list
+
+    def where(self) -> str:
+        return "simulated"
+
+
+def held_by(agent: Agent) -> Holding:
+    told = holding_of(agent.name, agent.tier.name, {"audit": audit(agent.channel)})
+    assert isinstance(told, Holding), told
+    return told
 
 
 class Ending:
@@ -41,6 +64,8 @@ class Ending:
         if rested and self._before is not None:
             self._check_shares(world.ledger.arrived - self._before)
             self._check_told()
+            world.ledger.check_routes()
+            self._check_audit()
             return True
         if now_s > world.until_s + HEAL_S:
             self._too_long()
@@ -126,6 +151,31 @@ class Ending:
             agent = there.get(machine)
             if agent is not None and not agent.channel.stats().news:
                 raise Violation(f"lines went with the disk of {machine}, and nobody says so")
+
+    def _check_audit(self) -> None:
+        """An audit misses nothing but what went with a disk. Not where disks went back, or were
+        lost while clocks differ: what an agent did not give to an output may be forgotten then, and
+        looks missing."""
+        world = self._world
+        topology = world.shape.topology
+        kinds = {fault.kind for fault in world.faults}
+        if kinds & {*LIVES} or ("disk lost" in kinds and kinds & {CLOCK, "clock jumps"}):
+            return
+        agents = [agent for agent in self._agents().values() if agent is not None]
+        holdings = [held_by(agent) for agent in agents]
+        for store, published in world.ledger.outputs.items():
+            tier, _, output = store.partition("/")
+            counted = counting(topology, tier, output, holdings)
+            shown: Any = Shown(published.files)
+            found = accounts(read_store(shown), counted, all_asked=len(agents) == len(world.nodes))
+            gaps = [
+                BatchId(bytes.fromhex(account.origin), seq)
+                for account in found
+                for first, last in account.gaps
+                for seq in range(first, last + 1)
+            ]
+            if left := world.ledger.unaccounted(store, gaps):
+                raise Violation(f"an audit misses {[*map(show, left)]} in {store} without a reason")
 
     def _left(self) -> str:
         """Who still holds something, or is not well."""

@@ -9,14 +9,14 @@ again. No commit may leave fewer on disk, unless the batch is published there.
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.simulation.published import Published, Violation, show
 from tests.simulation.topology import Shape
 from tiers.channel.writer import Done
-from tiers.core.batch import BatchId, split
+from tiers.core.batch import BatchId, open_envelope, split
 from tiers.core.change import Handed, Put
 from tiers.core.messages import Guarantee
 
@@ -67,6 +67,8 @@ class Ledger:
         self.arrived: Counter[str] = Counter()  # batches from peers, by node
         self._disks: dict[str, Disk] = {}  # by machine
         self._promised: dict[tuple[str, BatchId], int] = {}  # copies, by store
+        self._headers: dict[BatchId, Mapping[str, str]] = {}
+        self._wanting: dict[BatchId, frozenset[str]] = {}  # stores, by its route
         self._lines: dict[BatchId, frozenset[bytes]] = {}
         self._went_back: dict[BatchId, str] = {}  # whose last copy was on that machine's disk
 
@@ -118,8 +120,11 @@ class Ledger:
             disk.accepted += put.count
             disk.own.add(key)
             self._lines[key] = frozenset(bytes(split(put.record)[1]).splitlines())
-            for store in self._shape.stores(disk.tier):
+            self._headers[key] = open_envelope(put.record).headers
+            self._wanting[key] = self._shape.wanting(disk.tier, self._headers[key])
+            for store in sorted(self._wanting[key]):
                 self._promised[store, key] = 1
+        self._check_route(disk, key, outputs)
         copies = self.stored.setdefault((disk.tier, key), Counter())
         copies[put.flagged] += 1
         if copies[False] > 1:
@@ -132,6 +137,16 @@ class Ledger:
         if disk.read > disk.accepted:
             unread = f"{disk.accepted} of {disk.read} lines"
             raise Violation(f"the position of {disk.node} is ahead of what is on disk: {unread}")
+
+    def _leads(self, disk: Disk, output: str, key: BatchId) -> list[str]:
+        """Stores that are to have the batch, and get it by that output."""
+        return [one for one in self._ways[disk.tier, output] if one in self._wanting[key]]
+
+    def _check_route(self, disk: Disk, key: BatchId, outputs: list[str]) -> None:
+        """It waits for none but those of its route. Raises Violation."""
+        route = self._shape.topology.tiers[disk.tier].route
+        if strange := {*outputs} - {*route.of(self._headers[key]).outputs}:
+            raise Violation(f"{show(key)} waits for {strange} of {disk.tier}, against its route")
 
     def check_stored(self, machine: str, upto: int, why: str) -> None:
         """All lines up to this one are to be on a machine's disk. Raises Violation."""
@@ -155,7 +170,7 @@ class Ledger:
         if (handed.output, handed.position) not in disk.waiting[key]:
             return  # let go of, or damaged, meanwhile
         if self._guarantee == "end":
-            for store in below.intersection(self._ways[disk.tier, handed.output]):
+            for store in below.intersection(self._leads(disk, handed.output, key)):
                 self._promised[store, key] = 2
         self._check(f"{disk.node} hands {show(key)} to {handed.to.agent}", disk, handed.output, key)
 
@@ -165,7 +180,7 @@ class Ledger:
             return
         what = f"{disk.node} released {show(key)}"
         here = output not in self._shape.topology.tiers[disk.tier].next
-        for store in self._ways[disk.tier, output]:
+        for store in self._leads(disk, output, key):
             if (here or self._guarantee == "end") and key not in self.outputs[store].batches:
                 raise Violation(f"{what} before it is published in {store}")
         if not here and (output, key) not in self.stored:
@@ -176,7 +191,7 @@ class Ledger:
 
     def _check(self, what: str, disk: Disk, output: str, key: BatchId) -> None:
         """As many copies as were promised."""
-        for store in self._ways[disk.tier, output]:
+        for store in self._leads(disk, output, key):
             if key in self.outputs[store].batches:
                 continue
             found, promised = self._copies(store, key), self._promised[store, key]
@@ -234,7 +249,7 @@ class Ledger:
     def _one_less(self, what: str, disk: Disk, output: str, key: BatchId) -> None:
         # "hop" promises nothing of lost disks; "end" that any one may be lost, but for what was
         # on no other yet.
-        for store in self._ways[disk.tier, output]:
+        for store in self._leads(disk, output, key):
             alone = key in disk.own and not self._copies(store, key)
             self._promised[store, key] = 1 if self._guarantee == "end" and not alone else 0
         self._check(f"{what}, and with it {show(key)}", disk, output, key)
@@ -260,6 +275,17 @@ class Ledger:
             gone = where == store and not promised and key not in self.outputs[store].batches
             if gone and not self._copies(store, key):
                 yield key
+
+    def unaccounted(self, store: str, gaps: Iterable[BatchId]) -> list[BatchId]:
+        """Those that an audit misses there without a reason."""
+        return sorted({*gaps} - {*self._excused(store)})
+
+    def check_routes(self) -> None:
+        """Nothing is published where it was not to be. Raises Violation."""
+        for store, published in self.outputs.items():
+            for key in published.batches:
+                if store not in self._wanting[key]:
+                    raise Violation(f"{show(key)} is published in {store}, against its route")
 
     def to_be_told(self) -> set[str]:
         """Machines whose disks went back, and lines with them that are nowhere."""

@@ -12,6 +12,7 @@ from tests.simulation.world import LINES, Chosen, Outcome, World
 from tiers.core.messages import Guarantee
 
 THREE_SINKS: Final = "three-sinks"
+ROUTES: Final = "routes"
 SHRINK_RUNS_MAX: Final = 200
 SHORT_S: Final = 0.3
 
@@ -70,8 +71,10 @@ class Run:
 
 
 def topology_of(seed: int) -> str:
-    """Every third with three sinks, every fifth of another shape."""
-    others = [name for name in shapes() if name not in (DEFAULT, THREE_SINKS)]
+    """Every third with three sinks, every fifth of another shape; some with routes."""
+    if seed % 13 == 12:
+        return ROUTES
+    others = [name for name in shapes() if name not in (DEFAULT, THREE_SINKS, ROUTES)]
     if seed % 5 == 4:
         return others[seed // 5 % len(others)]
     return DEFAULT if seed % 3 else THREE_SINKS

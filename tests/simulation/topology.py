@@ -4,13 +4,15 @@ Tiers, agents, `next`, sinks and the guarantee are the file's. Its sources, stor
 are replaced by simulated ones, so that a run of a minute meets every limit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from tiers.core.messages import Guarantee
-from tiers.topology import Topology, load
+from tiers.core.routes import When
+from tiers.topology import Tier, Topology, load
+from tiers.topology.conditions import in_file, write
 
 SHAPES: Final = Path(__file__).parent / "shapes"
 DEFAULT: Final = "default"
@@ -87,14 +89,25 @@ class Shape:
         return [name for tier in tiers for name in self.topology.tiers[tier].agents]
 
     def stores(self, tier: str, output: str | None = None) -> tuple[str, ...]:
-        """What becomes of a batch in that output's queue, or in all of the tier's: every store in
-        which it is to be published once."""
-        return tuple(self._stores(tier, output))
+        """Every store that a batch in that output's queue, or in any of the tier's, may come to."""
+        found = self.topology.tiers[tier].outputs if output is None else (output,)
+        return tuple(self._stores(tier, found, lambda below: below.outputs))
 
-    def _stores(self, tier: str, output: str | None) -> Iterator[str]:
-        for name in self.topology.tiers[tier].outputs if output is None else (output,):
+    def wanting(self, tier: str, headers: Mapping[str, str]) -> frozenset[str]:
+        """Every store in which a batch with these headers, which is stored in that tier, is to be
+        published once."""
+
+        def routed(tier: Tier) -> tuple[str, ...]:
+            return tier.route.of(headers).outputs
+
+        return frozenset(self._stores(tier, routed(self.topology.tiers[tier]), routed))
+
+    def _stores(
+        self, tier: str, outputs: Iterable[str], of: Callable[[Tier], Iterable[str]]
+    ) -> Iterator[str]:
+        for name in outputs:
             if name in self.topology.tiers[tier].next:
-                yield from self._stores(name, None)
+                yield from self._stores(name, of(self.topology.tiers[name]), of)
             else:
                 yield f"{tier}/{name}"
 
@@ -125,7 +138,10 @@ class Shape:
         for tier in self.topology.tiers.values():
             parts.append(f'[tiers."{tier.name}"]\nagents = {self._agents(tier.name, without)}\n')
             if tier.next:
-                parts.append(f"next = {list(tier.next)}\n")
+                entries = (_next(name, tier.conditions.get(name, {})) for name in tier.next)
+                parts.append(f"next = [{', '.join(entries)}]\n")
+            parts.append(f'route = "{"first" if tier.first else "all"}"\n')
+            parts.append(f'unrouted = "{tier.unrouted}"\n')
             if tier.sources:
                 parts.append(SOURCE.format(of=f'tiers."{tier.name}"'))
             for sink in tier.sinks:
@@ -137,6 +153,7 @@ class Shape:
                         takeover_after="5s" if closing else "15s",
                     )
                 )
+                parts.append(f"when = {_when(sink.when)}\n" if sink.when else "")
         for name in self.readers:
             if not self.topology.tier_of(name).sources:
                 parts.append(SOURCE.format(of=f'agents."{name}"'))
@@ -148,3 +165,11 @@ class Shape:
         if any(at is None for _, at in named):
             return str([name for name, _ in named])
         return "{ " + ", ".join(f'"{name}" = "{at}"' for name, at in named) + " }"
+
+
+def _next(tier: str, when: When) -> str:
+    return f'{{ tier = "{tier}", when = {_when(when)} }}' if when else f'"{tier}"'
+
+
+def _when(when: When) -> str:
+    return write({header: in_file(one) for header, one in when.items()})

@@ -27,6 +27,7 @@ from tiers.core.messages import (
     encode,
 )
 from tiers.core.peers import PeerLimits
+from tiers.core.routes import everywhere
 from tiers.core.visitors import VisitorLimits
 from tiers.topology import Address
 from tiers.transport.receiving import ReceiverEnd
@@ -105,7 +106,7 @@ class ReceiverSide:
             address,
             channel,
             limits or ReceiverLimits(),
-            ("out",),
+            everywhere(["out"]),
             lambda: stores or {},
             guarantee=guarantee,
             visitors=visitors,

@@ -10,7 +10,7 @@ Another content under an id that is known goes to the dead letters, once: its se
 it, and nobody takes it for the batch that has the id.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,9 +29,9 @@ from tiers.channel.layout import (
     unpack_letter,
 )
 from tiers.channel.letters import TWICE_GIVEN, Letters
-from tiers.core import dedupe
+from tiers.core import dedupe, withheld
 from tiers.core.batch import BatchId, sum_of
-from tiers.core.change import Change, Handed, Put
+from tiers.core.change import NO_OUTPUT, Change, Handed, Put
 from tiers.core.dedupe import Window
 
 
@@ -46,7 +46,7 @@ class Applying(Letters):
             self._put(put, position) for put, position in zip(change.puts, positions, strict=True)
         )
         for put, position in zip(change.puts, taken, strict=True):
-            if put.dead and position:
+            if put.dead and put.outputs and position:
                 self._bury_at_once(put, position)
         for key, value in change.records.items():
             if value is None:
@@ -67,25 +67,29 @@ class Applying(Letters):
                 self._let_go(position, item)
         for output, position in change.drops:
             self._drop(output, position)
+        for output, batch, more in change.withheld:
+            key, known = self._withheld_of(output, batch)
+            self._withheld[key] = known.joined(more)
         return taken
 
     def finish(self) -> None:
-        """Writes what was gathered: windows, pieces and the state."""
+        """Writes what was gathered: windows, pieces, what was withheld, and the state."""
         for key, piece in self._pieces.items():
             self._txn.put(key, guard(key, piece), db=self._db["sums"])
         for key, window in self._windows.items():
             value = guard(key, dedupe.encode(window))
             self._txn.put(key, value, db=self._db["seen"])
+        for key, known in self._withheld.items():
+            value = guard(key, withheld.encode(known))
+            self._txn.put(key, value, db=self._db["records"])
         self.state.groups += 1
         self._txn.put(STATE, guard(STATE, self.state.pack()), db=self._db["meta"])
 
     def _put(self, put: Put, position: int) -> int:
-        assert put.outputs, "a batch that no output waits for"
         state = self.state
         state.next_position = position + 1
         if put.letter:
             return self._put_again(put, position)
-        outputs, known = put.outputs, None
         if put.arrived:
             key, window = self._window(put.id)
             if put.id.seq in window:
@@ -94,20 +98,47 @@ class Applying(Letters):
                 self._move(put.hops[0].agent if put.hops else "", seen=WINDOW_BYTES)
             self._windows[key] = window.stored(put.id.seq)
             self._note_sum(put)
-            known = self._again_of(put.id)
-        if known is not None:
-            outputs = [output for output in put.outputs if output in known.outputs]
-            self._keep(put.id, Again([*known.positions, position]))
-            if not outputs:  # who wanted it is no longer configured
-                self._windows[key] = self._windows[key].left(self._now_ms)
-                self._end_again(put.id)
-                return 0
-        if put.id.origin == state.origin and not put.arrived:
+            if (known := self._again_of(put.id)) is not None:
+                return self._put_once_more(put, position, known)
+        elif put.id.origin == state.origin:
             state.next_seq = max(state.next_seq, put.id.seq + 1)
-        item = self._store(put, position, again=known is not None)
+        if not put.outputs:
+            return self._put_unrouted(put, position)
+        self._skip(put.skipped, put.id)
+        self._put_into(put.outputs, put, position)
+        return position
+
+    def _put_into(self, outputs: Iterable[str], put: Put, position: int, **what: Any) -> None:
+        """Stored, and in these queues."""
+        item = self._store(put, position, **what)
         for output in outputs:
             self._queue(output, position, item)
         self._move(put.hops[0].agent if put.hops else "", queued=item.size)
+
+    def _put_once_more(self, put: Put, position: int, known: Again) -> int:
+        """For those outputs that wait for another copy, whatever its route says now."""
+        of = [one for one in (*put.outputs, *put.skipped) if one in known.outputs]
+        self._keep(put.id, Again([*known.positions, position]))
+        if of:
+            self._put_into(of, put, position, again=True)
+            return position
+        # Who wanted it is no longer configured.
+        key, window = self._window(put.id)
+        self._windows[key] = window.left(self._now_ms)
+        self._end_again(put.id)
+        return 0
+
+    def _put_unrouted(self, put: Put, position: int) -> int:
+        """No output wants it: nobody waits for it from now on."""
+        if put.dead:
+            self._store_dead(put, position, put.dead)
+        else:
+            self._skip(put.skipped, put.id)
+            if put.arrived:
+                key, window = self._window(put.id)
+                self._windows[key] = window.left(self._now_ms)
+        if put.arrived:
+            self._pass_on(put.id)
         return position
 
     def _keep_apart(self, put: Put, position: int) -> int:
@@ -121,18 +152,22 @@ class Applying(Letters):
             f"{sender} sent another batch under the id {put.id} than the one that {here} knows: "
             f"{TWICE_GIVEN}"
         )
-        item = self._store(put, position, arrived=False)
-        # It has come, and is kept; without room for it no more comes from there.
+        self._store_dead(put, position, reason, arrived=False)
+        self.apart.append(f"kept in the dead letters: {reason}")
+        return position
+
+    def _store_dead(self, put: Put, position: int, reason: str, **what: Any) -> None:
+        """Stored as a dead letter of its outputs, or of none. It has come, and is kept; without
+        room for it no more comes from there."""
+        item = self._store(put, position, **what)
         agent, size = first_agent(item.hops), len(put.record)
         full = not self._accounts.may_bury(agent, size, self.moves)
         self._move(agent, dead=size, kept=int(full))
-        for output in put.outputs:
-            key = DEAD_KEY.pack(position, self.state.outputs[output].id)
+        for output in put.outputs or (NO_OUTPUT,):
+            key = DEAD_KEY.pack(position, self.state.id_of(output))
             letter = Letter(output, reason, self._now_ms, item)
             self._txn.put(key, guard(key, letter.pack()), db=self._db["dead"])
             self.state.dead += 1
-        self.apart.append(f"kept in the dead letters: {reason}")
-        return position
 
     def _note_sum(self, put: Put) -> None:
         key, piece = self._piece(put.id)

@@ -12,11 +12,11 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from heapq import nlargest
 from pathlib import Path
 from typing import ClassVar, Final
 
 from tiers.channel import meters
+from tiers.channel.capacity import Capacity
 from tiers.channel.disk import LMDB, Disk, lock_soon
 from tiers.channel.layout import RECORD_KEY_BYTES_MAX, State
 from tiers.channel.living import ORIGIN, RENEW, ChannelLife, Origin, origins_of
@@ -28,16 +28,14 @@ from tiers.channel.opening import (
     open_directory,
 )
 from tiers.channel.reader import Reader
-from tiers.channel.room import Room, Sizes, pending_bytes
+from tiers.channel.room import pending_bytes
+from tiers.channel.route_counts import RouteCounts
 from tiers.channel.writer import Report, Submitted, Writer
 from tiers.contracts import Clock
 from tiers.core.batch import BatchId
-from tiers.core.change import Change, ChannelLimits, ChannelStats, QueueStats
-from tiers.core.messages import OVER_MAX
+from tiers.core.change import NO_OUTPUT, Change, ChannelLimits, ChannelStats, QueueStats
 from tiers.core.meters import Histogram, Sample
-from tiers.core.quota import may_take
 from tiers.errors import ChannelDamaged, ChannelUnavailable
-from tiers.units import show_size
 from tiers.world import CLOCK
 
 CLOSE_WITHIN_S: Final = 10.0  # how long `close` waits for commits that do not succeed
@@ -47,6 +45,7 @@ _FADE_EVERY_S: Final = 60.0
 class Channel(Reader):
     """See the module. Made by `Channel.open`, ended by `close`."""
 
+    begun_ms: int  # when it was made
     channel_id: bytes  # 16 random bytes, made with the channel; others after a renewal
     origin: bytes  # 16 random bytes, drawn at this start: batches that begin here have it
     life: ChannelLife
@@ -90,6 +89,7 @@ class Channel(Reader):
         clock: Clock,
         lock: int,
     ) -> None:
+        self.begun_ms = opened.identity.begun_ms
         self.channel_id = opened.identity.channel_id
         self.origin = opened.state.origin
         self.life = opened.life
@@ -106,17 +106,15 @@ class Channel(Reader):
         self._news = opened.news
         self._next_seq = opened.state.next_seq
         self._next_position = opened.state.next_position
-        self._room = Room(limits.size_bytes_max, limits.high, limits.low, limits.free_floor_bytes)
         self._room_waiters: set[asyncio.Future[None]] = set()
         self._subscribers: list[Callable[[], None]] = []
         self._told_of_passed_on: list[Callable[[Sequence[BatchId]], None]] = []
         self._pending: dict[Submitted, None] = {}  # ordered: submitted and not committed
-        self._pending_bytes = 0
         self.commits = Histogram(meters.COMMITS)
+        self._routed = RouteCounts(outputs)
         self._puts = 0
         self._put_bytes = 0
         self._closing: asyncio.Future[None] | None = None
-        self._failed: Exception | None = None
         self._faded_s = asyncio.get_running_loop().time()
         self._ended = asyncio.Event()  # by itself
         self._loop = asyncio.get_running_loop()
@@ -130,7 +128,7 @@ class Channel(Reader):
             clock,
             self._report_from_writer,
         )
-        self._now = self._writer.measure()
+        self._capacity = Capacity(limits, self.accounts, self._writer.measure())
         self._writer.start()
 
     _writer_of: ClassVar[type[Writer]] = Writer
@@ -155,7 +153,8 @@ class Channel(Reader):
 
     def origins(self) -> dict[bytes, Origin]:
         """All origins of this channel, as far as they gave numbers that are on disk."""
-        state = self._now.state  # before the others: of these none ends while it is open
+        # Before the others: of these none ends while it is open.
+        state = self._capacity.report.state
         return origins_of(self.records(ORIGIN), state)
 
     def renew(self, why: str) -> None:
@@ -170,8 +169,8 @@ class Channel(Reader):
 
         Cancelling the future does not take the change back."""
         future: asyncio.Future[tuple[int, ...]] = self._loop.create_future()
-        if self._failed is not None:
-            future.set_exception(self._failed)
+        if self._capacity.failed is not None:
+            future.set_exception(self._capacity.failed)
             future.exception()  # whoever waits sees it; nobody need wait
             return future
         assert self._closing is None, "submitted to a channel that is closing"
@@ -187,17 +186,18 @@ class Channel(Reader):
             future,
         )
         self._pending[item] = None
-        self._pending_bytes += item.pending_bytes
+        self._capacity.pending_bytes += item.pending_bytes
         self._writer.submit(item)
         return future
 
     def _check(self, change: Change) -> None:
         for put in change.puts:
-            assert put.outputs, "a batch that no output waits for"
-            assert self.configured.issuperset(put.outputs), put.outputs
+            assert put.outputs or not put.letter, "a letter that is put back for no output"
+            assert self.configured.issuperset((*put.outputs, *put.skipped)), put
         for key in change.records:
             assert 0 < len(key) <= RECORD_KEY_BYTES_MAX, key
-        waiting = (*change.flags, *change.dead, *change.damaged, *change.releases, *change.drops)
+        letters = (one for one in change.drops if one[0] != NO_OUTPUT)
+        waiting = (*change.flags, *change.dead, *change.damaged, *change.releases, *letters)
         for output in (*(one[0] for one in waiting), *(one.output for one in change.handed)):
             assert output in self._outputs, output
 
@@ -206,7 +206,7 @@ class Channel(Reader):
             self._loop.call_soon_threadsafe(self._take_report, report)
 
     def _take_report(self, report: Report) -> None:
-        self._now = report
+        self._capacity.report = report
         if (passed_s := self._loop.time() - self._faded_s) >= _FADE_EVERY_S:
             self._faded_s += passed_s
             self.accounts.fade(passed_s / self._limits.dedupe_retention_s)
@@ -215,8 +215,9 @@ class Channel(Reader):
             for told in self._told_of_passed_on if passed_on else ():
                 told(passed_on)
             del self._pending[item]
-            self._pending_bytes -= item.pending_bytes
+            self._capacity.pending_bytes -= item.pending_bytes
             self._puts += len(positions)
+            self._routed.take(item.change.puts, positions)
             self._put_bytes += item.put_bytes
             if not item.future.done():
                 item.future.set_result(positions)
@@ -224,7 +225,7 @@ class Channel(Reader):
             self.commits.note(report.commit_seconds)
         if report.failed is not None:
             self._end(report.failed)
-        if self._room_waiters and (self._failed or self.free_bytes() > 0):
+        if self._room_waiters and (self._capacity.failed or self.free_bytes() > 0):
             for waiter in self._room_waiters:
                 if not waiter.done():
                     waiter.set_result(None)
@@ -235,88 +236,49 @@ class Channel(Reader):
     def _end(self, error: Exception) -> None:
         if isinstance(error, ChannelDamaged):
             self._found_damage(error)
-        self._failed = error
+        self._capacity.failed = error
         self._ended.set()
         for item in self._pending:
             if not item.future.done():
                 item.future.set_exception(error)
                 item.future.exception()  # whoever waits sees it; nobody need wait
         self._pending.clear()
-        self._pending_bytes = 0
+        self._capacity.pending_bytes = 0
 
     def _found_damage(self, error: ChannelDamaged) -> None:
         # Should the mark fail, the next open still checks every value.
         with suppress(ChannelUnavailable):
             mark_damaged(self._path, str(error))
-        self._failed = self._failed or error
+        self._capacity.failed = self._capacity.failed or error
         with suppress(RuntimeError):  # the loop is closed; readers may be in other threads
             self._loop.call_soon_threadsafe(self._ended.set)
 
     def free_bytes(self) -> int:
         """What puts may still take, those that were submitted counted as taken. 0 from the high
         mark until below the low mark, at the disk's floor, and in trouble."""
-        if self._now.trouble or self._failed is not None:
-            return 0
-        return self._room.free_bytes(self._sizes())
+        return self._capacity.free_bytes()
 
     def room_of(self, agent: str) -> int:
-        """What a first agent's batches may still take of `free_bytes`: others find room, too, and
-        one whose undeliverable batches find no room as dead letters brings no more of them."""
-        held = self.accounts.by_agent.get(agent)
-        if held is None:
-            return may_take(self.free_bytes(), 0)
-        return 0 if held.kept else may_take(self.free_bytes(), held.room)
+        return self._capacity.room_of(agent)
 
     def over(self) -> list[str]:
-        """First agents without room while others have some, those that hold most first."""
-        free = self.free_bytes()
-        if not free:
-            return []
-        found = [
-            (move.room, agent)
-            for agent, move in self.accounts.by_agent.items()
-            if move.kept or not may_take(free, move.room)
-        ]
-        return [agent for _, agent in nlargest(OVER_MAX, found)]
+        return self._capacity.over()
 
     def overfull(self) -> bool:
-        """Whether not even what was promised earlier can be taken now: commits fail, the size
-        is reached, or the disk is below its floor. Who still brings puts has to wait."""
-        if self._now.trouble or self._failed is not None:
-            return True
-        return self._room.overfull(self._sizes())
-
-    def _sizes(self) -> Sizes:
-        now = self._now
-        return Sizes(now.used_bytes, now.file_bytes, now.disk_free_bytes, self._pending_bytes)
-
-    def _trouble(self) -> str:
-        """Why commits or puts do not go on; empty when they do, or when the channel is merely
-        full, which is back-pressure and no trouble."""
-        if self._failed is not None:
-            return str(self._failed)
-        if self._at_floor():
-            free, floor = self._now.disk_free_bytes, self._limits.free_floor_bytes
-            return f"disk at its floor: {show_size(free)} free, {show_size(floor)} are kept free"
-        return self._now.trouble
-
-    def _at_floor(self) -> bool:
-        if self._now.trouble:
-            return False
-        low = self._now.disk_free_bytes <= self._limits.free_floor_bytes
-        return self._room.at_floor(self._sizes()) or (low and bool(self.over()))
+        """Who still brings puts has to wait."""
+        return self._capacity.overfull()
 
     async def wait_end(self) -> None:
         """Returns never; raises as `submit` does once the channel has come to its end by itself."""
         await self._ended.wait()
-        assert self._failed is not None, "ended without a reason"
-        raise self._failed
+        assert self._capacity.failed is not None, "ended without a reason"
+        raise self._capacity.failed
 
     async def wait_room(self) -> None:
         """Returns once there is room. Raises as `submit` does when the channel has ended."""
         while self.free_bytes() <= 0:
-            if self._failed is not None:
-                raise self._failed
+            if self._capacity.failed is not None:
+                raise self._capacity.failed
             waiter = self._loop.create_future()
             self._room_waiters.add(waiter)
             try:
@@ -356,9 +318,10 @@ class Channel(Reader):
                 self._end(error)
                 raise error
             self._environment.close()
-            if isinstance(self._failed, ChannelUnavailable):
-                raise self._failed
-            self._failed = self._failed or ChannelUnavailable("the channel is closed")
+            failed = self._capacity.failed
+            if isinstance(failed, ChannelUnavailable):
+                raise failed
+            self._capacity.failed = failed or ChannelUnavailable("the channel is closed")
         finally:
             if not self._writer.is_alive():
                 end_run(self._path.parent)
@@ -368,7 +331,7 @@ class Channel(Reader):
     def stats(self) -> ChannelStats:
         """As of the last commit. Of outputs that are no longer configured, those that still
         hold batches are there too."""
-        now = self._now
+        now = self._capacity.report
         state = now.state
         return ChannelStats(
             channel_id=self.channel_id,
@@ -386,14 +349,15 @@ class Channel(Reader):
             queues=self._queue_stats(state),
             puts=self._puts,
             put_bytes=self._put_bytes,
-            at_floor=self._at_floor(),
-            trouble=self._trouble(),
+            at_floor=self._capacity.at_floor(),
+            trouble=self._capacity.trouble(),
             set_aside=self._set_aside,
             news=self._news,
         )
 
     def meters(self) -> Iterable[Sample]:
-        return meters.samples(self.stats(), self.commits, self._clock.now_ms())
+        yield from meters.samples(self.stats(), self.commits, self._clock.now_ms())
+        yield from self._routed.samples()
 
     def _queue_stats(self, state: State) -> dict[str, QueueStats]:
         return {

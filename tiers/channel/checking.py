@@ -25,13 +25,8 @@ from tiers.channel.layout import (
     unpack_letter,
     unpack_state,
 )
-from tiers.channel.salvage_index import (
-    committed_groups,
-    file_end,
-    misplaced,
-    taken_for_trees,
-    tree_entries,
-)
+from tiers.channel.salvage_index import committed_groups
+from tiers.channel.trees import file_end, misplaced, taken_for_trees, tree_entries
 from tiers.core import batch, dedupe
 from tiers.errors import BatchError, ChannelDamaged
 

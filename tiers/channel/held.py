@@ -1,10 +1,11 @@
 """What one write transaction holds while changes are applied to it: the state, what was read of
 windows and checksums, and a batch's record with whatever holds it."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from tiers.channel import again
+from tiers.channel import again, withheld
 from tiers.channel.accounts import Accounts, Move
 from tiers.channel.environment import Environment, Transaction
 from tiers.channel.layout import (
@@ -23,6 +24,7 @@ from tiers.core import dedupe
 from tiers.core.batch import BatchId, sum_of
 from tiers.core.change import Put
 from tiers.core.dedupe import Window
+from tiers.core.withheld import Withheld
 from tiers.errors import ChannelDamaged
 
 
@@ -51,6 +53,7 @@ class Held:
         self._now_ms = now_ms
         self._windows: dict[bytes, Window] = {}
         self._pieces: dict[bytes, bytes] = {}
+        self._withheld: dict[bytes, Withheld] = {}
         self._again = self._is_any_again()
 
     def _store(self, put: Put, position: int, **what: Any) -> Item:
@@ -148,6 +151,28 @@ class Held:
         stored = self._txn.get(key := SEEN_KEY.pack(origin, max(block, 0)), db=self._db["seen"])
         if block >= 0 and stored is not None and not read_window(key, stored).held:
             delete_pieces(self._environment, self._txn, origin, block)
+
+    def _withheld_of(self, output: str, batch: BatchId) -> tuple[bytes, Withheld]:
+        """What is known of its block, and where that is kept."""
+        key = withheld.key_of(output, batch)
+        known = self._withheld.get(key)
+        if known is None:
+            stored = self._txn.get(key, db=self._db["records"])
+            known = Withheld()
+            if stored is not None:
+                known = withheld.unpack(unguard("records", key, stored))
+        return key, known
+
+    def _skip(self, outputs: Iterable[str], batch: BatchId) -> None:
+        """These were not to have it."""
+        for output in outputs:
+            key, known = self._withheld_of(output, batch)
+            self._withheld[key] = known.skipping(batch.seq, self._now_ms)
+
+    def _note_dropped(self, outputs: Iterable[str], batch: BatchId) -> None:
+        for output in outputs:
+            key, known = self._withheld_of(output, batch)
+            self._withheld[key] = known.dropping(batch.seq, self._now_ms)
 
     def _is_any_again(self) -> bool:
         cursor = self._txn.cursor(self._db["records"])

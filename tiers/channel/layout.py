@@ -30,11 +30,11 @@ import msgpack
 from isal.isal_zlib import crc32
 
 from tiers.core.batch import BatchId, Buffer, Hop
-from tiers.core.change import Entry
+from tiers.core.change import NO_OUTPUT, Entry
 from tiers.core.peers import HandedTo
 from tiers.errors import ChannelDamaged
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 DATABASES: Final = ("batches", "notes", "queue", "records", "seen", "sums", "dead", "meta")
 RECORD_KEY_BYTES_MAX: Final = 511  # LMDB's own limit of a key
 IDENTITY: Final = b"identity"
@@ -43,6 +43,7 @@ SET_ASIDE: Final = b"channel/set-aside"  # a record: what happened to the channe
 
 POSITION: Final = struct.Struct(">Q")
 QUEUE_KEY: Final = struct.Struct(">HQ")
+NO_OUTPUT_ID: Final = 0  # of the dead letters that no output wanted
 DEAD_KEY: Final = struct.Struct(">QH")
 SEEN_KEY: Final = struct.Struct(">16sQ")
 _CRC: Final = struct.Struct(">I")
@@ -200,6 +201,9 @@ class State:
             for name, one in self.outputs.items()
         }
         return replace(self, outputs=outputs)
+
+    def id_of(self, output: str) -> int:
+        return NO_OUTPUT_ID if output == NO_OUTPUT else self.outputs[output].id
 
     def add_outputs(self, names: Sequence[str]) -> None:
         """Gives a new id to each output that is not known yet."""

@@ -32,7 +32,6 @@ from tiers.channel.layout import (
     unpack_item,
     unpack_letter,
 )
-from tiers.channel.letters import DROPPED, unpack_dropped
 from tiers.contracts import Clock
 from tiers.core.batch import BatchId
 from tiers.core.life import START_BYTES, Life, Met, Point, Start
@@ -147,7 +146,6 @@ class Starting:
         life.renewed = renewed is not None
         life.starts = self._begin_start(anew=life.renewed)
         life.met = self._met()
-        self._forget_dropped()
         life.number = self.opened
         self._put("meta", HOME, msgpack.packb(list(self.home)))
         self._put("meta", IDENTITY, identity.pack())
@@ -218,13 +216,6 @@ class Starting:
             else:
                 found.append((at_ms, key[len(MET) :], met))
         return {channel: met for _, channel, met in sorted(found)}
-
-    def _forget_dropped(self) -> None:
-        """What was dropped long ago: no manifest of that time is left to be compared."""
-        old_ms = self.now_ms - RETENTIONS * self.retention_ms
-        for key, value in self._records(DROPPED):
-            if unpack_dropped(value).at_ms < old_ms:
-                self.txn.delete(key, db=self.environment.db["records"])
 
     def _has_moved(self) -> bool:
         stored = self.txn.get(HOME, db=self.environment.db["meta"])

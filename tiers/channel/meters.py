@@ -29,6 +29,13 @@ DROPPED_EVENTS: Final = Meter("channel_dropped_events", "events", COUNTER, "Even
 RETRIED: Final = Meter(
     "channel_retried_batches", "batches", COUNTER, "Dead letters queued again by a person"
 )
+UNROUTED: Final = Meter(
+    "channel_unrouted_batches",
+    "batches",
+    COUNTER,
+    "Batches that no output wanted: dead letters of none, or dropped",
+)
+UNROUTED_EVENTS: Final = Meter("channel_unrouted_events", "events", COUNTER, "Events of these")
 PUTS: Final = Meter("channel_put_batches", "batches", COUNTER, "Batches put into the channel")
 PUT_BYTES: Final = Meter("channel_put_bytes", "bytes", COUNTER, "Bytes of these, as stored")
 COMMITS: Final = Meter(
@@ -81,9 +88,17 @@ NEWEST: Final = Meter(
     "was stored by its first agent; 0 before the first",
     OUTPUT,
 )
+SKIPPED: Final = Meter(
+    "output_skipped_batches",
+    "batches",
+    COUNTER,
+    "Batches that their route did not give to the output",
+    OUTPUT,
+)
+SKIPPED_EVENTS: Final = Meter("output_skipped_events", "events", COUNTER, "Events of these", OUTPUT)
 METERS: Final = (
     *(SIZE, USED, FREE, DISK_FREE, BATCHES, DEAD, DEAD_BYTES, PUTS, PUT_BYTES, COMMITS, FULL),
-    *(DROPPED, DROPPED_EVENTS, RETRIED),
+    *(DROPPED, DROPPED_EVENTS, RETRIED, UNROUTED, UNROUTED_EVENTS, SKIPPED, SKIPPED_EVENTS),
     *(WAITING_BATCHES, WAITING_EVENTS, WAITING_BYTES, OLDEST, EVENTS_OUT, BYTES_OUT, NEWEST),
 )
 
@@ -92,10 +107,12 @@ WORDS: Final = {
     **{"size_bytes": SIZE, "used_bytes": USED, "free_bytes": FREE, "disk_free_bytes": DISK_FREE},
     **{"batches": BATCHES, "dead": DEAD, "commits": COMMITS, "puts": PUTS, "put_bytes": PUT_BYTES},
     **{"dropped": DROPPED, "dropped_events": DROPPED_EVENTS, "retried": RETRIED},
+    **{"unrouted": UNROUTED, "unrouted_events": UNROUTED_EVENTS},
 }
 WORDS_OF_OUTPUT: Final = {
     **{"batches": WAITING_BATCHES, "events": WAITING_EVENTS, "bytes": WAITING_BYTES},
     **{"oldest_s": OLDEST, "events_out": EVENTS_OUT, "bytes_out": BYTES_OUT},
+    **{"skipped": SKIPPED, "skipped_events": SKIPPED_EVENTS},
 }
 
 

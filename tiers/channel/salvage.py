@@ -29,6 +29,7 @@ from tiers.channel.salvage_index import (
     scan,
 )
 from tiers.channel.salvage_pages import PageFile
+from tiers.channel.withheld import SINCE, since_ms
 from tiers.core import batch
 from tiers.core.batch import BatchId
 from tiers.errors import ChannelDamaged
@@ -45,6 +46,8 @@ class Head(NamedTuple):
     batches: int  # that the channel held, -1 where that cannot be told
     positions: dict[bytes, bytes]
     positions_whole: bool
+    withheld: dict[bytes, bytes]  # records of what outputs were not to have
+    withheld_since_ms: int  # since when all of that is here; 0 where some may be missing
 
 
 class Batch(NamedTuple):
@@ -110,7 +113,16 @@ def _head(index: Index) -> Head:
         batches=state.batches if state and index.walked else -1,
         positions=index.positions,
         positions_whole="records" in index.whole,
+        withheld=index.withheld,
+        withheld_since_ms=_since_ms(index),
     )
+
+
+def _since_ms(index: Index) -> int:
+    if index.identity is None or "records" not in index.whole:
+        return 0
+    records = {} if index.since is None else {SINCE: index.since}
+    return since_ms(records, index.identity.begun_ms)
 
 
 def _origins(index: Index) -> dict[bytes, Origin]:

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import msgpack
 from isal.isal_zlib import crc32
 
+from tiers.channel import withheld
 from tiers.channel.layout import (
     DEAD_KEY,
     IDENTITY,
@@ -34,8 +35,10 @@ from tiers.channel.layout import (
 )
 from tiers.channel.living import ORIGIN
 from tiers.channel.salvage_pages import HEADER_BYTES, Meta, Node, PageFile, Tree, databases
+from tiers.channel.withheld import PREFIX, SINCE
 from tiers.core import batch
 from tiers.core.batch import BatchId
+from tiers.core.withheld import encode
 from tiers.errors import BatchError, ChannelDamaged
 
 SOURCE_POSITIONS: Final = b"position/"
@@ -66,6 +69,8 @@ class Index:
     places: dict[int, Place] = field(default_factory=dict)
     positions: dict[bytes, bytes] = field(default_factory=dict)  # of sources
     origins: dict[bytes, bytes] = field(default_factory=dict)  # that have ended: records
+    withheld: dict[bytes, bytes] = field(default_factory=dict)  # from outputs: records
+    since: bytes | None = None  # when that began to be known, where it is not the channel's begin
     whole: set[str] = field(default_factory=set)  # trees that had all their entries
     scanned: bool = False
     strays: dict[BatchId, list[Place]] = field(default_factory=dict)
@@ -120,59 +125,6 @@ def _compare(index: Index) -> None:
         index.whole.discard("queue")
     if index.state.dead != sum(len(letters) for letters in index.letters.values()):
         index.whole.discard("dead")
-
-
-def tree_entries(file: Path) -> dict[str, int]:
-    """How many entries each tree of the last commit has."""
-    pages = PageFile(file)
-    try:
-        metas = pages.metas()
-        trees = databases(pages, metas[0]) if metas else {}
-        return {name: tree.entries for name, tree in trees.items()}
-    finally:
-        pages.close()
-
-
-def misplaced(file: Path) -> list[tuple[str, int]]:
-    """Database and page of each leaf with keys that a search would miss."""
-    pages = PageFile(file)
-    try:
-        trees = databases(pages, metas[0]) if (metas := pages.metas()) else {}
-        return [(name, page) for name, tree in trees.items() for page in pages.misplaced(tree)]
-    finally:
-        pages.close()
-
-
-def taken_for_trees(file: Path) -> list[str]:
-    """Databases with values that are marked as trees."""
-    pages = PageFile(file)
-    try:
-        trees = databases(pages, metas[0]) if (metas := pages.metas()) else {}
-        return [name for name, tree in trees.items() if any(n.is_tree for n in pages.walk(tree))]
-    finally:
-        pages.close()
-
-
-class End(NamedTuple):
-    """Where a file ends, in bytes; `needed` is asked for only where it `is_short`."""
-
-    size: int
-    is_short: bool  # of what its meta page says, by free pages or by more
-    needed: int = 0  # the end of the last value
-
-
-def file_end(file: Path) -> End:
-    """Where the file ends, and where its values do."""
-    pages = PageFile(file)
-    try:
-        metas = pages.metas()
-        if not metas or metas[0].end <= pages.size:
-            return End(pages.size, is_short=False)
-        trees = databases(pages, metas[0]).values()
-        ends = (node.offset + node.size for tree in trees for node in pages.walk(tree))
-        return End(pages.size, is_short=True, needed=max(ends, default=0))
-    finally:
-        pages.close()
 
 
 def _commits(file: PageFile, *, trees: bool) -> tuple[dict[str, Tree], dict[str, Tree]]:
@@ -233,11 +185,21 @@ def _take(file: PageFile, index: Index, name: str, node: Node) -> bool:
         index.positions[key] = value
     elif name == "records" and key.startswith(ORIGIN):
         index.origins[key] = value
+    elif name == "records" and key.startswith(PREFIX):
+        _take_withheld(index, key, value)
+    elif name == "records" and key == SINCE:
+        index.since = value
     elif key == IDENTITY:
         index.identity = unpack_identity(value)
     elif key == STATE:
         index.state = unpack_state(value)
     return True
+
+
+def _take_withheld(index: Index, key: bytes, value: bytes) -> None:
+    """What is older is less, and none of it wrong."""
+    known = withheld.unpack(value).joined(withheld.unpack(index.withheld.get(key, value)))
+    index.withheld[key] = encode(known)
 
 
 def _mended(key: bytes, stored: bytes) -> tuple[bytes, bytes]:
@@ -293,7 +255,7 @@ def _take_stray(file: PageFile, index: Index, found: dict[bytes, bytes], node: N
     """A node of a page that may be a leaf, of whatever database it fits."""
     key = node.key
     if len(key) not in (POSITION.size, QUEUE_KEY.size) and not key.startswith(
-        (SOURCE_POSITIONS, IDENTITY, STATE, ORIGIN)
+        (SOURCE_POSITIONS, IDENTITY, STATE, ORIGIN, PREFIX)
     ):
         return
     data = file.read(node.offset, min(node.size, _VALUE_BYTES_MAX))
@@ -311,6 +273,8 @@ def _take_stray(file: PageFile, index: Index, found: dict[bytes, bytes], node: N
             _take_stray_state(index, unpack_state(value))
         elif key.startswith(ORIGIN):
             index.origins.setdefault(key, value)
+        elif key.startswith(PREFIX):
+            _take_withheld(index, key, value)
         else:
             for name, position in _positions(key, value):
                 # msgpack's whole numbers sort as their bytes do: the furthest wins.

@@ -18,9 +18,9 @@ from tiers.channel.accounts import Accounts, Moves
 from tiers.channel.applying import Applying
 from tiers.channel.checking import read_head
 from tiers.channel.environment import GROW_BYTES, Environment, MapFull, Panicked
-from tiers.channel.layout import SEEN_KEY, State
+from tiers.channel.forgetting import Forgetting
+from tiers.channel.layout import State
 from tiers.channel.living import ChannelLife
-from tiers.channel.windows import delete_pieces, read_window
 from tiers.contracts import Clock
 from tiers.core.batch import BatchId
 from tiers.core.change import Change, ChannelLimits
@@ -32,8 +32,8 @@ GROUP_CHANGES_MAX: Final = 4096
 RETRY_AFTER_S: Final = 0.05
 RETRY_AFTER_S_MAX: Final = 5.0
 IDLE_S: Final = 1.0  # how often an idle writer looks at the disk
-TEND_EVERY_S: Final = 60.0  # stale readers, windows to forget
-TEND_BLOCKS_MAX: Final = 1000  # windows looked at in one turn
+TEND_EVERY_S: Final = 60.0  # stale readers, what is to be forgotten
+TEND_BLOCKS_MAX: Final = 1000  # of ids, looked at in one turn
 DISK_FULL_BYTES: Final = 64 << 10  # with less than that free, the disk is why a commit failed
 
 Positions = tuple[int, ...]
@@ -115,7 +115,7 @@ class Writer(threading.Thread):
         self._adopted: Done = ()  # in the file, but not known to be on disk
         self._sizes = _Sizes()
         self._tended_at = self._clock.now_s()
-        self._tend_key = b""
+        self._forgetting = Forgetting(int(limits.dedupe_retention_s * 1000))
 
     def submit(self, item: Submitted) -> None:
         self._inbox.put(item)
@@ -308,32 +308,10 @@ class Writer(threading.Thread):
             stale = self._environment.clear_stale_readers()
             if stale:
                 log.warning("cleared %d readers whose process is gone", stale)
-            self._forget_windows()
+            self._forgetting.turn(self._environment, self._clock.now_ms(), TEND_BLOCKS_MAX)
         except ChannelUnavailable as error:
             log.warning("the channel could not be tended: %s", error)
             self._must_reopen |= isinstance(error, Panicked)
-
-    def _forget_windows(self) -> None:
-        """Deletes windows all of whose batches left longer ago than the retention."""
-        environment, seen = self._environment, self._environment.db["seen"]
-        now_ms = self._clock.now_ms()
-        old: list[bytes] = []
-        with environment.reading() as txn, txn.cursor(seen) as cursor:
-            more = cursor.set_range(self._tend_key)
-            for _ in range(TEND_BLOCKS_MAX):
-                if not more:
-                    break
-                key, stored = cursor.item()
-                window = read_window(key, stored)
-                if window.forgettable(now_ms, int(self._limits.dedupe_retention_s * 1000)):
-                    old.append(key)
-                more = cursor.next()
-            self._tend_key = cursor.key() if more else b""
-        if old:
-            with environment.writing() as txn:
-                for key in old:
-                    txn.delete(key, db=seen)
-                    delete_pieces(environment, txn, *SEEN_KEY.unpack(key))
 
     def _tell(
         self,

@@ -120,6 +120,8 @@ def _origin_lines(origin: OriginAccount) -> list[str]:
         shown.append(f"    dead letters of {agent}: {runs.show(dead)}")
     for agent, dropped in origin.dropped.items():
         shown.append(f"    dropped on purpose at {agent}: {runs.show(dropped)}")
+    for agent, skipped in origin.skipped.items():
+        shown.append(f"    not routed here by {agent}: {runs.show(skipped)}")
     if origin.gaps:
         shown.append(f"    GAP of {runs.total(origin.gaps)} batches: {runs.show(origin.gaps)}")
     if origin.unknown:

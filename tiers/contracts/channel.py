@@ -48,6 +48,7 @@ class Channel(Reading, Metered, Protocol):
     """An agent's batches on disk, a queue per output, and what must be true together. But for
     reading it lives on the agent's loop."""
 
+    begun_ms: int  # when it was made
     channel_id: bytes  # 16 random bytes, made with the channel; others after a renewal
     origin: bytes  # 16 random bytes, drawn at this start: batches that begin here have it
     was_cut_off: bool  # the run before this one had no end of its own

@@ -6,10 +6,13 @@ they were submitted, several to one fsync.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tiers.core.batch import BatchId, Buffer, Hop
 from tiers.core.peers import HandedTo
+from tiers.core.withheld import Withheld
+
+NO_OUTPUT: Final = "-"  # of a dead letter that no output wanted; no output has such a name
 
 
 class Handed(NamedTuple):
@@ -23,7 +26,8 @@ class Handed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """One batch to be stored, once, and queued for each of `outputs`."""
+    """One batch to be stored, once, and queued for each of `outputs`. Where there are none it is
+    a dead letter of no output, or is dropped: it was here, and nobody waits for it."""
 
     id: BatchId
     record: Buffer  # see core/batch.py; kept until committed, not copied before
@@ -33,10 +37,13 @@ class Put:
     hops: Sequence[Hop] = ()  # this agent's own hop included, last
     arrived: bool = False  # from a peer: marked seen in the same transaction
     note: bytes = b""  # what a source wants kept beside the batch (its position), for salvage
-    dead: str = ""  # why it goes to the dead letters of its outputs at once, where they have room
-    # The position of the dead letters of `outputs` that it was, and that it is no more. Under an
-    # id of its own it is a new batch. Without such letters any more it is left out.
+    # Why it goes to the dead letters of its outputs at once, where they have room, or to those of
+    # no output. Without outputs and without a reason it is dropped.
+    dead: str = ""
+    # The position of the dead letters of `outputs` (or of no output) that it was, and that it is no
+    # more. Under an id of its own it is a new batch. Without such letters any more it is left out.
     letter: int = 0
+    skipped: Sequence[str] = ()  # outputs to which its route does not give it: for the audit
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,7 @@ class Change:
     damaged: Sequence[tuple[str, int, str]] = ()
     releases: Sequence[tuple[str, int]] = ()  # (output, position): that output lets go
     drops: Sequence[tuple[str, int]] = ()  # (output, position): dead letters, on purpose
+    withheld: Sequence[tuple[str, BatchId, Withheld]] = ()  # output, any batch of the block
 
 
 @dataclass(frozen=True, slots=True)

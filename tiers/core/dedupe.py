@@ -131,10 +131,11 @@ class Window:
 def encode(window: Window) -> bytes:
     """The bytes drawn above."""
     head = _HEAD.pack(window.held, window.left_ms)
-    return head + _encode_set(window.bits) + _encode_set(window.passed)
+    return head + encode_set(window.bits) + encode_set(window.passed)
 
 
-def _encode_set(bits: int) -> bytes:
+def encode_set(bits: int) -> bytes:
+    """The bytes of a set drawn above, of a block."""
     if not bits:
         return bytes((_IS_EMPTY,))
     first = (bits & -bits).bit_length() - 1
@@ -149,8 +150,8 @@ def decode(data: bytes) -> Window:
     """The window of these bytes. ValueError when they are none."""
     try:
         held, left_ms = _HEAD.unpack_from(data)
-        bits, rest = _decode_set(data[_HEAD.size :])
-        passed, rest = _decode_set(rest)
+        bits, rest = decode_set(data[_HEAD.size :])
+        passed, rest = decode_set(rest)
     except (struct.error, IndexError) as error:
         raise ValueError(f"window of {len(data)} bytes is too short") from error
     if rest:
@@ -160,8 +161,9 @@ def decode(data: bytes) -> Window:
     return Window(bits, passed, held, left_ms)
 
 
-def _decode_set(data: bytes) -> tuple[int, bytes]:
-    """A set and what comes behind it."""
+def decode_set(data: bytes) -> tuple[int, bytes]:
+    """A set and what comes behind it. ValueError, IndexError or struct.error when these bytes are
+    none."""
     kind = data[0]
     if kind == _IS_EMPTY:
         return 0, data[1:]

@@ -101,6 +101,12 @@ class Route:
         dead = _reason(headers) if not outputs and self.unrouted == "dead" else ""
         return Routed(outputs, skipped, dead)
 
+    def may_skip(self, output: str) -> bool:
+        """Whether there may be batches that this output does not get."""
+        outputs = [branch.output for branch in self.branches]
+        at = outputs.index(output)
+        return bool(self.branches[at].when) or (self.first and at > 0)
+
     def unreachable(self) -> dict[str, str]:
         """Outputs that no batch can ever reach, each with the one before it that has them all."""
         found: dict[str, str] = {}

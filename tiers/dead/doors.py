@@ -85,9 +85,10 @@ async def opened(
         if "another agent runs" not in str(error):
             raise
         raise UsageError(f"{error}. {why}: wait until it answers, or stop it") from None
+    topology = await _topology_of(home, topology)
     channel = await _open(home, topology)
     try:
-        yield _Opened(channel, Handling(channel, tuple(channel.configured)))
+        yield _Opened(channel, Handling(channel, topology.tier_of(home.name).route))
     finally:
         await channel.close()
 
@@ -102,17 +103,23 @@ def _may_change(home: Path, path: Path) -> None:
         raise UsageError(f"{path} is damaged: start its agent first, which salvages it")
 
 
-async def _open(home: Path, topology: Topology | None) -> Channel:
+async def _topology_of(home: Path, topology: Topology | None) -> Topology:
+    """The one that is given, or that its agent has last accepted."""
+    if topology is not None:
+        return topology
+    try:
+        kept = await asyncio.to_thread(load, home / KEPT)
+        kept.tier_of(home.name)
+    except (TiersError, OSError) as error:
+        raise UsageError(
+            f"which outputs {home} has cannot be told ({error}): give the topology file "
+            "and the agent's name instead of its directory"
+        ) from error
+    return kept
+
+
+async def _open(home: Path, topology: Topology) -> Channel:
     """For work, as its agent opens it."""
-    if topology is None:
-        try:
-            topology = await asyncio.to_thread(load, home / KEPT)
-            topology.tier_of(home.name)
-        except (TiersError, OSError) as error:
-            raise UsageError(
-                f"which outputs {home} has cannot be told ({error}): give the topology file "
-                "and the agent's name instead of its directory"
-            ) from error
     outputs = topology.outputs(home.name)
     make_own(home)
     with opening(home):

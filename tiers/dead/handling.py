@@ -15,8 +15,9 @@ from typing import Final, NamedTuple, Protocol
 from tiers.channel import meters
 from tiers.core import batch
 from tiers.core.batch import BatchId, Buffer, Unnumbered
-from tiers.core.change import Change, LetterHead, Put
+from tiers.core.change import NO_OUTPUT, Change, LetterHead, Put
 from tiers.core.meters import Sample
+from tiers.core.routes import Route, Routed
 from tiers.errors import BatchError
 from tiers.units import show_size
 
@@ -86,6 +87,7 @@ class _Ready(NamedTuple):
 
     heads: list[LetterHead]
     record: Buffer
+    routed: Routed
     anew: Unnumbered | None  # where it wants an id of its own
 
 
@@ -101,12 +103,13 @@ def page(reader: Reading, after: tuple[int, int], limit: int) -> list[LetterHead
 
 
 class Handling:
-    """Of the dead letters of an open channel, whose outputs by the topology are `outputs`."""
+    """Of the dead letters of an open channel. `route` has the outputs by the topology: a letter of
+    none of them goes where it says now."""
 
-    def __init__(self, channel: Channel, outputs: Sequence[str]) -> None:
+    def __init__(self, channel: Channel, route: Route) -> None:
         self.reader: Reading = channel
+        self.route = route
         self._channel = channel
-        self._outputs = frozenset(outputs)
         self._lock = asyncio.Lock()
         self._dropped = Done()
         self._retried = Done()
@@ -177,23 +180,31 @@ class Handling:
 
     def _prepare(self, heads: list[LetterHead], done: Done) -> _Ready | None:
         """Those of one batch; None where it cannot be delivered."""
+        outputs = {NO_OUTPUT, *(branch.output for branch in self.route.branches)}
         for head in heads:
-            if head.output not in self._outputs:
+            if head.output not in outputs:
                 why = f"output {head.output!r} is configured no more: put it back, or drop these"
                 done.refuse([head], why)
-        heads = [head for head in heads if head.output in self._outputs]
+        heads = [head for head in heads if head.output in outputs]
         if not heads:
             return None
         try:
             record = self.reader.record(heads[0].position)
+            envelope = batch.open_envelope(record)
             anew = None
             if heads[0].twice_given:
-                envelope = replace(batch.open_envelope(record), origin=self._channel.origin)
-                anew = Unnumbered(envelope, batch.split(record)[1])
+                own = replace(envelope, origin=self._channel.origin)
+                anew = Unnumbered(own, batch.split(record)[1])
         except BatchError as error:
             done.refuse(heads, f"damaged: {error}")
             return None
-        return _Ready(heads, record, anew)
+        routed = Routed(tuple(head.output for head in heads))
+        if heads[0].output == NO_OUTPUT:
+            routed = self.route.of(envelope.headers)
+            if not routed.outputs:
+                done.refuse(heads, "no output wants it: change the topology, or drop these")
+                return None
+        return _Ready(heads, record, routed, anew)
 
     async def _put_back(self, ready: Sequence[_Ready], done: Done) -> None:
         """On disk when this returns, all of it, unless there is no room."""
@@ -215,15 +226,15 @@ class Handling:
         if one.anew is not None:
             key = BatchId(self._channel.origin, self._channel.next_seq())
             record = one.anew.seal(key.seq)
-        outputs = [each.output for each in one.heads]
         return Put(
             key,
             record,
             head.count,
-            outputs,
+            one.routed.outputs,
             flagged=True,
             hops=head.hops,
             letter=head.position,
+            skipped=one.routed.skipped,
         )
 
 

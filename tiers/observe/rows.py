@@ -62,7 +62,7 @@ class Row:
     queued_events: int = 0  # in its outputs' queues; an event with two outputs counts twice
     oldest_s: float = 0.0
     dead: int = 0  # batches in the dead letters
-    dropped: tuple[tuple[str, int], ...] = ()  # what sources had to drop, by their counters
+    dropped: tuple[tuple[str, int], ...] = ()  # that sources had to drop, or no output wanted
     flagged: tuple[str, ...] = ()  # what became of flagged batches, a line per output
     behind: tuple[str, ...] = ()  # what sources have not read yet; when the channel will be full
     file: str = ""  # which topology file it runs, where that is another than the one it is asked by
@@ -172,6 +172,9 @@ def _dropped(answer: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
     for labels, count in _told(answer, of_sources.DROPPED):
         if count:
             yield f"{_text(labels, 'source')}: dropped, {_text(labels, 'reason')}", count
+    for _, count in _told(answer, of_channel.UNROUTED_EVENTS):
+        if count:
+            yield "events that no output wanted", count
 
 
 def _behind(answer: Mapping[str, Any]) -> Iterable[str]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tiers import __version__
 from tiers.channel import meters as of_channel
-from tiers.channel.letters import DROPPED, dropped_of, every_letter
+from tiers.channel import withheld
+from tiers.channel.letters import every_letter
 from tiers.channel.living import Origin
 from tiers.contracts import Channel, Reading
 from tiers.core.change import ChannelStats
@@ -75,26 +76,31 @@ def snapshot(agent: Agent) -> dict[str, Any]:
 
 
 def audit(channel: Channel) -> dict[str, Any]:
-    """Which batch ids each output holds has buried, and was not to have, as runs by origin: also of
-    outputs that the topology no longer has. Walks all queues: not for every look."""
+    """Which batch ids each output holds, has buried, and was not to have, as runs by origin: also
+    of outputs that the topology no longer has. Walks all queues: not for every look."""
     # First: a batch stored after this is none that anybody expects to find here.
     origins = channel.origins()
     queues = channel.stats().queues
-    return audit_of(channel, origins, channel.origin, queues)
+    return audit_of(channel, origins, channel.origin, queues, channel.begun_ms)
 
 
 def audit_of(
-    reader: Reading, origins: Mapping[bytes, Origin], present: bytes, outputs: Iterable[str]
+    reader: Reading,
+    origins: Mapping[bytes, Origin],
+    present: bytes,
+    outputs: Iterable[str],
+    begun_ms: int,
 ) -> dict[str, Any]:
     """The same of any channel that can be read, its agent running or not. `present` is the origin
     that gives numbers now; empty where none does."""
     # Dead letters before queues, since a person may have them queued again, and after them, since
-    # more may come of what was queued. What was dropped last: so nothing is seen nowhere.
+    # more may come of what was queued. What was withheld last: so nothing is seen nowhere.
     dead: dict[str, _Ids] = {}
     _add_dead(reader, dead)
     held = {output: _held(reader, output) for output in outputs}
     _add_dead(reader, dead)
-    dropped = dropped_of(reader.records(DROPPED))
+    told = withheld.told_of(reader.records(withheld.PREFIX))
+    nothing = withheld.Told({}, {})
     return {
         "origins": {
             origin.hex(): {"last": one.last, "begun_ms": one.begun_ms}
@@ -105,10 +111,12 @@ def audit_of(
             output: {
                 "held": _runs(held.get(output, {})),
                 "dead": _runs(dead.get(output, {})),
-                "dropped": {o.hex(): seqs for o, seqs in dropped.get(output, {}).items()},
+                "dropped": _by_hex(told.get(output, nothing).dropped),
+                "skipped": _by_hex(told.get(output, nothing).skipped),
             }
-            for output in {**held, **dead, **dropped}
+            for output in {**held, **dead, **told}
         },
+        "withheld_since_ms": withheld.since_ms(reader.records(withheld.SINCE), begun_ms),
     }
 
 
@@ -129,6 +137,10 @@ def _held(reader: Reading, output: str) -> _Ids:
 
 def _runs(ids: _Ids) -> dict[str, Runs]:
     return {origin.hex(): runs_of(seqs) for origin, seqs in ids.items()}
+
+
+def _by_hex(runs: Mapping[bytes, Runs]) -> dict[str, Runs]:
+    return {origin.hex(): seqs for origin, seqs in runs.items()}
 
 
 def _channel(stats: ChannelStats, numbers: Numbers) -> dict[str, Any]:

@@ -18,7 +18,8 @@ def audit_of_stopped(directory: Path, unasked: str) -> Answer:
     try:
         with looking.stopped(directory) as path, looking.reading(path) as (_, head, reader):
             origins = origins_of(reader.records(ORIGIN), head.state)
-            told = audit_of(reader, origins, b"", head.state.outputs)
+            begun_ms = head.identity.begun_ms
+            told = audit_of(reader, origins, b"", head.state.outputs, begun_ms)
             return {"channel": {"id": head.identity.channel_id.hex()}, "audit": told}
     except TiersError as error:
         return f"{unasked}, and its channel could not be read: {error}"

@@ -37,6 +37,7 @@ from tiers.core.purses import IN_SESSION, STRANGER, Purses
 from tiers.core.receipts import OWED_MAX
 from tiers.core.receiver import Receiver
 from tiers.core.repeats import Repeats
+from tiers.core.routes import Route
 from tiers.core.visitors import Allowed, VisitorLimits
 from tiers.errors import ChannelUnavailable, PeerError
 from tiers.topology import Address
@@ -75,7 +76,7 @@ class ReceiverEnd:
         address: Address,
         channel: Channel,
         limits: ReceiverLimits,
-        outputs: Sequence[str],
+        route: Route,
         stores: Callable[[], Mapping[str, str]],
         *,
         guarantee: Guarantee = "hop",
@@ -88,6 +89,7 @@ class ReceiverEnd:
         self._world = world
         self._mute = False
         self.address = address
+        self.route = route  # of what is stored from now on
         session = partial(world.token, 8)
         self.receiver = Receiver(me, limits, new_session=session, guarantee=guarantee)
         self.receiver.hosting.room_of = channel.room_of
@@ -100,7 +102,6 @@ class ReceiverEnd:
         self._unread = Repeats()
         self.events_in = self.bytes_in = 0  # bytes of records
         self._channel = channel
-        self._outputs = tuple(outputs)
         self._stores = stores
         self._over_s = 0.0  # when it is looked up next who is over its share
         self._parting_s: float | None = None  # since when senders are asked to go
@@ -258,18 +259,7 @@ class ReceiverEnd:
             if batch.hops:
                 age_ms = own.stored_ms - batch.hops[0].stored_ms
                 self.ages.note(max(0.0, age_ms / 1000))  # clocks differ
-        puts = [
-            Put(
-                batch.id,
-                batch.record,
-                batch.envelope.count,
-                self._outputs,
-                batch.flagged,
-                (*batch.hops, own),
-                arrived=True,
-            )
-            for batch in arrived
-        ]
+        puts = [self._put(batch, own) for batch in arrived]
         contents = [batch.content for batch in arrived]
         events = sum(batch.envelope.count for batch in arrived)
         size = sum(len(batch.record) for batch in arrived)
@@ -283,6 +273,20 @@ class ReceiverEnd:
                 self._stored(contents)
 
         done.add_done_callback(stored)
+
+    def _put(self, batch: Arrived, own: Hop) -> Put:
+        routed = self.route.of(batch.envelope.headers)
+        return Put(
+            batch.id,
+            batch.record,
+            batch.envelope.count,
+            routed.outputs,
+            batch.flagged,
+            (*batch.hops, own),
+            arrived=True,
+            dead=routed.dead,
+            skipped=routed.skipped,
+        )
 
     def _stored(self, contents: Iterable[Content]) -> None:
         with suppress(ChannelUnavailable):  # acks go out with what is done next

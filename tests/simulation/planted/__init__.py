@@ -3,9 +3,10 @@
 from tests.simulation.planted.bugs import FIRST
 from tests.simulation.planted.lives import LIVES
 from tests.simulation.planted.more import MORE
+from tests.simulation.planted.routes import OF_ROUTES
 from tests.simulation.planted.unlike import UNLIKE as UNLIKE
 
-BUGS = (*FIRST, *MORE, *LIVES)
+BUGS = (*FIRST, *MORE, *LIVES, *OF_ROUTES)
 
 # Few seeds show them, too few for a test: those of core, channel or the searches see them.
 RARE = frozenset(
@@ -49,4 +50,5 @@ KNOWN: dict[str, int] = {
     "flag lost on restart": 8,
     "damaged envelope left": 1,
     "day taken from the local clock": 3,
+    "unrouted not passed on": 1,
 }

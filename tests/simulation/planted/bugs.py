@@ -38,6 +38,7 @@ class Bug:
     what: str
     patches: Callable[[], list[Any]]
     lives: bool = False  # seen where disks go back, or exist twice
+    topology: str = ""  # with which it is seen; empty: any
 
     @contextlib.contextmanager
     def planted(self) -> Iterator[None]:
