@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import click
@@ -23,7 +24,10 @@ from tiers.observe.metrics import table
 from tiers.observe.snapshot import SCHEMA
 from tiers.observe.status import StatusServer
 from tiers.topology import parse, settings_table
+from tiers.topology.conditions import read_when
+from tiers.topology.findings import findings
 from tiers.topology.load import FILE_BYTES_MAX
+from tiers.topology.problems import Problems
 from tiers.transport.backlog import BACKLOG_BYTES_MAX
 from tiers.transport.receiving import BOUNDED_BY_GATE
 
@@ -145,6 +149,48 @@ def test_its_topology_is_right() -> None:
         topology = parse(text, "README.md", {})
         assert topology.order() == ("edge", "aggregator", "sink")
         assert [len(topology.tiers[tier].agents) for tier in topology.order()] == [2, 2, 2]
+
+
+AROUND_ROUTES = """
+name = "x"
+insecure = true
+[tiers.edge]
+agents = ["edge-1"]
+next = "aggregator"
+[[tiers.edge.sources]]
+type = "generate"
+headers = { level = "error", service = "auth-ssh", env = "prod" }
+[tiers.sink]
+agents = { sink-1 = "10.0.0.12:7400" }
+[[tiers.sink.sinks]]
+type = "directory"
+root = "/sink"
+[tiers.alerts]
+agents = { alerts-1 = "10.0.0.13:7400" }
+[[tiers.alerts.sinks]]
+type = "directory"
+root = "/alerts"
+"""
+
+
+def test_its_routes_are_right() -> None:
+    (shown,) = (block for block in blocks("toml") if "when = " in block)
+    topology = parse(AROUND_ROUTES + shown, "README.md", {})
+    route = topology.tiers["aggregator"].route
+    headers = {"level": "error", "service": "auth-ssh", "env": "prod"}
+    assert route.of(headers).outputs == ("sink", "alerts", "directory")
+    assert route.of(headers | {"level": "info", "env": "dev"}).outputs == ("sink",)
+    assert findings(topology, None) == []
+
+
+def test_its_conditions_are_right() -> None:
+    section = README.partition("\n## Routes\n")[2].partition("\n## ")[0]
+    shown = re.findall(r"^\| `(\w+ = [^`]*)` \|", section, re.MULTILINE)
+    assert len(shown) == 5
+    for text in shown:
+        problems = Problems()
+        assert read_when(tomllib.loads(text), "when", problems)
+        assert problems.found == []
 
 
 def test_entry_points_are_those_that_are_looked_up() -> None:
