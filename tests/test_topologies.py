@@ -102,6 +102,21 @@ def test_the_single_agent_example_delivers(tmp_path: Path) -> None:
     )
 
 
+def test_the_routes_example_gives_each_sink_what_it_wants(tmp_path: Path) -> None:
+    for name in ("app", "errors", "debug"):
+        (tmp_path / f"{name}.log").write_bytes(b"of %s\n" % name.encode())
+    variables = {"LOGS": str(tmp_path), "OUT": str(tmp_path / "out")}
+    data = ("--data", str(tmp_path / "data"))
+    assert tiers("up", "topologies/routes.toml", "--drain", *data, **variables).wait() == 0
+    found = {
+        sink: sorted(file.read_bytes() for file in published_files(tmp_path / "out" / sink))
+        for sink in ("all", "errors")
+    }
+    lines = {sink: b"".join(files).splitlines() for sink, files in found.items()}
+    assert lines == {"all": [b"of app", b"of errors"], "errors": [b"of errors"]}
+    assert tiers("audit", "topologies/routes.toml", *data, **variables).wait() == 0
+
+
 def test_the_syslog_example_delivers_through_its_relays(tmp_path: Path) -> None:
     # On a loopback address of its own, as several runs of the tests may go on side by side.
     host = free_loopback([5514, 7600, 7602])
