@@ -20,6 +20,7 @@ from tiers.core.batch import (
     BatchId,
     Envelope,
     Unnumbered,
+    check,
     open_envelope,
     seal,
     split,
@@ -90,8 +91,10 @@ def test_every_flipped_bit_is_found() -> None:
         for bit in range(8):
             damaged = bytearray(record)
             damaged[at] ^= 1 << bit
-            with pytest.raises(BatchError):
-                verify(damaged)
+            for found in (verify, check):
+                with pytest.raises(BatchError):
+                    found(damaged)
+    check(record)
 
 
 def test_every_truncation_is_found() -> None:

@@ -85,7 +85,7 @@ class Reader:
         record = self.stored(position)
         if not record:
             raise BatchError(f"there is no batch at position {position}")
-        batch.verify(record)
+        batch.check(record)
         return record
 
     def stored(self, position: int) -> bytes:

@@ -186,6 +186,14 @@ def verify(record: Buffer) -> Envelope:
     return envelope
 
 
+def check(record: Buffer) -> None:
+    """That a record, which was verified when it came, is still what it was. Raises BatchError."""
+    data, body = split(record)
+    crc = crc32(data[:-_CRC_ENTRY], crc32(body))
+    if bytes(data[-_CRC_ENTRY:]) != _CRC_MARK + _LENGTH.pack(crc):
+        verify(record)  # says what is wrong
+
+
 def sum_of(record: Buffer) -> int:
     """The checksum that a record claims to have; 0 where it claims none."""
     try:

@@ -237,7 +237,7 @@ class Credits:
         return bool(self._fresh) or not self._fresh_room()
 
     def _next_fresh(self) -> Balance | None:
-        return next(iter(self._fresh), None) if self._fresh_room() else None
+        return next(iter(self._fresh)) if self._fresh and self._fresh_room() else None
 
     def _raise(self, balance: Balance, credit: int, now: float) -> None:
         """To so much, if that is more."""
