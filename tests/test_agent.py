@@ -24,7 +24,7 @@ from tiers.core.progress import Work
 from tiers.reloading import KEPT, Reloading, begin
 from tiers.salvaging import Salvage
 from tiers.sources.source import SourceOptions
-from tiers.topology import load
+from tiers.topology import Topology, load
 
 ALONE = """
 name = "alone"
@@ -203,15 +203,15 @@ async def test_what_has_drained_takes_nothing_more(
 def test_a_middle_tier_tells_of_every_store_below_it(tmp_path: Path) -> None:
     (tmp_path / "middle.toml").write_text(BELOW)
     topology = load(tmp_path / "middle.toml")
-    reloading = Reloading(tmp_path / "middle.toml", topology, tmp_path, left=False)
+    reloading = Reloading(tmp_path / "middle.toml", topology, "edge-1", tmp_path, left=False)
     agent = Agent(topology, "edge-1", tmp_path, reloading)
     groups: dict[str, Any] = {
         tier: SimpleNamespace(sender=SimpleNamespace(stores=lambda told=told: told))
         for tier, told in (("near", {"near/directory": "n"}), ("far", {"far/directory": "f"}))
     }
-    agent.groups = groups
     own: Any = SimpleNamespace(store_id=lambda: "o")
-    agent.sinks = {"own": own}
+    parts: Any = SimpleNamespace(groups=groups, sinks={"own": own})
+    agent.parts = parts
     told = {"near/directory": "n", "far/directory": "f", "edge/own": "o"}
     assert agent.stores() == told
 
@@ -219,14 +219,15 @@ def test_a_middle_tier_tells_of_every_store_below_it(tmp_path: Path) -> None:
 async def test_an_agent_that_was_taken_out_begins_by_what_it_accepted_last(tmp_path: Path) -> None:
     file, data = tmp_path / "file.toml", tmp_path / "data"
     file.write_text(BELOW)
-    topology, directory, reloading = begin(file, "first-1", data)
+    _, directory, reloading = begin(file, "first-1", data)
     directory.mkdir(parents=True)
-    drained = asyncio.Event()
-    agent: Any = SimpleNamespace(
-        topology=topology, name="first-1", groups={}, drain=drained.set, state="running"
-    )
     await reloading.accept()
-    task = asyncio.create_task(reloading.run(agent))
+    applied: list[Topology] = []
+
+    async def apply(topology: Topology) -> None:
+        applied.append(topology)
+
+    task = asyncio.create_task(reloading.run(apply, lambda: None))
     try:
         moved = BELOW.replace("127.0.0.1:7400", "127.0.0.1:7500")
         file.write_text(moved)

@@ -44,19 +44,22 @@ def test_one_that_leaves_and_one_that_moves(tmp_path: Path) -> None:
         "edge-1, edge-2:",
         "  peers of aggregator, at once: agg-2 leaves, agg-1 moves to 127.0.0.2:7400",
         "agg-1:",
-        "  with a restart: tiers.aggregator.agents.agg-1",
+        "  at once: tiers.aggregator.agents.agg-1",
         "agg-2:",
         "  leaves: passes on what it has, and ends",
     ]
 
 
-def test_what_asks_for_a_restart_is_of_whom_it_concerns(tmp_path: Path) -> None:
-    new = good(more='[[tiers.edge.interceptors]]\ntype = "host"\n[batch]\nlinger = "1s"')
+def test_what_changes_is_of_whom_it_concerns(tmp_path: Path) -> None:
+    more = '[[tiers.edge.interceptors]]\ntype = "host"\n[batch]\nlinger = "1s"\n'
+    new = good(more=more + '[delivery]\nguarantee = "end"')
     assert lines(diff(tmp_path, GOOD, new)) == [
         "edge-1, edge-2:",
-        "  with a restart: tiers.edge.interceptors, batch.linger",
+        "  at once: tiers.edge.interceptors, batch.linger",
+        "  with a restart: delivery.guarantee",
         "agg-1, agg-2, sink-1, sink-2:",
-        "  with a restart: batch.linger",
+        "  at once: batch.linger",
+        "  with a restart: delivery.guarantee",
     ]
 
 

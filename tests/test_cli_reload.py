@@ -26,14 +26,15 @@ def test_an_edit_is_in_force_and_what_wants_a_restart_is_named(tmp_path: Path) -
     with agent(tmp_path):
         wait_for(lambda: is_up(tmp_path), "it answers")
         file = tmp_path / "one.toml"
-        file.write_text(file.read_text() + '[batch]\nlinger = "1s"\n')
+        more = '[batch]\nlinger = "1s"\n[delivery]\nguarantee = "end"\n'
+        file.write_text(file.read_text() + more)
         result = reload(tmp_path, "--within", "60")
         assert result.exit_code == 0, result.output
-        words = r"node: in force, generation (2|3); with a restart: batch\.linger\n"
+        words = r"node: in force, generation (2|3); with a restart: delivery\.guarantee\n"
         assert re.fullmatch(words, result.output), "once or twice: it may have seen that by itself"
         (told,) = json.loads(reload(tmp_path, "--json", "--within", "60").output)["agents"]
         assert told["in_force"]
-        assert told["restart"] == ["batch.linger"]
+        assert told["restart"] == ["delivery.guarantee"]
 
 
 def test_what_an_agent_refuses_is_said_with_its_reason(tmp_path: Path) -> None:

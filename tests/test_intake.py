@@ -126,7 +126,7 @@ async def bench(
     try:
         yield made
     finally:
-        made.intake.close()
+        made.intake.end()
         if isinstance(press, HeldPress):
             press.go.set()
         made.press.close()
@@ -276,7 +276,7 @@ async def test_two_sources_share_the_numbers_without_gaps(tmp_path: Path) -> Non
         assert [e.seq for e, _ in b.stored()] == list(range(1, len(b.stored()) + 1))
         lines = b"".join(body for _, body in b.stored()).splitlines()
         assert [line for line in lines if line[:1] == b"t"] == [b"t%d" % n for n in range(50)]
-        other.close()
+        other.end()
 
 
 async def test_receipts_come_with_the_block_and_its_positions(tmp_path: Path) -> None:
@@ -453,7 +453,7 @@ async def test_the_next_life_of_a_source_counts_on(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         await (await put(b.intake, b"a\nb\n", 2, WEB))
         b.intake.count("lines_split", 3)
-        b.intake.close()
+        b.intake.end()
         before, b.intake = b.intake, b.another("tail")
         assert (b.intake.events, b.intake.bytes, b.intake.counters) == (0, 0, {})
         b.intake.go_on(before)

@@ -47,7 +47,7 @@ async def test_they_come_in_the_order_of_the_source(tmp_path: Path) -> None:
                 await asyncio.sleep(0)
         await b.intake.flush()
         await other.flush()
-        other.close()
+        other.end()
         lines = b"".join(bodies(b)).splitlines()
         for mark in (b"t", b"s"):
             mine = [line for line in lines if line.startswith(mark)]

@@ -98,7 +98,10 @@ OF_SCRIPTS = {
     "tests/chaos/__main__.py": ["--hdfs", "--end", "--minutes", "--seed"],
     "tests/search/__main__.py": ["--hop", "--disk", "--sinks", "--files", "--troubles"],
     "tests/mutation/__main__.py": ["--seed", "--count"],
-    "tests/simulation/__main__.py": ["--seeds", "--topology", "--planted", "--lives", "--twice"],
+    "tests/simulation/__main__.py": [
+        *("--seeds", "--topology", "--planted", "--lives", "--twice", "--reloads"),
+    ],
+    "tests/reloads/__main__.py": ["--times", "--seed"],
 }
 
 

@@ -5,8 +5,6 @@ import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +15,7 @@ from tiers import reloading
 from tiers.durable import write_durably
 from tiers.errors import ConfigError, TiersError, UsageError
 from tiers.reloading import KEPT, LEAVE_AFTER_S, LEFT, begin
+from tiers.topology import Topology
 from tiers.topology.steady import Absence, Steady
 
 EDGE = """
@@ -56,12 +55,18 @@ class Follower:
         topology, self.directory, self.reloading = begin(file, name, file.parent / "data")
         self.directory.mkdir(parents=True, exist_ok=True)
         self.draining = asyncio.Event()
-        agent = SimpleNamespace(topology=topology, name=name, groups={}, drain=self.draining.set)
-        self.agent: Any = agent
+        self.topology = topology
+        self.refuses = ""
+
+    async def apply(self, topology: Topology) -> None:
+        if self.refuses:
+            raise UsageError(self.refuses)
+        self.topology = topology
 
     async def __aenter__(self) -> "Follower":
         await self.reloading.accept()
-        self.task = asyncio.create_task(self.reloading.run(self.agent))
+        work = self.reloading.run(self.apply, self.draining.set)
+        self.task = asyncio.create_task(work)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -209,6 +214,35 @@ async def test_hangups_at_any_time_read_the_file_once_more(file: Path) -> None:
         await eventually(lambda: one.reloading.generation == 3, "and again")
 
 
+async def test_one_that_cannot_be_put_in_force_leaves_the_old_one(file: Path) -> None:
+    async with Follower(file) as one:
+        one.refuses = "port 7400 is in use"
+        file.write_text(MOVED)
+        await eventually(lambda: "port 7400 is in use" in one.reloading.error, "it is said")
+        assert "cannot be put in force" in one.reloading.error
+        assert one.reloading.refused_hash == sha256(MOVED.encode()).hexdigest()[:16]
+        assert one.reloading.generation == 1
+        assert one.kept == BOTH
+        one.refuses = ""
+        one.reloading.wake()
+        await eventually(lambda: one.reloading.generation == 2, "tried again, it is in force")
+        assert one.kept == MOVED
+        assert not one.reloading.error
+
+
+async def test_what_wants_a_restart_is_told_and_not_applied(file: Path) -> None:
+    end = BOTH + '\n[delivery]\nguarantee = "end"\nwindow = "8MiB"\n'
+    async with Follower(file) as one:
+        file.write_text(end)
+        await eventually(lambda: one.reloading.generation == 2, "it is in force")
+        assert one.reloading.restart_needed == ["delivery.guarantee"]
+        assert one.topology.delivery.guarantee == "hop"
+        assert one.topology.delivery.window_bytes_max == 8 << 20
+        file.write_text(BOTH)
+        await eventually(lambda: one.reloading.generation == 3, "as it was")
+        assert one.reloading.restart_needed == []
+
+
 # --- at a start ---------------------------------------------------------------------------------
 
 
@@ -252,7 +286,7 @@ async def test_a_start_with_a_bad_file_goes_by_the_one_accepted_last(
     with pytest.raises(TiersError):
         begin(file, "web-1", data)  # it has none
     async with Follower(file) as one:
-        assert str(one.agent.topology.peers("sink")["sink-1"]) == "127.0.0.1:7500"
+        assert str(one.topology.peers("sink")["sink-1"]) == "127.0.0.1:7500"
         assert "what was last accepted" in one.reloading.error
         if file.is_dir():
             file.rmdir()
@@ -341,6 +375,6 @@ async def test_a_copy_that_could_not_be_kept_is_kept_later(
         one = Follower(file)
         await one.reloading.accept()
         assert not (one.directory / KEPT).exists()
-    task = asyncio.create_task(one.reloading.run(one.agent))
+    task = asyncio.create_task(one.reloading.run(one.apply, one.draining.set))
     await eventually((one.directory / KEPT).exists, "it is kept")
     task.cancel()

@@ -19,6 +19,7 @@ from tiers.topology import (
     differences,
     load,
     parse,
+    reloaded,
     settings_table,
 )
 from tiers.topology.settings import write_duration, write_size
@@ -298,7 +299,8 @@ def test_peers_that_join_leave_and_move() -> None:
     assert not edge.left
     assert edge.restart == ()
     assert differences(old, new, "agg-1").left
-    assert differences(old, new, "agg-2").restart == ("tiers.aggregator.agents.agg-2",)
+    assert differences(old, new, "agg-2").at_once == ("tiers.aggregator.agents.agg-2",)
+    assert differences(old, new, "agg-2").restart == ()
     assert not differences(old, new, "sink-1")
 
 
@@ -309,10 +311,35 @@ def test_peers_that_join_leave_and_move() -> None:
         ("edge-1", 'data = "/d"\n' + GOOD, ("data",)),
         ("edge-1", good(more='[agents.edge-1]\ndata = "/d"'), ("agents.edge-1.data",)),
         ("edge-2", good(more='[agents.edge-1]\ndata = "/d"'), ()),
+        ("sink-1", good(("/data/logs", "/data/other")), ("tiers.sink.sinks.directory",)),
+        ("agg-1", good(("/data/logs", "/data/other")), ()),
+        (
+            "agg-2",
+            good(more='[delivery]\nguarantee = "end"\ndedupe_retention = "1d"'),
+            ("delivery.guarantee", "delivery.dedupe_retention"),
+        ),
+    ],
+)
+def test_what_asks_for_a_restart_is_named_and_stays(
+    agent: str, text: str, keys: tuple[str, ...]
+) -> None:
+    old, new = read(GOOD), read(text)
+    difference = differences(old, new, agent)
+    assert difference.restart == keys
+    assert bool(difference) == bool(keys)
+    assert not difference.peers
+    assert not difference.at_once
+    stays = reloaded(old, new, agent)
+    assert stays.delivery == old.delivery
+    assert stays.sinks(agent) == old.sinks(agent)
+    assert (stays.data, stays.settings(agent).data) == (old.data, old.settings(agent).data)
+
+
+@pytest.mark.parametrize(
+    ("agent", "text", "keys"),
+    [
         ("edge-1", good(('"web"', '"app"')), ("tiers.edge.sources",)),
         ("agg-1", good(('"web"', '"app"')), ()),
-        ("sink-1", good(("/data/logs", "/data/other")), ("tiers.sink.sinks",)),
-        ("agg-1", good(("/data/logs", "/data/other")), ()),
         (
             "agg-1",
             good(more='[agents.agg-1]\nlisten = "127.0.0.2:7400"\nstatus = "127.0.0.1:80"'),
@@ -337,13 +364,33 @@ def test_peers_that_join_leave_and_move() -> None:
             ),
             ("tiers.edge.next",),
         ),
+        (
+            "sink-1",
+            good(more='[[tiers.sink.sinks]]\ntype = "directory"\nname = "x"\nroot = "/x"'),
+            ("tiers.sink.sinks",),
+        ),
     ],
 )
-def test_what_asks_for_a_restart_is_named(agent: str, text: str, keys: tuple[str, ...]) -> None:
-    difference = differences(read(GOOD), read(text), agent)
-    assert difference.restart == keys
+def test_all_else_is_put_in_force_at_once(agent: str, text: str, keys: tuple[str, ...]) -> None:
+    old, new = read(GOOD), read(text)
+    difference = differences(old, new, agent)
+    assert difference.at_once == keys
     assert bool(difference) == bool(keys)
+    assert not difference.restart
     assert not difference.peers
+    assert reloaded(old, new, agent) == new
+
+
+def test_a_sink_that_moves_keeps_no_other_from_its_change() -> None:
+    more = '[[tiers.sink.sinks]]\ntype = "directory"\nname = "second"\nroot = "/x"\n'
+    old = read(good(more=more))
+    new = read(good(("/data/logs", "/data/other"), more=more + 'roll_after = "7s"'))
+    difference = differences(old, new, "sink-1")
+    assert difference.restart == ("tiers.sink.sinks.directory",)
+    assert difference.at_once == ("tiers.sink.sinks",)
+    first, second = reloaded(old, new, "sink-1").sinks("sink-1")
+    assert first == old.sinks("sink-1")[0]
+    assert second == new.sinks("sink-1")[1]
 
 
 def test_an_agent_that_moved_to_another_tier_is_told_to_restart() -> None:
@@ -351,9 +398,12 @@ def test_an_agent_that_moved_to_another_tier_is_told_to_restart() -> None:
         ('agg-1 = "127.0.0.1:7400", ', ""),
         ('sink-1 = "127.0.0.1:7410"', 'sink-1 = "127.0.0.1:7410", agg-1 = "127.0.0.1:7400"'),
     )
-    difference = differences(read(GOOD), read(text), "agg-1")
+    old, new = read(GOOD), read(text)
+    difference = differences(old, new, "agg-1")
     assert not difference.left
-    assert difference.restart[0] == "tiers.sink.agents"
+    assert difference.restart == ("tiers.sink.agents",)
+    assert not difference.at_once
+    assert reloaded(old, new, "agg-1") == old
 
 
 def test_every_field_of_a_topology_is_compared_or_known_not_to_matter() -> None:

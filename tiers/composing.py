@@ -1,15 +1,18 @@
-"""What an agent is made of, as its topology says: the one place that knows every room."""
+"""Which parts a topology wants of an agent, by their specs; and how each is made of its spec."""
 
+import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from tiers import interceptors, sinks, sources
 from tiers.contracts import (
     Channel,
     Interceptor,
     InterceptorContext,
+    Part,
+    Server,
     Sink,
     SinkContext,
     Source,
@@ -20,17 +23,27 @@ from tiers.core.cutting import CuttingRules
 from tiers.core.hosting import ReceiverLimits
 from tiers.core.messages import Identity
 from tiers.core.peers import PeerLimits
+from tiers.core.steps import Key, Kind
 from tiers.descriptors import Shares, scaled
 from tiers.intake import SourceIntake
 from tiers.interceptors.chain import Chain, Link
+from tiers.parts.receiver import ReceiverPart, ReceiverSpec
+from tiers.parts.sender import SenderPart, SenderSpec
+from tiers.parts.sink import SinkPart, SinkSpec
+from tiers.parts.source import SourcePart, SourceSpec
+from tiers.parts.status import StatusPart, StatusSpec
 from tiers.press import Press
 from tiers.registry import load as load_class
-from tiers.running import Made, Running
-from tiers.topology import Topology
+from tiers.topology import Address, Topology
 from tiers.transport.receiving import ReceiverEnd
 from tiers.transport.sending import SenderGroup
+from tiers.transport.sockets import TransportError
 
 Tell = Callable[[str], None]
+BIND_WITHIN_S: Final = 1.0
+_BIND_AGAIN_S: Final = 0.02
+RECEIVER = Key(Kind.RECEIVER)
+STATUS = Key(Kind.STATUS)
 
 
 def channel_limits(topology: Topology) -> ChannelLimits:
@@ -46,133 +59,203 @@ def channel_limits(topology: Topology) -> ChannelLimits:
     )
 
 
+def wanted(topology: Topology, agent: str, shares: Shares, *, draining: bool) -> dict[Key, Any]:
+    """Specs of all parts that the agent is to have."""
+    specs: dict[Key, Any] = {STATUS: StatusSpec(topology.status_address(agent))}
+    for sink in topology.sinks(agent):
+        specs[Key(Kind.SINK, sink.name)] = sink_spec(topology, sink, draining=draining)
+    for tier in topology.tier_of(agent).next:
+        specs[Key(Kind.SENDER, tier)] = sender_spec(topology, tier)
+    listen = topology.listen(agent)
+    if listen is not None:
+        specs[RECEIVER] = _receiver_spec(topology, agent, listen, shares, draining=draining)
+    for options in topology.sources(agent):
+        spec = _source_spec(topology, agent, scaled(options, shares), draining=draining)
+        specs[Key(Kind.SOURCE, options.name)] = spec
+    return specs
+
+
+def sender_spec(topology: Topology, tier: str) -> SenderSpec:
+    delivery = topology.delivery
+    limits = PeerLimits(
+        window_bytes_max=delivery.window_bytes_max,
+        failover_after_s=delivery.failover_after_s,
+        heartbeat_s=delivery.heartbeat_s,
+        silence_s=max(1.5, 3 * delivery.heartbeat_s),
+        retry_max_s=delivery.reconnect_max_s,
+        lost_after_s=delivery.lost_after_s,
+        message_size_max=delivery.message_bytes_max,
+        batch_size_max=topology.batch.size_bytes_max,
+    )
+    peers = topology.peers(tier)
+    return SenderSpec(peers, limits, delivery.bundle_bytes_max, delivery.guarantee)
+
+
+def sink_spec(topology: Topology, options: Any, *, draining: bool = False) -> SinkSpec:
+    retention_s = topology.delivery.dedupe_retention_s
+    # What it gets is the route's business.
+    options = options.model_copy(update={"when": {}})
+    return SinkSpec(options, topology.batch.level, retention_s, draining)
+
+
+def _receiver_spec(
+    topology: Topology, agent: str, listen: Address, shares: Shares, *, draining: bool
+) -> ReceiverSpec:
+    delivery = topology.delivery
+    limits = ReceiverLimits(
+        delivery.window_bytes_max,
+        delivery.message_bytes_max,
+        delivery.receive_memory_bytes_max,
+        shares.senders_max,
+        topology.batch.size_bytes_max,
+    )
+    route = topology.tier_of(agent).route
+    return ReceiverSpec(listen, limits, shares.visitors, route, delivery.guarantee, draining)
+
+
+def _source_spec(topology: Topology, agent: str, options: Any, *, draining: bool) -> SourceSpec:
+    batch = topology.batch
+    rules = CuttingRules(
+        batch.size_bytes_max,
+        batch.grown_bytes_max,
+        batch.set_bytes_max,
+        batch.open_max,
+        batch.linger_s,
+        batch.time_bucket_s,
+    )
+    sinks = topology.sinks(agent) if options.reads() else ()
+    written = (sink.writes() for sink in sinks)
+    return SourceSpec(
+        options.model_copy(update={"interceptors": ()}),
+        topology.interceptors(topology.tier_of(agent).name, options),
+        rules,
+        batch.event_bytes_max,
+        topology.tier_of(agent).route,
+        tuple(directory for directory in written if directory),
+        topology.delivery.dedupe_retention_s,
+        draining,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composition:
     """What the parts of one agent are made with. Each part is made here, and none is begun."""
 
-    topology: Topology
+    topology: str  # its name
     agent: str
     channel: Channel
     world: World
-    shares: Shares
     press: Press
+    serve: Callable[[str | None], Server]
+    stores: Callable[[], Mapping[str, str]]
+    carries: Callable[[str], bool]
     trouble: Callable[[str], Tell]  # of a part, for what lasts until it says ""
     event: Callable[[str], Tell]  # of a part, for what is over as it is said
     renew: Tell  # the disk went back, or is there twice: why that is known
 
-    @property
-    def me(self) -> Identity:
-        return Identity(self.topology.name, self.agent, self.channel.life)
+    async def make(self, key: Key, spec: Any) -> Part:
+        """Raises what keeps it from its work: an address that is taken, ..."""
+        match key.kind:
+            case Kind.STATUS:
+                server = self.serve(None if spec.address is None else str(spec.address))
+                await server.start()
+                return StatusPart(spec, server)
+            case Kind.SINK:
+                return SinkPart(spec, self._sink(key.name, spec))
+            case Kind.SENDER:
+                return SenderPart(spec, self._group(key.name, spec))
+            case Kind.RECEIVER:
+                return await self._receiver(spec)
+            case Kind.SOURCE:
+                return self._source(key.name, spec)
 
-    def group(self, tier: str) -> SenderGroup:
-        """What sends to a tier."""
-        delivery = self.topology.delivery
-        limits = PeerLimits(
-            window_bytes_max=delivery.window_bytes_max,
-            failover_after_s=delivery.failover_after_s,
-            heartbeat_s=delivery.heartbeat_s,
-            silence_s=max(1.5, 3 * delivery.heartbeat_s),
-            retry_max_s=delivery.reconnect_max_s,
-            lost_after_s=delivery.lost_after_s,
-            message_size_max=delivery.message_bytes_max,
-            batch_size_max=self.topology.batch.size_bytes_max,
-        )
-        group = SenderGroup(
+    @property
+    def _me(self) -> Identity:
+        return Identity(self.topology, self.agent, self.channel.life)
+
+    def _group(self, tier: str, spec: SenderSpec) -> SenderGroup:
+        return SenderGroup(
             self.world,
-            self.me,
+            self._me,
             tier,
             self.channel,
-            limits,
-            bundle_bytes=delivery.bundle_bytes_max,
-            guarantee=delivery.guarantee,
+            spec.limits,
+            bundle_bytes=spec.bundle_bytes,
+            guarantee=spec.guarantee,
             trouble=self.event(tier),
             renew=self.renew,
         )
-        group.set_peers(self.topology.peers(tier))
-        return group
 
-    def sink(self, options: Any) -> Sink:
+    def _sink(self, output: str, spec: SinkSpec) -> Sink:
         context = SinkContext(
-            topology=self.topology.name,
+            topology=self.topology,
             agent=self.agent,
-            output=options.name,
+            output=output,
             channel=self.channel,
             world=self.world,
-            level=self.topology.batch.level,
-            trouble=self.trouble(options.name),
+            level=spec.level,
+            trouble=self.trouble(output),
             renew=self.renew,
-            retention_s=self.topology.delivery.dedupe_retention_s,
+            retention_s=spec.retention_s,
         )
-        sink: Sink = load_class(sinks.BUILTIN, sinks.GROUP, options.type)(options, context)
+        kind = load_class(sinks.BUILTIN, sinks.GROUP, spec.options.type)
+        sink: Sink = kind(spec.options, context)
         return sink
 
-    def receiver(
-        self, stores: Callable[[], Mapping[str, str]], carries: Callable[[str], bool]
-    ) -> ReceiverEnd | None:
-        """None where the agent listens to nobody."""
-        topology, delivery = self.topology, self.topology.delivery
-        listen = topology.listen(self.agent)
-        if listen is None:
-            return None
+    async def _receiver(self, spec: ReceiverSpec) -> ReceiverPart:
+        """ZeroMQ closes in a thread of its own: a port that was just let go of is not free yet."""
+        first: TransportError | None = None
+        until_s = self.world.now_s() + BIND_WITHIN_S
+        while True:
+            try:
+                return ReceiverPart(spec, self._end(spec))
+            except TransportError as error:
+                first = first or error
+                if self.world.now_s() > until_s:
+                    raise first from None
+            await asyncio.sleep(_BIND_AGAIN_S)
+
+    def _end(self, spec: ReceiverSpec) -> ReceiverEnd:
         return ReceiverEnd(
             self.world,
-            self.me,
-            listen,
+            self._me,
+            spec.address,
             self.channel,
-            ReceiverLimits(
-                delivery.window_bytes_max,
-                delivery.message_bytes_max,
-                delivery.receive_memory_bytes_max,
-                self.shares.senders_max,
-                topology.batch.size_bytes_max,
-            ),
-            topology.tier_of(self.agent).route,
-            stores,
-            guarantee=delivery.guarantee,
-            visitors=self.shares.visitors,
-            carries=carries,
+            spec.limits,
+            spec.route,
+            self.stores,
+            guarantee=spec.guarantee,
+            visitors=spec.visitors,
+            carries=self.carries,
             trouble=self.event("receiver"),
             renew=self.renew,
         )
 
-    def source(self, options: Any) -> Running:
-        options = scaled(options, self.shares)
-        batch = self.topology.batch
-        rules = CuttingRules(
-            batch.size_bytes_max,
-            batch.grown_bytes_max,
-            batch.set_bytes_max,
-            batch.open_max,
-            batch.linger_s,
-            batch.time_bucket_s,
+    def _source(self, name: str, spec: SourceSpec) -> SourcePart:
+        intake = SourceIntake(
+            name,
+            self.agent,
+            self.channel,
+            spec.route,
+            self.press,
+            spec.rules,
+            spec.event_bytes_max,
+            spec.retention_s,
+            spec.written,
+            self.world,
+            self._chain(spec),
         )
+        kind = load_class(sources.BUILTIN, sources.GROUP, spec.options.type)
+        source: Source = kind(spec.options)
+        return SourcePart(spec, source, intake, self._chain, self.world)
 
-        def make() -> Made:
-            intake = SourceIntake(
-                options.name,
-                self.agent,
-                self.channel,
-                self.topology.tier_of(self.agent).route,
-                self.press,
-                rules,
-                batch.event_bytes_max,
-                self.topology.delivery.dedupe_retention_s,
-                [written for sink in self.topology.sinks(self.agent) if (written := sink.writes())],
-                self.world,
-                self.chain(options),
-            )
-            source: Source = load_class(sources.BUILTIN, sources.GROUP, options.type)(options)
-            return source, intake
-
-        return Running(options.name, options.type, self.channel, self.world, make)
-
-    def chain(self, source: Any) -> Chain:
+    def _chain(self, spec: SourceSpec) -> Chain:
         """What the blocks of a source come through."""
+        return Chain(list(self._links(spec)), spec.rules.size_bytes)
+
+    def _links(self, spec: SourceSpec) -> Iterator[Link]:
         context = InterceptorContext(self.agent, socket.gethostname())
-        tier = self.topology.tier_of(self.agent).name
-        links = []
-        for options in self.topology.interceptors(tier, source):
+        for options in spec.interceptors:
             made = load_class(interceptors.BUILTIN, interceptors.GROUP, options.type)
             interceptor: Interceptor = made(options, context)
-            links.append(Link(options, interceptor))
-        return Chain(links, self.topology.batch.size_bytes_max)
+            yield Link(options, interceptor)

@@ -132,7 +132,7 @@ class SourceIntake:
         self._press = press
         self._cutter = Cutter(rules)
         self._headers = HeaderCheck()
-        self._chain = chain or None
+        self._chain = chain
         self._asked: deque[_Asked] = deque()
         self._intercepting = False
         self._failures: dict[str, tuple[str, float]] = {}  # of interceptors, the last of each
@@ -167,7 +167,7 @@ class SourceIntake:
         if block.time_ms is None:
             block = replace(block, time_ms=self._clock.now_ms())
         self._under_way += len(block.data)
-        if self._chain is None:
+        if not self._chain and not self._asked:
             self._add([block], positions or {}, receipt)
         else:
             self._asked.append(_Asked(block, positions or {}, receipt))
@@ -193,7 +193,7 @@ class SourceIntake:
         """All that waits goes through the interceptors together, in order."""
         if self._intercepting or not self._asked or self._failure is not None:
             return
-        assert self._chain is not None
+        assert self._chain is not None, "what is asked for began with one"
         self._intercepting = True
         asked = list(self._asked)
         passed = self._press.intercept(self._chain, [each.block for each in asked])
@@ -254,6 +254,17 @@ class SourceIntake:
     def go_on(self, before: "SourceIntake") -> None:
         """Counts on from the intake of this source's life before."""
         self.counters, self.events, self.bytes = before.counters, before.events, before.bytes
+
+    def intercept_by(self, chain: Chain) -> None:
+        """What has not come to the interceptors yet comes through these, in its order."""
+        self._chain = chain
+
+    def end(self) -> None:
+        """Nothing of it is submitted from now on, and no timer outlives the source."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._failure is None:
+            self._fail(TiersError("the source was ended"))
 
     async def flush(self) -> None:
         """Everything that was put is on disk. Raises what kept it from there."""
@@ -366,11 +377,6 @@ class SourceIntake:
         self._sets_under_way -= 1
         self._changed.set()
         self._flow()
-
-    def close(self) -> None:
-        """No timer outlives the source."""
-        if self._timer is not None:
-            self._timer.cancel()
 
 
 def _error_of(done: "asyncio.Future[Any]") -> BaseException | None:

@@ -19,11 +19,14 @@ class Press:
     """One compressor for each thread; shared by an agent's sources."""
 
     def __init__(self, codec: str, level: int, threads: int = 2) -> None:
-        self.codec = codec
-        self._level = level
+        self._by = (codec, level)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="press")
         self._local = threading.local()
         self._closed = False
+
+    def work_by(self, codec: str, level: int) -> None:
+        """From the next batch on."""
+        self._by = (codec, level)
 
     def press(
         self, cuts: Sequence[Cut], origin: bytes, sealed_ms: int
@@ -47,9 +50,10 @@ class Press:
         return [self._press(cut, origin, sealed_ms) for cut in cuts]
 
     def _press(self, cut: Cut, origin: bytes, sealed_ms: int) -> Unnumbered:
-        compress: Callable[[Buffer], bytes] | None = getattr(self._local, "compress", None)
-        if compress is None:
-            compress = self._local.compress = compressor(self.codec, self._level)
+        by = self._by
+        if getattr(self._local, "by", None) != by:
+            self._local.compress, self._local.by = compressor(*by), by
+        compress: Callable[[Buffer], bytes] = self._local.compress
         envelope = Envelope(
             origin=origin,
             seq=0,
@@ -59,7 +63,7 @@ class Press:
             sealed=sealed_ms,
             time=cut.bucket_ms,
             framing=cut.framing,
-            codec=self.codec,
+            codec=by[0],
         )
         return Unnumbered(envelope, b"".join(map(compress, joined(cut.blocks, PART_BYTES))))
 

@@ -1,9 +1,10 @@
 """The topology file of a running agent: watched, checked, and taken over where it can be.
 
 A new file is read whole and checked before anything changes, once it was the same at two looks. A
-wrong one is refused, the old one stays in force, and status says so. Of a right one, changed peers
-are taken over at once; whatever else changed waits for a restart, and status names it. An agent
-that the file leaves out drains and ends when the same file has left it out for `LEAVE_AFTER_S`.
+wrong one is refused, and so is one that cannot be put in force: the old one stays, and status says
+why. Of a right one all is put in force at once but for a few keys, which wait for a restart and are
+named by status (topology/changes.py). An agent that the file leaves out drains and ends when the
+same file has left it out for `LEAVE_AFTER_S`.
 
 The last accepted file is kept in the data directory:
 
@@ -15,20 +16,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tiers.durable import rename_durably, write_durably
 from tiers.errors import TiersError, UsageError
-from tiers.topology import Topology, differences, load
+from tiers.topology import Topology, differences, load, reloaded
 from tiers.topology.load import data_directory, look, understand
 from tiers.topology.steady import Absence, Content, Steady
-
-if TYPE_CHECKING:
-    from tiers.agent import Agent
 
 log = logging.getLogger("tiers")
 KEPT: Final = "topology.toml"
@@ -38,13 +36,14 @@ LEAVE_AFTER_S: Final = 30.0
 
 
 class Reloading:
-    """Follows one topology file for one agent. `seen` is what of the file is known and settled:
-    what `topology` was made of, or what was wrong with it, as `error` says."""
+    """Follows one topology file for the agent of that name. `seen` is what of the file is known and
+    settled: what `topology` was made of, or what was wrong with it, as `error` says."""
 
     def __init__(
         self,
         file: Path,
         topology: Topology,
+        name: str,
         directory: Path,
         *,
         left: bool = False,
@@ -59,17 +58,15 @@ class Reloading:
         self.refused_hash = _hash(seen) if error else ""  # of that file
         self.restart_needed: list[str] = []
         self.left = left  # the file no longer names this agent
+        self._name = name
         self._directory = directory
         self._leave_after_s = leave_after_s
-        self._topology = topology
+        self._topology = topology  # as the file in force tells it
+        self._applied = topology  # as far as that is in force before a restart
         self._steady = Steady(seen)
         self._absence = Absence(leave_after_s)
         self._wake = asyncio.Event()
         self._kept = True  # the text in force is on disk, or was not yet to be
-
-    def carries(self, agent: str) -> bool:
-        """Whether batches of others come through an agent, by the topology in force."""
-        return self._topology.carries(agent)
 
     async def accept(self) -> None:
         """Keep the text of the topology in force, durably. On a full disk that is tried again with
@@ -102,8 +99,11 @@ class Reloading:
         self._steady.forget()
         self._wake.set()
 
-    async def run(self, agent: Agent) -> None:
-        """Until cancelled."""
+    async def run(
+        self, apply: Callable[[Topology], Awaitable[None]], leave: Callable[[], None]
+    ) -> None:
+        """Until cancelled. `apply` puts a topology in force, or raises why it cannot; `leave` is
+        called when the file no longer names the agent."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -115,15 +115,15 @@ class Reloading:
             content = await asyncio.to_thread(look, self.file)
             new = self._steady.saw(content)
             if new is not None:
-                await self._reload(agent, new)
+                await self._reload(apply, new)
             elif not self._kept:
                 await self.accept()
             if not self.left and self._absence.lasts(content, loop.time()):
                 log.info("no longer in %s for %g s: draining", self.file, self._leave_after_s)
                 self.left, self.error = True, ""
-                agent.drain()
+                leave()
 
-    async def _reload(self, agent: Agent, content: Content) -> None:
+    async def _reload(self, apply: Callable[[Topology], Awaitable[None]], content: Content) -> None:
         self._absence.end()
         self.refused_hash = _hash(content)  # until it is in force
         try:
@@ -135,18 +135,21 @@ class Reloading:
         if topology.name != self._topology.name:
             self._refuse(f"{self.file}: name is {topology.name!r}, was {self._topology.name!r}")
             return
-        # Compared with what this process was started with: that is what a restart would change.
-        found = differences(agent.topology, topology, agent.name)
+        found = differences(self._applied, topology, self._name)
         if found.left:
             self._absence.begin(content)
             self._refuse(
-                f"{self.file} does not name {agent.name}, which drains and ends if that stays so "
+                f"{self.file} does not name {self._name}, which drains and ends if that stays so "
                 f"for {self._leave_after_s:g} s"
             )
             return
-        for output, group in agent.groups.items():
-            if output in topology.tier_of(agent.name).next:
-                group.set_peers(topology.peers(output))
+        applied = reloaded(self._applied, topology, self._name)
+        try:
+            await apply(applied)
+        except Exception as error:  # whatever a third party's part raises
+            self._refuse(f"{self.file} cannot be put in force: {error}")
+            return
+        self._applied = applied
         self.restart_needed = list(found.restart)
         for key in found.restart:
             log.warning("%s changed: it takes effect when this agent is restarted", key)
@@ -192,7 +195,7 @@ def begin(
         directory = data_directory(content, name, data)
         if strict or directory is None:
             raise
-        return _begin_by_kept(follow, directory / name, content, error)
+        return _begin_by_kept(follow, name, directory / name, content, error)
     try:
         topology.tier_of(name)
     except UsageError:
@@ -200,14 +203,19 @@ def begin(
         for kept in (KEPT, LEFT):
             if (directory / kept).is_file():
                 topology = load(directory / kept)
-                return topology, directory, follow(topology, directory, left=kept == LEFT)
+                follows = follow(topology, name, directory, left=kept == LEFT)
+                return topology, directory, follows
         raise
     directory = topology.data_of(name, data)
-    return topology, directory, follow(topology, directory, seen=content)
+    return topology, directory, follow(topology, name, directory, seen=content)
 
 
 def _begin_by_kept(
-    follow: Callable[..., Reloading], directory: Path, content: Content, wrong: TiersError
+    follow: Callable[..., Reloading],
+    name: str,
+    directory: Path,
+    content: Content,
+    wrong: TiersError,
 ) -> tuple[Topology, Path, Reloading]:
     """Raises `wrong` where there is nothing to begin by."""
     kept = directory / KEPT
@@ -218,4 +226,4 @@ def _begin_by_kept(
     for line in str(wrong).splitlines():
         log.error("topology refused, begins by %s: %s", kept, line)
     error = f"{wrong}\nin force is what was last accepted, {kept}"
-    return topology, directory, follow(topology, directory, seen=content, error=error)
+    return topology, directory, follow(topology, name, directory, seen=content, error=error)

@@ -76,8 +76,7 @@ class Salvage:
         retention_s: float,
     ) -> None:
         self._channel = channel
-        self._route = route
-        self._outputs = tuple(branch.output for branch in route.branches)
+        self.route = route  # of what comes back
         self._sources = list(sources)
         self._retention_s = retention_s
         # The newest first: where there are several, its positions are those that hold.
@@ -87,6 +86,10 @@ class Salvage:
             if (mark := read_mark(old.directory)) is not None:
                 old.outcome = outcome_of(mark)
         self._dead: set[tuple[str, BatchId]] = set()
+
+    @property
+    def _outputs(self) -> tuple[str, ...]:
+        return tuple(branch.output for branch in self.route.branches)
 
     @property
     def _open(self) -> list[_Old]:
@@ -260,7 +263,7 @@ class Salvage:
     def _routed(self, one: Batch) -> Routed:
         if not one.record:
             return Routed(self._outputs)
-        return self._route.of(open_envelope(one.record).headers)
+        return self.route.of(open_envelope(one.record).headers)
 
     def _lose(self, old: _Old, one: Batch, key: BatchId) -> None:
         old.outcome.lost += 1

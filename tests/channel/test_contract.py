@@ -198,6 +198,52 @@ async def test_subscribers_are_called_after_each_commit(place: Place) -> None:
         assert found[-1] == [1]
 
 
+async def test_who_ends_its_subscription_is_called_no_more(place: Place) -> None:
+    async with place.opened(["one"]) as channel:
+        called: list[str] = []
+        unsubscribe = channel.subscribe(lambda: called.append("committed"))
+        tell_no_more = channel.tell_passed_on(lambda _: called.append("passed on"))
+        for seq, end in enumerate((None, unsubscribe, tell_no_more), 1):
+            if end is not None:
+                end()
+            (position,) = await channel.submit(Change(puts=[arrived(PEER, seq, outputs=["one"])]))
+            await channel.submit(Change(releases=[("one", position)]))
+            await asyncio.sleep(0)
+        assert called == ["committed", "passed on", "committed", "passed on"]
+
+
+async def test_outputs_come_and_go_while_it_is_open(place: Place) -> None:
+    async with place.opened(["one"]) as channel:
+        await channel.submit(Change(puts=[put(channel, outputs=["one"])]))
+        await channel.work_by(LIMITS, ["two"])
+        assert list(channel.stats().queues) == ["one", "two"], "what waits is told of"
+        await channel.submit(Change(puts=[put(channel, outputs=["two"])]))
+        assert (positions(channel, "one"), positions(channel, "two")) == ([1], [2])
+        await channel.submit(Change(releases=[("one", 1)]))
+        assert list(channel.stats().queues) == ["two"]
+    async with place.opened(["two"]) as channel:
+        assert positions(channel, "two") == [2], "it was known before anything waited for it"
+        await channel.work_by(LIMITS, ["one", "three"])
+        await channel.submit(Change(puts=[put(channel, outputs=["one", "three"])]))
+        assert (positions(channel, "one"), positions(channel, "three")) == ([3], [3])
+        assert positions(channel, "two") == [2], "nobody else has its queue"
+
+
+async def test_limits_change_while_it_is_open(place: Place) -> None:
+    async with place.opened(["one"]) as channel:
+        body = b"x" * (1 << 20)
+        await channel.submit(Change(puts=[put(channel, body, outputs=["one"]) for _ in range(4)]))
+        free = channel.free_bytes()
+        assert free > 0
+        small = replace(LIMITS, size_bytes_max=4 << 20)
+        await channel.work_by(small, ["one"])
+        assert channel.free_bytes() == 0
+        assert channel.overfull()
+        assert channel.stats().dead_bytes_max == 1 << 20
+        await channel.work_by(LIMITS, ["one"])
+        assert channel.free_bytes() == free
+
+
 async def test_a_renewal_gives_a_new_id_and_flags_what_waits(place: Place) -> None:
     async with place.opened() as channel:
         await channel.submit(Change(puts=[put(channel, outputs=BOTH)]))

@@ -18,8 +18,14 @@ from tests.waiting import eventually
 from tiers.channel import channel as channel_module
 from tiers.channel import writer as writer_module
 from tiers.channel.channel import Channel
-from tiers.channel.environment import Environment, Panicked, Transaction
-from tiers.channel.writer import DISK_FULL_BYTES, Submitted, overtaking, words
+from tiers.channel.environment import (
+    DISK_FULL_BYTES,
+    Environment,
+    Panicked,
+    Transaction,
+    words,
+)
+from tiers.channel.writer import Submitted, overtaking
 from tiers.core.batch import BatchId
 from tiers.core.change import Change, Put
 from tiers.errors import ChannelUnavailable

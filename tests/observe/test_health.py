@@ -12,6 +12,7 @@ from tiers.agent import Agent
 from tiers.core.change import ChannelStats, QueueStats
 from tiers.core.peers import Peer, PeerLimits, PeerState
 from tiers.core.progress import Work
+from tiers.core.steps import Key, Kind
 from tiers.observe.conditions import KINDS
 from tiers.observe.health import HELD_AFTER_S, Health
 from tiers.observe.process import CONDITIONS, HEALTHY
@@ -76,20 +77,25 @@ class Rig:
         self.source = Part()
         intake = SimpleNamespace(error="", remarked=None, failing=dict)
         self.running = SimpleNamespace(
-            name="tail", state="running", failure="", source=self.source, intake=intake
+            name="tail", state="running", source=self.source, intake=intake
         )
         self.sink = Part()
         self.errors: dict[str, str] = {}
+        self.failing: dict[Key, str] = {}
         self.stats = STATS
         self.agent = SimpleNamespace(
-            sources=[self.running],
-            groups={},
-            sinks={"sink": self.sink},
-            receiver=None,
+            parts=SimpleNamespace(
+                sources=[self.running],
+                groups={},
+                sinks={"sink": self.sink},
+                receiver=None,
+                failing=lambda: [*self.failing.items()],
+            ),
             reloading=SimpleNamespace(error="", restart_needed=[]),
+            former=SimpleNamespace(leaving=set),
             salvage=SimpleNamespace(whole=lambda: False, text=lambda: "5 batches lost"),
             world=SimpleNamespace(now_s=lambda: self.now_s, now_ms=lambda: int(self.now_s * 1000)),
-            error_of=lambda part: self.errors.get(part, ""),
+            errors=SimpleNamespace(of=lambda part: self.errors.get(part, "")),
         )
         self.health = Health(cast(Agent, self.agent), STALLED_AFTER_S)
 
@@ -159,8 +165,8 @@ def test_conditions_say_since_when(rig: Rig) -> None:
 
 def test_peers(rig: Rig) -> None:
     up, gone = peer("agg-1", PeerState.UP), peer("agg-2", PeerState.DOWN, "connection lost")
-    rig.agent.groups = {"sink": Group(up, gone)}
-    rig.agent.sinks = {}
+    rig.agent.parts.groups = {"sink": Group(up, gone)}
+    rig.agent.parts.sinks = {}
     found = rig.look()
     assert set(found) == {("peer_down", "sink/agg-2")}
     assert not found["peer_down", "sink/agg-2"].unhealthy
@@ -178,7 +184,7 @@ def test_peers(rig: Rig) -> None:
 def test_what_some_peers_refuse_and_what_limits_they_have(rig: Rig) -> None:
     one = peer("agg-1", PeerState.UP)
     group = Group(one, peer("agg-2", PeerState.UP))
-    rig.agent.groups, rig.agent.sinks = {"sink": group}, {}
+    rig.agent.parts.groups, rig.agent.parts.sinks = {"sink": group}, {}
     one.message_size_max, one.batch_size_max = 8 << 20, one.limits.batch_size_max
     group.apart.append((3, "rejected by agg-1: checksum"))
     found = rig.look()
@@ -193,18 +199,21 @@ def test_what_some_peers_refuse_and_what_limits_they_have(rig: Rig) -> None:
 
 def test_many_peers_that_are_down_are_one_condition(rig: Rig) -> None:
     down = [peer(f"agg-{n}", PeerState.DOWN) for n in range(2, 1000)]
-    rig.agent.groups, rig.agent.sinks = {"sink": Group(peer("agg-1", PeerState.UP), *down)}, {}
+    rig.agent.parts.groups, rig.agent.parts.sinks = (
+        {"sink": Group(peer("agg-1", PeerState.UP), *down)},
+        {},
+    )
     (condition,) = rig.look().values()
     assert condition.key == ("peer_down", "sink")
     assert condition.text.startswith("998 of 999 peers: agg-2, agg-3,")
-    rig.agent.groups = {"sink": Group(*down)}
+    rig.agent.parts.groups = {"sink": Group(*down)}
     (condition,) = rig.look().values()
     assert condition.text.endswith("agg-9 down, and 990 more")
 
 
 def test_no_credit_for_long_is_told_and_is_no_stall(rig: Rig) -> None:
     group = Group(peer("agg-1", PeerState.UP))
-    rig.agent.groups, rig.agent.sinks = {"sink": group}, {}
+    rig.agent.parts.groups, rig.agent.parts.sinks = {"sink": group}, {}
     group.due = {"": Work("9 batches wait for a peer's ack", 5, held="agg-1: no credit")}
     assert rig.look() == {}
     found = rig.look(HELD_AFTER_S + 1)
@@ -234,7 +243,7 @@ def test_its_numbers_are_of_the_last_look(rig: Rig) -> None:
 
 
 def test_an_output_that_nobody_drains_any_more(rig: Rig) -> None:
-    rig.agent.sinks = {}
+    rig.agent.parts.sinks = {}
     rig.errors["sink"] = "3 batches wait for this output"
     assert rig.look()["output_orphan", "sink"].unhealthy
 
@@ -256,7 +265,7 @@ def test_the_channel(rig: Rig, change: dict[str, Any], code: str, at_risk: bool)
     rig.stats = replace(STATS, **change)
     (condition,) = rig.look().values()
     assert (condition.key, condition.at_risk) == ((code, "channel"), at_risk)
-    rig.agent.sources = []
+    rig.agent.parts.sources = []
     (condition,) = rig.look().values()
     assert condition.at_risk == (code == "channel_set_aside"), "nothing waits outside"
 
@@ -273,9 +282,7 @@ def test_a_channel_that_is_back_is_told_and_no_trouble(rig: Rig) -> None:
 def test_what_sources_say(rig: Rig) -> None:
     rig.running.intake.error = "cannot read /var/log/a: permission denied"
     assert rig.look()["source_error", "tail"].unhealthy
-    rig.running.failure = "KeyError: 'x'"
-    assert set(rig.look()) == {("source_failed", "tail")}
-    rig.running.failure, rig.running.intake.error = "", ""
+    rig.running.intake.error = ""
     rig.running.intake.remarked = ("10.0.0.9 sends TLS: refused", True)
     told = rig.look()["source_remark", "tail"]
     assert told.at_risk
@@ -283,6 +290,14 @@ def test_what_sources_say(rig: Rig) -> None:
     rig.running.intake.failing = lambda: {"mask": "KeyError: 'x'"}
     told = rig.look()["interceptor_failed", "tail.mask"]
     assert (told.text, told.at_risk, told.unhealthy) == ("KeyError: 'x'", True, True)
+
+
+def test_what_has_failed_is_started_again_and_told(rig: Rig) -> None:
+    rig.failing = {Key(Kind.SOURCE, "tail"): "KeyError: 'x'", Key(Kind.SINK, "out"): "OSError: y"}
+    found = rig.look()
+    assert set(found) == {("source_failed", "tail"), ("part_failed", "sink out")}
+    assert found["source_failed", "tail"].at_risk
+    assert found["part_failed", "sink out"].text == "OSError: y"
 
 
 def test_what_the_topology_and_stopped_batches_say(rig: Rig) -> None:

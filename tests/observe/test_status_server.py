@@ -114,6 +114,30 @@ async def test_unix_first_then_tcp(tmp_path: Path) -> None:
     assert "connection refused" in answer
 
 
+async def test_it_moves_to_another_address_and_its_socket_stays(tmp_path: Path) -> None:
+    first, second = free_address(), free_address()
+    _, server = await served(tmp_path)
+    socket_file = (tmp_path / "status.sock").stat().st_ino
+    await server.move(first)
+    assert isinstance(await ask(None, first), dict)
+    await server.move(second)
+    assert isinstance(await ask(None, second), dict)
+    assert isinstance(await ask(None, first), str), "nobody is there any more"
+    await server.move(second.replace("127.0.0.1", "0.0.0.0"))  # the same port, at every address
+    assert isinstance(await ask(None, second), dict)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UsageError, match="in use"):
+            await server.move(f"127.0.0.1:{taken.getsockname()[1]}")
+    assert isinstance(await ask(None, second), dict), "it answers where it did"
+    await server.move(None)
+    assert isinstance(await ask(None, second), str)
+    assert (tmp_path / "status.sock").stat().st_ino == socket_file
+    assert isinstance(await ask(tmp_path), dict)
+    await server.stop()
+
+
 async def test_drain_is_heard_on_the_unix_socket_and_refused_on_tcp(tmp_path: Path) -> None:
     address = free_address()
     agent, server = await served(tmp_path, address)

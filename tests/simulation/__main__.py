@@ -110,8 +110,13 @@ def planted(run: Run, jobs: int, most: int, names: list[str], *, known: bool) ->
         first = KNOWN.get(bug.name, 0) if known else 0
         share = jobs if known else 4 * jobs
         for begin in range(first, first + most, share):
-            topology = run.topology or bug.topology
-            bugged = replace(run, bug=bug.name, lives=bug.lives, topology=topology)
+            bugged = replace(
+                run,
+                bug=bug.name,
+                lives=bug.lives,
+                reloads=bug.reloads,
+                topology=run.topology or bug.topology,
+            )
             several = outcomes(count_up(begin, share), jobs, bugged)
             caught = [one for one in several if one.violation]
             if caught:
@@ -166,6 +171,9 @@ def main() -> int:
         "--lives", action="store_true", help="disks go back in time, or exist twice"
     )
     parser.add_argument(
+        "--reloads", action="store_true", help="the topology file changes all the time"
+    )
+    parser.add_argument(
         "--twice", action="store_true", help="each seed in two processes: it must be the same run"
     )
     options = parser.parse_args()
@@ -181,12 +189,18 @@ def main() -> int:
         return planted(run, options.jobs, most, names, known=options.known)
     if options.seed is None or options.twice:
         first = options.first if options.seed is None else options.seed
-        run = Run(first, options.topology, lives=options.lives, noted=options.twice)
+        run = Run(
+            first,
+            options.topology,
+            lives=options.lives,
+            reloads=options.reloads,
+            noted=options.twice,
+        )
         seeds = options.seeds if options.seed is None else 1
         return simulate(replace(run, bug=options.bug), seeds, options.jobs)
     some = None if options.faults is None else chosen(options.faults)
     words = (options.topology, options.bug, some, options.lines, options.until, options.lives)
-    run = Run(options.seed, *words)
+    run = Run(options.seed, *words, reloads=options.reloads)
     return replay(run, shrunk=some is not None)
 
 

@@ -35,7 +35,9 @@ class Shown:
 
 
 def held_by(agent: Agent) -> Holding:
-    told = holding_of(agent.name, agent.tier.name, {"audit": audit(agent.channel)})
+    told = holding_of(
+        agent.name, agent.topology.tier_of(agent.name).name, {"audit": audit(agent.channel)}
+    )
     assert isinstance(told, Holding), told
     return told
 
@@ -127,7 +129,7 @@ class Ending:
             peer.state is PeerState.UP
             for agent in there.values()
             if agent is not None
-            for group in agent.groups.values()
+            for group in agent.parts.groups.values()
             for peer in group.sender.peers.values()
             if peer.name in names
         )
@@ -184,7 +186,7 @@ class Ending:
             if agent is None or agent.state != "running":
                 found.append(f"{name} is {agent.state if agent else 'down'}")
                 continue
-            parts: list[Any] = [*agent.groups.values(), *agent.sinks.values()]
+            parts: list[Any] = [*agent.parts.groups.values(), *agent.parts.sinks.values()]
             status = [one.status() for one in parts]
             if agent.channel.stats().batches:
                 queues = {

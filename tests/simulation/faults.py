@@ -28,6 +28,9 @@ AIMED: Final = (  # where lines have to be under way for any harm to be done
 )
 LIVES: Final = ("set back", "cloned")
 LIVES_MAX: Final = 2  # of one run
+RELOAD: Final = "other settings"
+RELOADS: Final = (2, 7)  # of one run
+OTHERS_OF_RELOADS: Final = 0.3
 CLOCKS_DIFFER: Final = 0.15  # of the nodes
 LATE_S: Final = 10.0  # longer than what makes a peer lost
 CLOCK: Final = "clock differs"  # from the start
@@ -101,6 +104,17 @@ def draw_lives(chance: random.Random, shape: Shape, others: list[Fault]) -> list
         at_s, for_s = chance.uniform(1.0, 14.0), chance.choice((0.5, 2.0, 8.0))
         for_s *= chance.uniform(0.5, 1.5)
         some.append(Fault(at_s, chance.choice(LIVES), node, node, for_s, chance.random()))
+    return sorted(some, key=lambda one: one.at_s)
+
+
+def draw_reloads(chance: random.Random, shape: Shape, others: list[Fault]) -> list[Fault]:
+    """Other settings in the topology file, among other faults: some of them take long, and nothing
+    else is to be seen then."""
+    some = [one for one in others if chance.random() < OTHERS_OF_RELOADS]
+    for _ in range(chance.randint(*RELOADS)):
+        node = chance.choice(shape.nodes)
+        at_s, for_s = chance.uniform(*BUSY_S), chance.choice((0.5, 3.0, 8.0))
+        some.append(Fault(at_s, RELOAD, node, node, for_s, chance.random()))
     return sorted(some, key=lambda one: one.at_s)
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.simulation.faults import Fault
+from tests.simulation.topology import OTHER
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import Node
@@ -114,7 +115,15 @@ class Injector:
             case "topology changes":
                 world.write_topology(without=world.shape.spare() if fault.amount < 0.5 else "")
                 return world.write_topology
+            case "other settings":
+                world.write_topology(other=self._other(fault.amount))
+                return world.write_topology
         return None
+
+    def _other(self, amount: float) -> frozenset[str]:
+        """Some of the settings, at least one."""
+        bits = 1 + int(amount * (2 ** len(OTHER) - 1))
+        return frozenset(what for number, what in enumerate(OTHER) if bits >> number & 1)
 
     def _on_network(self, fault: Fault) -> Callable[[], None] | None:
         net, much = self._world.net, 0.02 + fault.amount * 0.3

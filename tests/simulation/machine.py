@@ -8,14 +8,18 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from tests.simulation.disk import SimChannel, SimDisk
 from tests.simulation.network import SimSocket
+from tests.simulation.nodes import booted
+from tests.simulation.published import Violation
 from tests.simulation.store import SimStore, SimWorkers
 from tests.simulation.topology import ROOT
 from tiers import interceptors, sources
 from tiers.contracts import Channel, Link, Store
 from tiers.core.change import ChannelLimits
+from tiers.parts.slot import Slot
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import Boot
@@ -82,6 +86,9 @@ class Unasked:
     async def start(self) -> None:
         pass
 
+    async def move(self, address: str | None) -> None:
+        pass
+
     async def stop(self) -> None:
         pass
 
@@ -93,8 +100,19 @@ def staged() -> Iterator[None]:
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # of dead agents
     sources.BUILTIN["numbers"] = "tests.simulation.source:Numbers"
     interceptors.BUILTIN["split"] = "tests.simulation.interceptor:Split"
+    failed = Slot._failed
+
+    def told(slot: Slot, error: Exception) -> None:
+        """An agent goes on without a part that fails; here that is the end."""
+        failed(slot, error)
+        boot = booted()
+        if boot.alive and not boot.channel_ended:
+            wrong = Violation(f"an agent's error: {slot.key}: {error!r}")
+            boot.node.world.fail(error if isinstance(error, Violation) else wrong)
+
     try:
-        yield
+        with mock.patch.object(Slot, "_failed", told):
+            yield
     finally:
         del sources.BUILTIN["numbers"], interceptors.BUILTIN["split"]
         sys.unraisablehook = hook

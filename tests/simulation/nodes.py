@@ -3,17 +3,28 @@
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.channel.memory import Tables
 from tests.simulation.ledger import Disk
 from tests.simulation.loop import OWNER
 from tests.simulation.store import SimStore, Tape
+from tests.simulation.topology import with_credit
 from tiers.agent import Agent
+from tiers.topology import Topology
+
+CREDIT_BYTES: Final = 500  # of one sender
 
 if TYPE_CHECKING:
     from tests.simulation.disk import SimEnvironment
     from tests.simulation.world import World
+
+
+class SimAgent(Agent):
+    """Whatever its file says, a sender waits for credit after every batch."""
+
+    async def apply(self, topology: Topology) -> None:
+        await super().apply(with_credit(topology, CREDIT_BYTES))
 
 
 class Boot:

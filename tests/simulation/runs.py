@@ -28,11 +28,12 @@ class Run:
     lines: int = LINES
     until_s: float = 0.0
     lives: bool = False
+    reloads: bool = False
     noted: bool = False  # what happens is kept, to be compared
 
     def play(self) -> Outcome:
         """The odd seeds with `guarantee = "end"`, unless the topology is a file; in every fourth
-        pair days are closed. `lives`: disks go back, or exist twice."""
+        pair days are closed. `lives`: disks go back, or exist twice; `reloads`: settings change."""
         shape = Shape.of(self.topology or topology_of(self.seed))
         by_seed: Guarantee = "end" if self.seed % 2 else "hop"
         with next(
@@ -47,6 +48,7 @@ class Run:
                 closing=(self.seed // 2) % 4 == 3 and not self.lives,
                 until_s=self.until_s,
                 lives=self.lives,
+                reloads=self.reloads,
                 noted=self.noted,
             ).run()
 
@@ -57,6 +59,8 @@ class Run:
             words += ["--topology", self.topology]
         if self.lives:
             words += ["--lives"]
+        if self.reloads:
+            words += ["--reloads"]
         if self.noted:
             words += ["--twice"]
         if self.bug:

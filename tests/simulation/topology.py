@@ -52,6 +52,19 @@ takeover_after = "{takeover_after}"
 """
 
 
+# What a reload changes, by what is made anew or changed in place for it.
+MARKS: Final = "interceptors"
+MARKED: Final = 'interceptors = [{ type = "static", headers = { mark = "other" } }]\n'
+OTHER: Final = {
+    MARKS: ("", ""),
+    "sources": ('linger = "50ms"', 'linger = "70ms"'),
+    "senders": ('bundle_size = "4KiB"', 'bundle_size = "3KiB"'),
+    "hops": ("[delivery]\n", '[delivery]\nmessage_size = "31MiB"\n'),
+    "sinks": ('roll_after = "2s"', 'roll_after = "3s"'),
+    "channel": ('size = "16MiB"', 'size = "15MiB"'),
+}
+
+
 def shapes() -> list[str]:
     """Names of the built-in topologies."""
     return sorted(path.stem for path in SHAPES.glob("*.toml"))
@@ -131,12 +144,21 @@ class Shape:
     def _entries(self) -> set[str]:
         return {tier for tier in self.topology.tiers if not self.topology.upstream(tier)}
 
-    def text(self, guarantee: Guarantee, *, closing: bool = False, without: str = "") -> str:
-        """The topology file. With short retention where days are `closing`, and `without` one
-        agent."""
+    def text(
+        self,
+        guarantee: Guarantee,
+        *,
+        closing: bool = False,
+        without: str = "",
+        other: frozenset[str] = frozenset(),
+    ) -> str:
+        """The topology file. With short retention where days are `closing`, `without` one agent,
+        and with `other` settings, of OTHER."""
         parts = [SETTINGS.format(guarantee=guarantee), RETENTION if closing else ""]
         for tier in self.topology.tiers.values():
             parts.append(f'[tiers."{tier.name}"]\nagents = {self._agents(tier.name, without)}\n')
+            if MARKS in other and set(self.readers) & set(tier.agents):
+                parts.append(MARKED)
             if tier.next:
                 entries = (_next(name, tier.conditions.get(name, {})) for name in tier.next)
                 parts.append(f"next = [{', '.join(entries)}]\n")
@@ -157,7 +179,10 @@ class Shape:
         for name in self.readers:
             if not self.topology.tier_of(name).sources:
                 parts.append(SOURCE.format(of=f'agents."{name}"'))
-        return "".join(parts)
+        text = "".join(parts)
+        for what in sorted(other - {MARKS}):
+            text = text.replace(*OTHER[what])
+        return text
 
     def _agents(self, tier: str, without: str) -> str:
         agents = self.topology.tiers[tier].agents

@@ -27,6 +27,7 @@ from tests.simulation.faults import (
     draw,
     draw_closing,
     draw_lives,
+    draw_reloads,
 )
 from tests.simulation.injecting import Injector, step_of
 from tests.simulation.journal import Journal, Told
@@ -34,11 +35,11 @@ from tests.simulation.ledger import Ledger
 from tests.simulation.loop import OWNER, VirtualLoop
 from tests.simulation.machine import SimMachine, staged
 from tests.simulation.network import SILENCE_S, Network
-from tests.simulation.nodes import Boot, Image, Node
+from tests.simulation.nodes import CREDIT_BYTES, Boot, Image, Node, SimAgent
 from tests.simulation.published import Violation
 from tests.simulation.store import Files, Wanted
 from tests.simulation.topology import Shape, with_credit
-from tiers.agent import AGAIN, Agent
+from tiers.agent import AGAIN
 from tiers.core.messages import Guarantee
 from tiers.errors import ChannelUnavailable, UsageError
 from tiers.reloading import begin
@@ -46,7 +47,6 @@ from tiers.reloading import begin
 BEGINNING_MS = 1_795_391_985_000  # 15 s before midnight, UTC
 BATCH_BYTES_MAX = 1000  # a sender may overshoot its credit by one batch
 LINES = 60
-CREDIT_BYTES = 500  # of one sender
 LEAVE_AFTER_S = 2.0
 Chosen = tuple[tuple[int, float], ...]  # numbers of faults, and seconds; 0.0: as drawn
 GRAVES: list[Any] = []  # of worlds that are over: a process plays a bounded number of them
@@ -87,6 +87,7 @@ class World:
         closing: bool = False,
         until_s: float = 0.0,
         lives: bool = False,
+        reloads: bool = False,
         noted: bool = False,
     ) -> None:
         self.seed = seed
@@ -111,6 +112,8 @@ class World:
         drawn = (draw_closing if closing else draw)(self.random, shape)
         if lives:
             drawn = draw_lives(self.random, shape, drawn)
+        if reloads:
+            drawn = draw_reloads(self.random, shape, drawn)
         self.chosen = tuple((n, fault.for_s) for n, fault in enumerate(drawn))
         if chosen is not None:
             self.chosen = tuple((n, for_s or drawn[n].for_s) for n, for_s in chosen)
@@ -214,7 +217,7 @@ class World:
                 self._file(), name, boot.node.home, leave_after_s=LEAVE_AFTER_S
             )
             topology = with_credit(topology, CREDIT_BYTES)
-            boot.agent = Agent(topology, name, directory, reloading, world=SimMachine(boot))
+            boot.agent = SimAgent(topology, name, directory, reloading, world=SimMachine(boot))
             self.say(f"{boot.machine} starts")
             status = await boot.agent.run()
             self.say(f"{boot.machine} ends with status {status}")
@@ -357,7 +360,7 @@ class World:
                 down_s = self.random.choice((0.1, 1.0, 5.0))
                 self.later(self.random.uniform(0.0, 0.03), self.crash, node, down_s)
         agent = node.boot.agent if node.boot is not None else None
-        for group in agent.groups.values() if agent is not None else ():
+        for group in agent.parts.groups.values() if agent is not None else ():
             for peer in group.sender.peers.values():
                 if peer.in_session and peer.sent > peer.limit + BATCH_BYTES_MAX:
                     what = f"{peer.sent} of {peer.limit} bytes"
@@ -366,9 +369,9 @@ class World:
     def _file(self) -> Path:
         return self.directory / "topology.toml"
 
-    def write_topology(self, *, without: str = "") -> None:
+    def write_topology(self, *, without: str = "", other: frozenset[str] = frozenset()) -> None:
         fresh = self.directory / "topology.new"
-        text = self.shape.text(self.guarantee, closing=self.closing, without=without)
+        text = self.shape.text(self.guarantee, closing=self.closing, without=without, other=other)
         fresh.write_text(text)
         fresh.rename(self._file())
 

@@ -83,9 +83,14 @@ class Accounts:
         return {agent: move.kept for agent, move in self.by_agent.items() if move.kept}
 
 
+def dead_bytes_max(size_bytes_max: int) -> int:
+    """What dead letters may take of a channel of that size."""
+    return size_bytes_max // DEAD_PART
+
+
 def counted(environment: Environment, txn: Transaction, size_bytes_max: int) -> Accounts:
     """The accounts of what is in a channel now."""
-    accounts = Accounts(size_bytes_max // DEAD_PART)
+    accounts = Accounts(dead_bytes_max(size_bytes_max))
     moves: dict[str, Move] = {}
     seen: set[int] = set()
     with txn.cursor(environment.db["queue"]) as cursor:

@@ -42,6 +42,7 @@ class Applying(Letters):
 
     def apply(self, change: Change, positions: Sequence[int]) -> tuple[int, ...]:
         """The positions of the puts; 0 for a put that had arrived before."""
+        self.state.add_outputs(change.outputs)
         taken = tuple(
             self._put(put, position) for put, position in zip(change.puts, positions, strict=True)
         )

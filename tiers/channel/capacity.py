@@ -20,6 +20,10 @@ class Capacity:
         self.pending_bytes = 0
         self.failed: Exception | None = None
         self._accounts = accounts
+        self.work_by(limits)
+
+    def work_by(self, limits: ChannelLimits) -> None:
+        """From now on."""
         self._floor_bytes = limits.free_floor_bytes
         self._room = Room(limits.size_bytes_max, limits.high, limits.low, limits.free_floor_bytes)
 

@@ -12,10 +12,12 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
 from tiers.channel import meters
+from tiers.channel.accounts import dead_bytes_max
 from tiers.channel.capacity import Capacity
 from tiers.channel.disk import LMDB, Disk, lock_soon
 from tiers.channel.layout import RECORD_KEY_BYTES_MAX, State
@@ -157,6 +159,16 @@ class Channel(Reader):
         state = self._capacity.report.state
         return origins_of(self.records(ORIGIN), state)
 
+    async def work_by(self, limits: ChannelLimits, outputs: Sequence[str]) -> None:
+        """From now on it has these limits, and these outputs are configured: on disk when this
+        returns. Raises as `submit` does."""
+        if new := [output for output in outputs if output not in self._outputs]:
+            await self.submit(Change(outputs=new))
+        self.configured, self._limits = frozenset(outputs), limits
+        self._capacity.work_by(limits)
+        self.accounts.dead_bytes_max = dead_bytes_max(limits.size_bytes_max)
+        self._writer.work_by(limits)
+
     def renew(self, why: str) -> None:
         """The next start gives this channel a new id, and flags all that waits."""
         self.submit(Change(records={RENEW: why.encode()}))
@@ -193,7 +205,7 @@ class Channel(Reader):
     def _check(self, change: Change) -> None:
         for put in change.puts:
             assert put.outputs or not put.letter, "a letter that is put back for no output"
-            assert self.configured.issuperset((*put.outputs, *put.skipped)), put
+            assert self._outputs.keys() >= {*put.outputs, *put.skipped}, put
         for key in change.records:
             assert 0 < len(key) <= RECORD_KEY_BYTES_MAX, key
         letters = (one for one in change.drops if one[0] != NO_OUTPUT)
@@ -207,12 +219,13 @@ class Channel(Reader):
 
     def _take_report(self, report: Report) -> None:
         self._capacity.report = report
+        self._outputs.update({name: one.id for name, one in report.state.outputs.items()})
         if (passed_s := self._loop.time() - self._faded_s) >= _FADE_EVERY_S:
             self._faded_s += passed_s
             self.accounts.fade(passed_s / self._limits.dedupe_retention_s)
         for item, positions, passed_on, moves in report.done:
             self.accounts.take(moves)
-            for told in self._told_of_passed_on if passed_on else ():
+            for told in tuple(self._told_of_passed_on) if passed_on else ():
                 told(passed_on)
             del self._pending[item]
             self._capacity.pending_bytes -= item.pending_bytes
@@ -230,7 +243,7 @@ class Channel(Reader):
                 if not waiter.done():
                     waiter.set_result(None)
         if report.done:
-            for callback in self._subscribers:
+            for callback in tuple(self._subscribers):
                 callback()
 
     def _end(self, error: Exception) -> None:
@@ -286,14 +299,16 @@ class Channel(Reader):
             finally:
                 self._room_waiters.discard(waiter)
 
-    def subscribe(self, callback: Callable[[], None]) -> None:
-        """`callback` is called on the loop after every group commit."""
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """`callback` is called on the loop after every group commit, until what is returned is."""
         self._subscribers.append(callback)
+        return partial(self._subscribers.remove, callback)
 
-    def tell_passed_on(self, callback: Callable[[Sequence[BatchId]], None]) -> None:
+    def tell_passed_on(self, callback: Callable[[Sequence[BatchId]], None]) -> Callable[[], None]:
         """`callback` is called on the loop with the batches that had arrived from peers and that
-        no output waits for any more, once that is on disk."""
+        no output waits for any more, once that is on disk; until what is returned is called."""
         self._told_of_passed_on.append(callback)
+        return partial(self._told_of_passed_on.remove, callback)
 
     async def close(self, within_s: float | None = None) -> None:
         """Commits all that was submitted. ChannelUnavailable when

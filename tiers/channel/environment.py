@@ -23,6 +23,7 @@ Transaction: TypeAlias = "lmdb.Transaction[bytes]"
 Views: TypeAlias = "lmdb.Transaction[memoryview]"
 AnyTransaction: TypeAlias = "Transaction | Views"
 GROW_BYTES: Final = 64 << 20  # by so much a full map grows
+DISK_FULL_BYTES: Final = 64 << 10  # with less than that free, the disk is why a commit failed
 _DAMAGE: Final = (
     lmdb.CorruptedError,
     lmdb.PageNotFoundError,
@@ -218,3 +219,12 @@ class Environment:
 
     def __str__(self) -> str:
         return f"{self.path} (map of {show_size(self._map_bytes)})"
+
+
+def words(error: ChannelUnavailable, disk_free_bytes: int) -> str:
+    """What is said of a commit that failed. A disk that fills up in the middle of a write is EIO
+    to LMDB, ENOSPC only at the next."""
+    text = str(error)
+    if disk_free_bytes < DISK_FULL_BYTES and not text.startswith("disk full"):
+        return f"disk full: {text}"
+    return text

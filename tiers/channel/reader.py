@@ -1,6 +1,6 @@
 """Reading a channel: each method is one short read transaction, from any thread."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
@@ -31,7 +31,7 @@ class Reader:
     """What was committed last, through `environment`. Damaged values raise ChannelDamaged;
     a file that cannot be read at the moment raises ChannelUnavailable."""
 
-    def __init__(self, environment: Environment, outputs: Mapping[str, int]) -> None:
+    def __init__(self, environment: Environment, outputs: dict[str, int]) -> None:
         self._environment = environment
         self._outputs = outputs  # ids by name
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple
 
-from tiers.channel.accounts import Accounts, Moves
+from tiers.channel.accounts import Accounts, Moves, dead_bytes_max
 from tiers.channel.applying import Applying
 from tiers.channel.checking import read_head
-from tiers.channel.environment import GROW_BYTES, Environment, MapFull, Panicked
+from tiers.channel.environment import GROW_BYTES, Environment, MapFull, Panicked, words
 from tiers.channel.forgetting import Forgetting
 from tiers.channel.layout import State
 from tiers.channel.living import ChannelLife
@@ -34,7 +34,6 @@ RETRY_AFTER_S_MAX: Final = 5.0
 IDLE_S: Final = 1.0  # how often an idle writer looks at the disk
 TEND_EVERY_S: Final = 60.0  # stale readers, what is to be forgotten
 TEND_BLOCKS_MAX: Final = 1000  # of ids, looked at in one turn
-DISK_FULL_BYTES: Final = 64 << 10  # with less than that free, the disk is why a commit failed
 
 Positions = tuple[int, ...]
 
@@ -119,6 +118,11 @@ class Writer(threading.Thread):
 
     def submit(self, item: Submitted) -> None:
         self._inbox.put(item)
+
+    def work_by(self, limits: ChannelLimits) -> None:
+        """From any thread; of the next group on."""
+        self._limits = limits
+        self._accounts.dead_bytes_max = dead_bytes_max(limits.size_bytes_max)
 
     def stop(self) -> None:
         """Ends once all that was submitted is committed."""
@@ -346,7 +350,7 @@ def overtaking(waiting: Iterable[Submitted]) -> list[Submitted]:
         touched |= {(one.output, one.position) for one in change.handed}
         touched |= {(output, position) for output, position, _ in (*change.dead, *change.damaged)}
         stays = (
-            bool(change.puts)
+            bool(change.puts or change.outputs)
             or not keys.isdisjoint(change.records)
             or not entries.isdisjoint(touched)
             or (first_put is not None and any(p >= first_put for _, p in touched))
@@ -359,12 +363,3 @@ def overtaking(waiting: Iterable[Submitted]) -> list[Submitted]:
         if first_put is None and item.positions:
             first_put = item.positions[0]
     return going if first_put is not None else []
-
-
-def words(error: ChannelUnavailable, disk_free_bytes: int) -> str:
-    """What is said of a commit that failed. A disk that fills up in the middle of a write is EIO
-    to LMDB, ENOSPC only at the next."""
-    text = str(error)
-    if disk_free_bytes < DISK_FULL_BYTES and not text.startswith("disk full"):
-        return f"disk full: {text}"
-    return text

@@ -23,7 +23,7 @@ _NAMED_MAX = 8  # agents for which the same changes, in a line
 def command(old: Path, new: Path, as_json: bool) -> None:
     """Show what running agents would do if NEW took the place of OLD.
 
-    Which agents join, leave, get other peers by themselves, and which have to be started anew for
+    Which agents join, leave, put what in force by themselves, and which have to be started anew for
     what. Exit status 0 where nothing changes for any agent, 1 where something does, 2 where one of
     the files is wrong.
     """
@@ -60,6 +60,7 @@ def _agent(name: str, found: "Differences") -> dict[str, Any]:
         "agent": name,
         "leaves": found.left,
         "peers": {output: _peers(changes) for output, changes in found.peers.items()},
+        "at_once": list(found.at_once),
         "restart": list(found.restart),
     }
 
@@ -98,6 +99,8 @@ def _changes(one: Mapping[str, Any]) -> Iterator[str]:
         said += [f"{name} leaves" for name in peers["leave"]]
         said += [f"{name} moves to {at}" for name, at in peers["move"].items()]
         yield f"peers of {output}, at once: {', '.join(said)}"
+    if one["at_once"]:
+        yield f"at once: {', '.join(one['at_once'])}"
     if one["restart"]:
         yield f"with a restart: {', '.join(one['restart'])}"
 

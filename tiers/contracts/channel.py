@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tiers.core.batch import BatchId, Envelope
-from tiers.core.change import Change, ChannelStats, Entry, LetterHead
+from tiers.core.change import Change, ChannelLimits, ChannelStats, Entry, LetterHead
 from tiers.core.dedupe import Known
 from tiers.core.life import Life
 from tiers.core.meters import Metered
@@ -85,11 +85,12 @@ class Channel(Reading, Metered, Protocol):
     def overfull(self) -> bool:
         """Whether not even what was promised can be taken now."""
 
-    def subscribe(self, callback: Callable[[], None]) -> None:
-        """Called after every commit."""
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Called after every commit, until what is returned is called."""
 
-    def tell_passed_on(self, callback: Callable[[Sequence[BatchId]], None]) -> None:
-        """Called with what had arrived and no output waits for any more, once that is on disk."""
+    def tell_passed_on(self, callback: Callable[[Sequence[BatchId]], None]) -> Callable[[], None]:
+        """Called with what had arrived and no output waits for any more, once that is on disk;
+        until what is returned is called."""
 
     def stats(self) -> ChannelStats: ...
 
@@ -99,6 +100,9 @@ class Channel(Reading, Metered, Protocol):
 
     def origins(self) -> Mapping[bytes, Any]:
         """All of this channel: the last number, and when it was begun and left (ms)."""
+
+    async def work_by(self, limits: ChannelLimits, outputs: Sequence[str]) -> None:
+        """From now on: it has these limits and outputs when this returns."""
 
     def renew(self, why: str) -> None:
         """The next start gives this channel a new id, and flags all that waits."""

@@ -79,6 +79,10 @@ class Server(Protocol):
 
     async def start(self) -> None: ...
 
+    async def move(self, address: str | None) -> None:
+        """Where it answers over TCP (HOST:PORT), if anywhere. Raises what keeps it from there; it
+        answers where it did then."""
+
     async def stop(self) -> None: ...
 
 

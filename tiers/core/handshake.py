@@ -52,7 +52,7 @@ class Handshake:
         guarantee: Guarantee,
     ) -> None:
         self._me = me
-        self._limits = limits
+        self.limits = limits
         self._hosting = hosting
         self._new_session = new_session
         self._guarantee: Guarantee = guarantee
@@ -63,7 +63,7 @@ class Handshake:
     def hello(self, route: bytes, hello: Hello, now: float, effects: Effects) -> None:
         """It is answered at once, but where another life of its channel may be here."""
         known = self._hosting.sessions.senders
-        reason = refusal(hello, self._me, known, len(known), self._limits.senders_max)
+        reason = refusal(hello, self._me, known, len(known), self.limits.senders_max)
         if reason:
             effects.say.append((route, Refuse(hello.session, reason)))
             return
@@ -148,10 +148,10 @@ class Handshake:
             agent=me.agent,
             channel=me.channel,
             stores=self.stores,
-            message_size_max=self._limits.message_size_max,
+            message_size_max=self.limits.message_size_max,
             limit=sender.balance.limit,
             guarantee=self._guarantee,
-            batch_size_max=self._limits.batch_size_max,
+            batch_size_max=self.limits.batch_size_max,
             point=me.life.point(),
             met=me.life.met_of(hello.channel),  # and still is, until the sender has heard that
         )

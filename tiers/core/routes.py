@@ -91,6 +91,16 @@ class Route:
         conditions = any(branch.when for branch in self.branches)
         self._always = None if conditions or first else Routed(outputs)
 
+    def __eq__(self, other: object) -> bool:
+        """The same outputs get the same batches."""
+        if not isinstance(other, Route):
+            return NotImplemented
+        mine, theirs = ((r.branches, r.first, r.unrouted) for r in (self, other))
+        return mine == theirs
+
+    def __hash__(self) -> int:
+        return hash((tuple(one.output for one in self.branches), self.first, self.unrouted))
+
     def of(self, headers: Mapping[str, str]) -> Routed:
         """The outputs that get a batch with these headers."""
         if self._always is not None:

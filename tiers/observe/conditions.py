@@ -65,6 +65,9 @@ KINDS: Final = {
     "output_orphan": Kind(
         True, "keeps its batches", "put the output back until they are delivered"
     ),
+    "output_leaving": Kind(
+        False, "delivers what waits for it, and ends it then", "wait: it takes no new batches"
+    ),
     "output_error": Kind(True, "keeps the batches and tries again", "see the reason"),
     "output_stalled": Kind(
         True, "keeps the batches", "look at what it writes to or sends to; then restart the agent"
@@ -99,6 +102,9 @@ KINDS: Final = {
     ),
     "source_failed": Kind(
         True, "starts the source again, from what is stored", "report the error in the log"
+    ),
+    "part_failed": Kind(
+        True, "starts it again; the other parts go on", "report the error in the log"
     ),
     "source_stalled": Kind(
         True, "waits", "restart the agent, and report it with the log and the status"

@@ -18,6 +18,7 @@ from tiers.core.filling import Filling
 from tiers.core.meters import Sample
 from tiers.core.peers import Peer, PeerState
 from tiers.core.progress import Place, Progress, Work
+from tiers.core.steps import Kind
 from tiers.observe.conditions import KINDS, Condition
 from tiers.observe.journal import Journal
 from tiers.observe.process import CONDITIONS, HEALTHY
@@ -50,6 +51,9 @@ class Health:
         self._found_last: list[Condition] = []
         self._lost = ""  # what became of the agent's directory
 
+    def work_by(self, stalled_after_s: float) -> None:
+        self._progress.stalled_after_s = stalled_after_s
+
     async def run(self) -> None:
         """Until cancelled."""
         footing = await asyncio.to_thread(Footing, self._agent.directory)
@@ -58,7 +62,7 @@ class Health:
             stats, now_s = self._agent.channel.stats(), self._agent.world.now_s()
             self._journal.look(self.conditions(stats), now_s)
             self._filling.look(stats.used_bytes, now_s)
-            for running in self._agent.sources:
+            for running in self._agent.parts.sources:
                 running.look()
             await asyncio.sleep(LOOK_TICKS * self._agent.world.tick_s)
 
@@ -92,11 +96,12 @@ class Health:
         yield from self._topology()
         yield from self._channel(stats)
         yield from self._outputs(stats)
+        yield from self._failing()
         yield from self._sources()
         works = self._works(stats)
         yield from self._stalled(works, stats)
         yield from self._held(works, stats)
-        receiver = self._agent.receiver
+        receiver = self._agent.parts.receiver
         for sender in receiver.receiver.senders.values() if receiver else ():
             if sender.error:
                 yield Condition("sender_error", sender.agent, sender.error)
@@ -113,7 +118,7 @@ class Health:
 
     def _channel(self, stats: ChannelStats) -> Iterator[Condition]:
         # What waits outside is not safe yet: files are rotated away, datagrams are dropped.
-        exposed = bool(self._agent.sources)
+        exposed = bool(self._agent.parts.sources)
         if self._lost:
             yield Condition("directory_gone", "channel", self._lost, at_risk=True)
         if stats.at_floor:
@@ -156,24 +161,32 @@ class Health:
 
     def _outputs(self, stats: ChannelStats) -> Iterator[Condition]:
         agent = self._agent
-        for name in stats.queues:
-            error = agent.error_of(name)
-            if name not in agent.groups and name not in agent.sinks:
+        for name, queue in stats.queues.items():
+            error = agent.errors.of(name)
+            if name not in agent.parts.groups and name not in agent.parts.sinks:
                 yield Condition("output_orphan", name, error)
             elif error:
                 yield Condition("output_error", name, error)
-        for name, group in agent.groups.items():
+            if name in agent.former.leaving():
+                text = f"the topology no longer has it; {queue.batches:,} batches wait for it"
+                yield Condition("output_leaving", name, text)
+        for name, group in agent.parts.groups.items():
             yield from _peers(name, group, self._agent.world.now_s())
-        for name, sink in agent.sinks.items():
+        for name, sink in agent.parts.sinks.items():
             stopped = sink.status().get("stopped")
             for one in stopped if isinstance(stopped, list) else ():
                 yield Condition("batches_stopped", name, f"{one['what']} wait: {one['why']}")
 
+    def _failing(self) -> Iterator[Condition]:
+        for key, why in self._agent.parts.failing():
+            if key.kind is Kind.SOURCE:
+                yield Condition("source_failed", key.name, why, at_risk=True)
+            else:
+                yield Condition("part_failed", str(key), why)
+
     def _sources(self) -> Iterator[Condition]:
-        for running in self._agent.sources:
-            if running.failure:
-                yield Condition("source_failed", running.name, running.failure, at_risk=True)
-            elif running.intake.error:
+        for running in self._agent.parts.sources:
+            if running.intake.error:
                 yield Condition("source_error", running.name, running.intake.error, at_risk=True)
             for name, said in running.intake.failing().items():
                 part = f"{running.name}.{name}"
@@ -208,11 +221,14 @@ class Health:
     def _works(self, stats: ChannelStats) -> dict[Place, Work]:
         works: dict[Place, Work] = {}
         held = "the channel takes no more" if stats.free_bytes <= 0 else ""
-        for running in self._agent.sources:
+        for running in self._agent.parts.sources:
             if running.state == "running":
                 for what, work in running.source.work().items():
                     works[running.name, what] = work._replace(held=work.held or held)
-        parts: dict[str, SenderGroup | Sink] = {**self._agent.groups, **self._agent.sinks}
+        parts: dict[str, SenderGroup | Sink] = {
+            **self._agent.parts.groups,
+            **self._agent.parts.sinks,
+        }
         for name, part in parts.items():
             works |= {(name, what): work for what, work in part.work().items()}
         return works

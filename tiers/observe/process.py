@@ -65,7 +65,8 @@ class Process:
 
     def meters(self) -> Iterator[Sample]:
         agent = self._agent
-        yield AGENT.of(1, agent.topology.name, agent.tier.name, agent.name, __version__)
+        tier = agent.topology.tier_of(agent.name).name
+        yield AGENT.of(1, agent.topology.name, tier, agent.name, __version__)
         yield STARTED.of(agent.started_ms / 1000)
         yield GENERATION.of(agent.reloading.generation)
         yield TOPOLOGY.of(1, agent.reloading.hash)

@@ -42,11 +42,11 @@ def snapshot(agent: Agent) -> dict[str, Any]:
     channel["salvage"] = agent.salvage.status()
     if salvaged := agent.salvage.text():
         channel["set_aside"] = f"{channel['set_aside']}; {salvaged}".removeprefix("; ")
-    at_ms, text = agent.last_error
+    at_ms, text = agent.errors.last
     return {
         "schema": SCHEMA,
         "agent": agent.name,
-        "tier": agent.tier.name,
+        "tier": agent.topology.tier_of(agent.name).name,
         "topology": agent.topology.name,
         "pid": os.getpid(),
         "version": __version__,
@@ -167,7 +167,7 @@ def _sources(agent: Agent, numbers: Numbers) -> list[dict[str, Any]]:
             "error": running.intake.error,
             "detail": running.source.status() | numbers.by_word(of_sources.WORDS, running.name),
         }
-        for running in agent.sources
+        for running in agent.parts.sources
     ]
 
 
@@ -179,7 +179,7 @@ def _outputs(agent: Agent, stats: ChannelStats, numbers: Numbers) -> list[dict[s
 
 
 def _output(agent: Agent, name: str, numbers: Numbers) -> dict[str, Any]:
-    group, sink = agent.groups.get(name), agent.sinks.get(name)
+    group, sink = agent.parts.groups.get(name), agent.parts.sinks.get(name)
     detail: dict[str, Any] = group.status() if group else sink.status() if sink else {}
     detail |= numbers.by_word(of_hops.WORDS_OF_SENDER if group else of_sinks.WORDS, name)
     for peer in detail.get("peers", ()) if group else ():
@@ -189,14 +189,14 @@ def _output(agent: Agent, name: str, numbers: Numbers) -> dict[str, Any]:
         "kind": "sender" if group else "sink" if sink else "orphan",
         **dict.fromkeys(("events_out", "bytes_out"), 0),
         **numbers.by_word(of_channel.WORDS_OF_OUTPUT, name),
-        "error": agent.error_of(name),
+        "error": agent.errors.of(name),
         "detail": detail,
     }
 
 
 def _receiver(agent: Agent, numbers: Numbers) -> dict[str, Any] | None:
-    if agent.receiver is None:
+    if agent.parts.receiver is None:
         return None
-    told = agent.receiver.status() | numbers.by_word(of_hops.WORDS_OF_RECEIVER)
+    told = agent.parts.receiver.status() | numbers.by_word(of_hops.WORDS_OF_RECEIVER)
     told["gate"] |= numbers.by_word(of_hops.WORDS_OF_GATE)
     return told

@@ -97,11 +97,31 @@ class StatusServer:
         """Returning means both doors are open. UsageError when one cannot be."""
         try:
             await self._open(self._unix_socket(), local=True)
-            if self._address is not None:
-                await self._open(_tcp_socket(self._address), local=False)
+            await self._open_tcp(self._address)
         except BaseException:
             await self.stop()
             raise
+
+    async def move(self, address: str | None) -> None:
+        """Returning means that it answers on TCP there, or not at all. UsageError when it cannot:
+        it answers where it did. The old door is closed first: both may be of one port."""
+        before = self._address
+        await self._close_tcp()
+        try:
+            await self._open_tcp(address)
+        except UsageError:
+            with contextlib.suppress(UsageError):
+                await self._open_tcp(before)
+            raise
+
+    async def _open_tcp(self, address: str | None) -> None:
+        if address is not None:
+            await self._open(_tcp_socket(address), local=False)
+        self._address = address
+
+    async def _close_tcp(self) -> None:
+        while len(self._doors) > 1:
+            await self._doors.pop().close()
 
     async def stop(self) -> None:
         """Closes both doors; answers under way get a second. May be called again."""

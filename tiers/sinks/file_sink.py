@@ -116,7 +116,7 @@ class FileSink:
         self._draining = False
 
     async def run(self) -> None:
-        self._channel.subscribe(self._wake.set)
+        unsubscribe = self._channel.subscribe(self._wake.set)
         try:
             # What an earlier run submitted is on disk before its plans are read: a file id that
             # it used must not be used again.
@@ -130,6 +130,7 @@ class FileSink:
                 tasks.create_task(self._tend())
                 await self._feed(tasks)
         finally:
+            unsubscribe()
             self._stop.set()
             closing = asyncio.create_task(asyncio.to_thread(self._workers.close, _STOP_S))
             if await asyncio.shield(closing):

@@ -5,7 +5,7 @@ that carries everything wrong with the file. Nothing here opens a socket or a ch
 """
 
 from tiers.topology.address import Address
-from tiers.topology.changes import Differences, PeerChanges, differences
+from tiers.topology.changes import Differences, PeerChanges, differences, reloaded
 from tiers.topology.examples import example_names, find_topology
 from tiers.topology.load import load, parse
 from tiers.topology.model import AgentSettings, Tier, Topology
@@ -27,5 +27,6 @@ __all__ = [
     "find_topology",
     "load",
     "parse",
+    "reloaded",
     "settings_table",
 ]

@@ -120,11 +120,15 @@ class ReceiverEnd:
 
     async def run(self) -> None:
         """Until cancelled."""
-        self._channel.subscribe(self._tick)
-        self._channel.tell_passed_on(self._passed_on)
-        while True:
-            self._tick()
-            await self._beat.next()
+        unsubscribe = self._channel.subscribe(self._tick)
+        tell_no_more = self._channel.tell_passed_on(self._passed_on)
+        try:
+            while True:
+                self._tick()
+                await self._beat.next()
+        finally:
+            unsubscribe()
+            tell_no_more()
 
     def _rests(self) -> bool:
         if self._mute:
@@ -312,7 +316,8 @@ class ReceiverEnd:
         return gone and not self.receiver.pending()
 
     def close(self) -> None:
-        """Close both sockets."""
+        """Close both sockets. Nothing is taken, and nothing said, from then on."""
+        self._mute = True
         self._pull.close()
         self._router.close()
         self.gate.close()

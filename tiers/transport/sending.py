@@ -125,24 +125,20 @@ class SenderGroup:
                 self._wires[name].control_up = change is Link.UP
                 self._control_linked(name, change)
 
-        def receive(parts: list[zmq.Frame]) -> None:
-            self._received(name, parts)
-
         wires = self._wires[name] = wires_to(
             self._world,
             address,
             self.sender.limits,
             self._route,
-            receive=receive,
+            receive=partial(self._received, name),
             data_link=data_link,
             control_link=control_link,
         )
         wires.connect()
 
     def _disconnect(self, name: str) -> None:
-        wires = self._wires.pop(name, None)
-        if wires is not None:
-            wires.close()
+        if name in self._wires:
+            self._wires.pop(name).close()
 
     def _control_linked(self, name: str, change: Link) -> None:
         wires = self._wires[name]
@@ -197,15 +193,18 @@ class SenderGroup:
 
     async def run(self) -> None:
         """Until cancelled."""
-        self._channel.subscribe(self._load)
-        while True:
-            self._load()
-            self._look_at_wires()
-            self._perform(self.sender.tick(self._world.now_s()))
-            self._tell_flagged()
-            if text := self._unread.due(self._world.now_s()):
-                self._trouble(text)
-            await self._beat.next()
+        unsubscribe = self._channel.subscribe(self._load)
+        try:
+            while True:
+                self._load()
+                self._look_at_wires()
+                self._perform(self.sender.tick(self._world.now_s()))
+                self._tell_flagged()
+                if text := self._unread.due(self._world.now_s()):
+                    self._trouble(text)
+                await self._beat.next()
+        finally:
+            unsubscribe()
 
     def _rests(self) -> bool:
         if self._stir.is_new():
@@ -360,6 +359,7 @@ class SenderGroup:
 
     def close(self) -> None:
         """Close every socket. What is not acked stays in the channel."""
+        self._mute = True
         for name in list(self._wires):
             self._disconnect(name)
 

@@ -39,6 +39,7 @@ class Bug:
     patches: Callable[[], list[Any]]
     lives: bool = False  # seen where disks go back, or exist twice
     topology: str = ""  # with which it is seen; empty: any
+    reloads: bool = False  # seen where settings change
 
     @contextlib.contextmanager
     def planted(self) -> Iterator[None]:

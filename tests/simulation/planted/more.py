@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
+from tests.simulation.nodes import booted
 from tests.simulation.planted.bugs import Bug, table, wrapped
 from tiers.channel.applying import Applying
 from tiers.channel.channel import Channel
@@ -18,6 +19,7 @@ from tiers.core.cutting import CutSet
 from tiers.core.outbox import Outbox
 from tiers.core.peers import Peer
 from tiers.intake import SourceIntake
+from tiers.parts.source import SourcePart
 from tiers.sinks.loading import Loading
 
 
@@ -152,6 +154,25 @@ def _envelope_is_left() -> list[Any]:
     return [wrapped(Loading, "look_up", make)]
 
 
+def _retired_takes() -> list[Any]:
+    """What is under way in a source that was retired is stored when the next one has begun."""
+    settled = SourcePart.retire
+
+    async def hasty(self: SourcePart) -> None:
+        agent = booted().agent
+        if agent is None or agent.state == "stopping":
+            await settled(self)
+            return
+        self._retired = True
+        if self._reading is not None:
+            self._reading.cancel()
+
+    return [
+        mock.patch.object(SourcePart, "retire", hasty),
+        mock.patch.object(SourceIntake, "end", lambda self: None),
+    ]
+
+
 MORE: Final = (
     Bug("closed day ignored", "a file goes into a day that was closed meanwhile", _closed_ignored),
     Bug(
@@ -180,4 +201,10 @@ MORE: Final = (
     ),
     Bug("damaged envelope dead", "what rotted here counts as dead for good", _envelope_is_dead),
     Bug("damaged envelope left", "what rotted here stays in the queue for ever", _envelope_is_left),
+    Bug(
+        "retired part takes",
+        "what a retired source has under way is stored after it",
+        _retired_takes,
+        reloads=True,
+    ),
 )

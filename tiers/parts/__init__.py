@@ -1,0 +1,1 @@
+"""What an agent is made of, and how it becomes what a topology wants."""
