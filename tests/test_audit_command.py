@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -242,6 +243,30 @@ async def test_agents_that_cannot_be_asked_are_named(file: Path, tmp_path: Path)
     shown = await run("audit", file)
     assert shown.exit_code == 3  # who was not asked may have accepted more
     assert "NOT PROVEN: nothing missing, nothing doubled as far as could be asked" in shown.output
+
+
+async def test_of_a_sink_without_a_store_nothing_is_proven_and_nothing_is_a_gap(
+    file: Path, tmp_path: Path
+) -> None:
+    publish(tmp_path, a_manifest([1, 2, 3, 4, 5], 1))
+    both = file.read_text() + '[[tiers.sink.sinks]]\ntype = "null"\n'
+    alone = re.sub('type = "directory"\nroot = .*', 'type = "stdout"', file.read_text())
+    async with agents(tmp_path, held=[]):
+        file.write_text(both)
+        told = await run("audit", file, "--json")
+        shown = await run("audit", file)
+        file.write_text(alone)
+        of_none = await run("audit", file)
+    assert told.exit_code == shown.exit_code == of_none.exit_code == 0
+    facts = json.loads(told.output)
+    assert facts["unproven"] == {"sink/null": "delivers nowhere, on purpose"}
+    assert [one["output"] for one in facts["outputs"]] == ["sink/directory"]
+    assert "sink/null: not proven: delivers nowhere, on purpose\n" in shown.output
+    assert shown.output.endswith("nothing missing, nothing doubled\n")
+    assert (
+        "sink/stdout: not proven: standard output gets each event at least once" in of_none.output
+    )
+    assert of_none.output.endswith("no output has a store\n")
 
 
 async def test_of_a_store_that_cannot_be_read_nothing_is_a_gap(file: Path, tmp_path: Path) -> None:

@@ -65,6 +65,17 @@ def test_check_prints_json_for_programs(file: Path) -> None:
     assert facts["limits"] == {}
 
 
+def test_check_says_of_sinks_without_a_store_what_they_do(file: Path) -> None:
+    sinks = (("sink", "null"), ("edge", "stdout"), ("sink", "stdout"))
+    more = "".join(f'[[tiers.{tier}.sinks]]\ntype = "{kind}"\n' for tier, kind in sinks)
+    file.write_text(good(more=more))
+    result = tiers("check", file)
+    assert result.exit_code == 0, result.output
+    assert "  to sink null: delivers nowhere, on purpose\n" in result.output
+    said = "  to sink stdout: standard output gets each event at least once, and cannot be asked"
+    assert result.output.count(said) == 2, "a place that two tiers may have"
+
+
 def test_check_says_all_errors_on_stderr_and_ends_with_2(file: Path) -> None:
     file.write_text(
         good(('"aggregator"', '"agregator"'), ("{service}", "{host}"), (":7402", ":1x"))

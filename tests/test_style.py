@@ -11,9 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 50
-LONG_FILES = {
-    "tiers/transport/sending.py": 410,
-}
+LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS = {
     "tiers/cli/agent.py: command": 58,
 }

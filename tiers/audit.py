@@ -81,6 +81,7 @@ class Report:
 
     topology: str
     outputs: list[OutputAccount] = field(default_factory=list)
+    unproven: dict[str, str] = field(default_factory=dict)  # "tier/output" without a store: why
     orphans: list[Orphan] = field(default_factory=list)
     agents: int = 0  # of the topology
     unasked: dict[str, str] = field(default_factory=dict)  # agent: why
@@ -110,6 +111,7 @@ class Report:
             "unasked": self.unasked,
             "news": self.news,
             "outputs": [_output_json(output) for output in self.outputs],
+            "unproven": self.unproven,
             "orphans": [_orphan_json(orphan) for orphan in self.orphans],
         }
 
@@ -136,8 +138,12 @@ async def audit(topology: Topology, reach: Reach, *, files: bool = False) -> Rep
     report.orphans = [orphan for holding in holdings for orphan in _orphans(topology, holding)]
     for name in topology.order():
         for options in topology.tiers[name].sinks:
+            output = f"{name}/{options.name}"
+            if why := options.unproven():
+                report.unproven[output] = why
+                continue
             shelf = await asyncio.to_thread(_open_and_read, options, files)
-            account = OutputAccount(f"{name}/{options.name}", shelf)
+            account = OutputAccount(output, shelf)
             counted = counting(topology, name, options.name, holdings)
             reaching = topology.reaching(name)
             silent = [a for a in report.unasked if topology.tier_of(a).name in reaching]
@@ -174,10 +180,7 @@ def _orphans(topology: Topology, holding: Holding) -> list[Orphan]:
 
 
 def _open_and_read(options: Any, files: bool) -> Shelf:
-    cls = load(sinks.BUILTIN, sinks.GROUP, options.type)
-    if not hasattr(cls, "open_store"):
-        return Shelf(options.place(), problems=[f"sinks of type {options.type!r} have no audit"])
-    store: Store = cls.open_store(options)
+    store: Store = load(sinks.BUILTIN, sinks.GROUP, options.type).open_store(options)
     try:
         shelf = read_store(store)
         if files:

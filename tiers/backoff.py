@@ -1,7 +1,10 @@
-"""Waits between tries to start what keeps dying."""
+"""Waits between tries: to start what keeps dying, and to reach what does not answer."""
 
+import asyncio
 from dataclasses import dataclass
 from random import Random
+
+from tiers.core import commit
 
 
 @dataclass(slots=True)
@@ -19,3 +22,9 @@ class Backoff:
         wait = self.first_s if fresh else self._next_s
         self._next_s = min(2 * wait, self.wait_s_max)
         return wait * random.uniform(0.5, 1.0)
+
+
+async def back_off(failures: int, random: Random, *, refused: bool = False) -> None:
+    """Waits after that many failures in a row. Random, so that sinks do not come back all at
+    once."""
+    await asyncio.sleep(commit.backoff_s(failures, refused, random.random()))

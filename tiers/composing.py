@@ -11,6 +11,7 @@ from tiers.contracts import (
     Channel,
     Interceptor,
     InterceptorContext,
+    Outlet,
     Part,
     Server,
     Sink,
@@ -27,6 +28,7 @@ from tiers.core.steps import Key, Kind
 from tiers.descriptors import Shares, scaled
 from tiers.intake import SourceIntake
 from tiers.interceptors.chain import Chain, Link
+from tiers.outlet import ChannelOutlet
 from tiers.parts.receiver import ReceiverPart, ReceiverSpec
 from tiers.parts.sender import SenderPart, SenderSpec
 from tiers.parts.sink import SinkPart, SinkSpec
@@ -177,24 +179,28 @@ class Composition:
         return SenderGroup(
             self.world,
             self._me,
-            tier,
+            self._outlet(tier),
             self.channel,
             spec.limits,
             bundle_bytes=spec.bundle_bytes,
             guarantee=spec.guarantee,
-            trouble=self.event(tier),
+            event=self.event(tier),
             renew=self.renew,
         )
+
+    def _outlet(self, output: str) -> Outlet:
+        """The queue of an output, for who drains it."""
+        trouble, event = self.trouble(output), self.event(output)
+        return ChannelOutlet(output, self.channel, self.world, trouble=trouble, event=event)
 
     def _sink(self, output: str, spec: SinkSpec) -> Sink:
         context = SinkContext(
             topology=self.topology,
             agent=self.agent,
-            output=output,
+            outlet=self._outlet(output),
             channel=self.channel,
             world=self.world,
             level=spec.level,
-            trouble=self.trouble(output),
             renew=self.renew,
             retention_s=spec.retention_s,
         )

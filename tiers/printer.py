@@ -13,9 +13,23 @@ import threading
 from collections import deque
 from typing import Final
 
+from tiers.core.batch import Buffer
+
 WAITING_BYTES_MAX: Final = 1 << 20
 PATIENCE_S: Final = 1.0  # for what still waits when all is over
 _POLL_MS: Final = 1000  # between looks at a descriptor that takes nothing, set non-blocking
+
+
+def write_some(descriptor: int, data: Buffer) -> int:
+    """How many bytes of it were taken: some. Waits for that, also where the descriptor was set
+    non-blocking. Raises OSError."""
+    while True:
+        try:
+            return os.write(descriptor, data)
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            poll.poll(_POLL_MS)
 
 
 class Printer:
@@ -82,12 +96,7 @@ class Printer:
         view = memoryview(data)
         try:
             while view:
-                try:
-                    view = view[os.write(self._descriptor, view) :]
-                except BlockingIOError:
-                    poll = select.poll()
-                    poll.register(self._descriptor, select.POLLOUT)
-                    poll.poll(_POLL_MS)
+                view = view[write_some(self._descriptor, view) :]
         except OSError:  # a full disk may have room for the next piece
             self._torn |= len(view) < len(data)
             with self._changed:

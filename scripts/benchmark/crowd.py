@@ -20,6 +20,7 @@ from tiers.core.life import START_BYTES, Life, Start
 from tiers.core.messages import Identity
 from tiers.core.peers import PEERS_MAX, PeerLimits
 from tiers.lines import AccessLog
+from tiers.outlet import ChannelOutlet
 from tiers.topology import Address
 from tiers.transport.sending import SenderGroup
 from tiers.world import Machine
@@ -56,8 +57,9 @@ class MemoryChannel:
 
     # -- as in contracts.Channel -----------------------------------------------------------
 
-    def subscribe(self, callback: Callable[[], None]) -> None:
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         self._wake = callback
+        return lambda: None
 
     def last_position(self) -> int:
         return self._last
@@ -67,11 +69,12 @@ class MemoryChannel:
 
     def entries(self, _output: str, after: int, limit: int) -> list[Entry]:
         found: list[Entry] = []
+        now_ms = time.time_ns() // 1_000_000
         for position in range(after + 1, self._last + 1):
             record = self._records.get(position)
             if record is not None:
-                key, hops = BatchId(self.origin, position), (Hop(self.agent, 0),)
-                found.append(Entry(position, key, False, hops, 0, LINES, len(record)))
+                key, hops = BatchId(self.origin, position), (Hop(self.agent, now_ms),)
+                found.append(Entry(position, key, False, hops, now_ms, LINES, len(record)))
                 if len(found) == limit:
                     break
         return found
@@ -107,14 +110,15 @@ class Crowd:
         self._body = AccessLog(seed=1).block(LINES)
 
     def _group(self, topology: str, channel: MemoryChannel, world: Machine) -> SenderGroup:
+        queue = cast("Channel", channel)
         return SenderGroup(
             world,
             Identity(topology, channel.agent, channel.life),
-            PEER,
-            cast("Channel", channel),
+            ChannelOutlet(PEER, queue, world, trouble=self._trouble, event=self._trouble),
+            queue,
             PeerLimits(),
             bundle_bytes=1 << 20,
-            trouble=self._trouble,
+            event=self._trouble,
             renew=self._trouble,
         )
 

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from tiers.core import calls, commit, layout
 from tiers.core.batch import BatchId
 from tiers.core.calls import Answer
+from tiers.core.change import Bad
 from tiers.core.claim import Claim, encode_claim
 from tiers.core.commit import TABLE, Publication, State
-from tiers.core.filing import Bad, Ref
+from tiers.core.filing import Ref
 from tiers.core.manifest import decode
 from tiers.core.plan import Plan, decode_plan, encode_plan
 from tiers.errors import ChannelDamaged

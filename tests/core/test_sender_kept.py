@@ -279,15 +279,3 @@ def test_with_hop_what_an_earlier_run_had_handed_on_is_asked_for(what: str) -> N
     else:
         assert group.seqs("a") == [1]
         assert group.flags[1] is True
-
-
-def test_batches_in_memory_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiers.core.sender.HANDED_MAX", 3)
-    group = ending("a")
-    group.offer(1, 2)
-    group.ack("a", 1, 2)
-    assert group.sender.wants() == 1
-    group.offer(3)
-    assert group.sender.wants() == 0
-    published(group, "a", 1)
-    assert group.sender.wants() == 1

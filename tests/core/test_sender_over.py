@@ -5,7 +5,6 @@ import pytest
 from tests.core.grouping import Group, batches, up
 from tiers.core.messages import Ack, Message, Ping, Pong
 from tiers.core.peers import Pending
-from tiers.core.sender import HANDED_MAX
 
 
 def of(agent: str, *seqs: int) -> list[Pending]:
@@ -34,8 +33,8 @@ def test_the_others_flow_past_what_no_peer_takes_now(how: type[Message]) -> None
     offer(group, "flood", *range(1, 21))
     offer(group, "edge-1", 21, 22)
     assert sorted([*group.seqs("a"), *group.seqs("b")]) == [21, 22]
-    assert (group.sender.room("flood"), group.dead) == (0, []), "it waits, and no more is brought"
-    assert group.sender.room("edge-1") > 0
+    assert (group.sender.is_closed_to("flood"), group.dead) == (True, []), "it waits"
+    assert not group.sender.is_closed_to("edge-1")
     for name in "ab":
         told(group, name, how)
     group.wait(1.0)
@@ -48,17 +47,7 @@ def test_who_has_room_for_it_gets_it() -> None:
     told(group, "a", Ack, "flood")
     offer(group, "flood", 1, 2, 3)
     assert (group.seqs("a"), sorted(group.seqs("b"))) == ([], [1, 2, 3])
-    assert group.sender.room("flood") > 0
-
-
-def test_one_agents_batches_leave_memory_for_the_others() -> None:
-    group = up("a")
-    offer(group, "flood", *range(1, 101))
-    free = HANDED_MAX - 100
-    assert group.sender.room("flood") == (4 * free - 100) // 5
-    assert group.sender.room("edge-1") == 4 * free // 5
-    group.ack("a", *range(1, 101), limit=100_000)
-    assert group.sender.room("flood") == 4 * HANDED_MAX // 5
+    assert not group.sender.is_closed_to("flood")
 
 
 @pytest.mark.parametrize("now", [0.0, 1000.0])

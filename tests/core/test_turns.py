@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tiers.core.quota import may_take
-from tiers.core.reading import Reading
+from tiers.core.reading import Closed, Reading
 from tiers.core.turns import Turns
 
 
@@ -53,28 +52,35 @@ class Entry(NamedTuple):
     agent: str
 
 
+def nobody(_agent: str) -> bool:
+    return False
+
+
+def is_b(agent: str) -> bool:
+    return agent == "b"
+
+
 class Memory:
     """Holds at most so many entries of a queue."""
 
     def __init__(self, queue: list[Entry], most: int) -> None:
         self.queue = queue
-        self.most = most
         self.held: list[Entry] = []
-        self.reading = Reading()
+        self.reading = Reading(most)
+        self.known: set[int] = set()
         self.brought: list[Entry] = []
 
-    def room(self, agent: str) -> int:
-        mine = sum(1 for one in self.held if one.agent == agent)
-        return may_take(self.most - len(self.held), mine)
-
-    def load(self, page: int = 7) -> None:
+    def load(self, page: int = 7, closed: Closed = nobody) -> None:
+        self.reading.let_go(self.known.difference(one.position for one in self.held))
         for _ in range(1000):
-            if len(self.held) >= self.most:
+            assert self.reading.held() == len(self.held)
+            if self.reading.is_full():
                 return
-            after = self.reading.begin(self.room)
+            after = self.reading.begin(closed)
             entries = [one for one in self.queue if one.position > after][:page]
-            picked = self.reading.pick(entries, self.room)
+            picked = self.reading.pick(entries, closed)
             self.held += picked
+            self.known = {one.position for one in self.held}
             self.brought += picked
             if not entries and not self.reading.looks_back:
                 return
@@ -94,15 +100,17 @@ def test_a_flood_before_the_others_does_not_hide_them() -> None:
 
 
 def test_of_a_page_each_gets_its_room_and_who_was_passed_over_hides_nobody() -> None:
-    room = {"a": 3, "b": 0, "c": 2}.__getitem__
-    reading = Reading()
-    assert reading.begin(room) == 0
-    page = [Entry(position, agent) for position, agent in enumerate("abbaccaac", 1)]
-    assert [one.position for one in reading.pick(page, room)] == [1, 4, 5, 6, 7]
-    assert reading.passed == {"b": 1, "a": 7, "c": 8}
-    assert reading.upto == 9
-    more = [Entry(10, "b"), Entry(11, "d")]
-    assert reading.pick(more, lambda agent: 1) == [Entry(11, "d")], "b has its turn in its order"
+    reading = Reading(5)  # 4 of one that holds none
+    assert reading.begin(is_b) == 0
+    page = [Entry(position, agent) for position, agent in enumerate("abbaaaaaca", 1)]
+    assert [one.position for one in reading.pick(page, is_b)] == [1, 4, 5, 6, 9]
+    assert reading.passed == {"b": 1, "a": 6}
+    assert (reading.upto, reading.is_full()) == (10, True)
+    reading.let_go([1, 4, 5, 9, 77])
+    assert (reading.held(), reading.room("a"), reading.room("c")) == (1, 3, 3)
+    more = [Entry(11, "b"), Entry(12, "d")]
+    assert reading.pick(more, nobody) == [Entry(12, "d")], "b has its turn in its order"
+    assert reading.begin(is_b) == 6, "b is still closed out"
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -13,7 +13,7 @@ from tiers.observe.meters import Numbers
 from tiers.observe.metrics import json_of
 from tiers.observe.rows import Peer, all_healthy, row
 from tiers.sinks import meters as of_sinks
-from tiers.sinks.settling import Counts
+from tiers.sinks.settling import FileCounts
 from tiers.sources import meters as of_sources
 from tiers.transport import meters as of_hops
 
@@ -111,8 +111,8 @@ def test_how_far_behind_it_is_and_when_it_will_be_full() -> None:
 def test_what_became_of_flagged_batches_is_told() -> None:
     told = plain_status("edge-1")
     told["outputs"].append({"name": "hdfs", "kind": "sink"})
-    counts = Counts(flagged=9, claimed=1200, fenced=1, taken_over=2)
-    samples = of_sinks.samples("hdfs", counts)
+    counts = FileCounts(flagged=9, claimed=1200, fenced=1, taken_over=2)
+    samples = of_sinks.of_files("hdfs", counts)
     told["meters"] |= json_of(Numbers([of_hops.FLAGGED.of(5, "aggregator"), *samples]))
     each = row("edge-1", "edge", told)
     assert each.flagged == ("aggregator: 5 flagged", "hdfs: 1,200 claimed, 1 fenced, 2 taken over")

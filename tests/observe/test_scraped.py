@@ -18,6 +18,7 @@ from prometheus_client.samples import Sample
 from tests.faults.cluster import Cluster, free_port_pair
 from tests.waiting import wait_for
 from tiers.channel import meters as of_channel
+from tiers.core.counts import LATENCY
 from tiers.core.meters import Meter
 from tiers.observe.metrics import ALL
 from tiers.observe.process import GENERATION, HEALTHY, TOPOLOGY
@@ -83,7 +84,7 @@ def test_numbers_are_true(cluster: Scraped) -> None:
     assert number("agg-1", of_hops.EVENTS_IN) == number("sink-1", of_hops.EVENTS_IN) == LINES
     assert number("edge-1", of_hops.PEER_EVENTS) == number("agg-1", of_hops.PEER_EVENTS) == LINES
     assert number("sink-1", of_channel.EVENTS_OUT) == LINES
-    assert number("sink-1", of_sinks.LATENCY, "_count") == LINES, "of each event"
+    assert number("sink-1", LATENCY, "_count") == LINES, "of each event"
     assert number("sink-1", of_hops.AGE, "_count") == number("sink-1", of_sinks.BATCHES)
     for name in cluster.agents:
         assert number(name, HEALTHY) == number(name, GENERATION) == 1
@@ -198,10 +199,10 @@ scrape_configs:
         )
     try:
         wait_for(lambda: value("up") == 3, f"it has scraped all three: {log}")
-        assert value(of_sources.EVENTS.shown) == value(of_sinks.LATENCY.shown + "_count") == LINES
+        assert value(of_sources.EVENTS.shown) == value(LATENCY.shown + "_count") == LINES
         assert value(HEALTHY.shown) == 3
-        (slow,) = ask(f"histogram_quantile(0.5,{of_sinks.LATENCY.shown}_bucket)")
-        assert 0 < float(slow["value"][1]) < of_sinks.LATENCY.bounds[-1]
+        (slow,) = ask(f"histogram_quantile(0.5,{LATENCY.shown}_bucket)")
+        assert 0 < float(slow["value"][1]) < LATENCY.bounds[-1]
     finally:
         prometheus.kill()
         prometheus.wait()

@@ -13,13 +13,14 @@ import zstandard
 from tests.metering import number
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
-from tiers.contracts import SinkContext, Store
+from tiers.contracts import Sink, SinkContext, Store
 from tiers.core.answers import Listed, Moved
 from tiers.core.batch import BatchId, Buffer, Envelope, Hop, seal
 from tiers.core.change import Change, ChannelLimits, Put
 from tiers.core.codecs import compressor
 from tiers.core.meters import Meter
 from tiers.errors import StoreUnavailable
+from tiers.outlet import ChannelOutlet
 from tiers.sinks.file_options import FileOptions
 from tiers.sinks.file_sink import FileSink
 from tiers.world import Machine
@@ -82,17 +83,24 @@ class Said:
     channel: Channel
     agent: str = "sink-1"
     troubles: list[str] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
     renewals: list[str] = field(default_factory=list)
 
     def context(self) -> SinkContext:
+        world = Machine()
         return SinkContext(
             topology="test",
             agent=self.agent,
-            output=OUTPUT,
+            outlet=ChannelOutlet(
+                OUTPUT,
+                self.channel,
+                world,
+                trouble=self.troubles.append,
+                event=self.events.append,
+            ),
             channel=self.channel,
-            world=Machine(),
+            world=world,
             level=1,
-            trouble=self.troubles.append,
             renew=self.renewals.append,
         )
 
@@ -103,6 +111,8 @@ class MemorySink(FileSink):
     def __init__(self, said: Said, store: Store, **options: object) -> None:
         options = {"type": "memory", "roll_after": 0, **options}
         super().__init__(FileOptions.model_validate(options), said.context(), store)
+
+        self.outlet = self._outlet
 
     def number(self, meter: Meter) -> int:
         """What it tells of its output."""
@@ -255,7 +265,7 @@ def open_file(path: str, content: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def running(sink: FileSink) -> AsyncIterator[None]:
+async def running(sink: Sink) -> AsyncIterator[None]:
     task = asyncio.create_task(sink.run())
     try:
         yield

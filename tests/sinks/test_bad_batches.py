@@ -47,7 +47,8 @@ async def test_of_all_that_strangers_seal_each_meets_its_fate(
         {"type": "directory", "root": str(root), "path": "{service}/%Y/%m/%d/%H",
          "codec": codec, "roll_after": 0}
     )  # fmt: skip
-    sink = DirectorySink(options, Said(channel).context())
+    context = Said(channel).context()
+    sink = DirectorySink(options, context)
     async with running(sink):
         await eventually(lambda: len(channel.entries(OUTPUT)) == WAITING)
     dead = {letter.position for letter in channel.dead_letters()}
@@ -59,7 +60,7 @@ async def test_of_all_that_strangers_seal_each_meets_its_fate(
     lines = sorted(line for content in files.values() for line in content.splitlines())
     assert lines == sorted(LINES.splitlines() * list(fates.values()).count("published"))
     assert all(len(path.split("/")) == 6 for path in files), "one level for {service}"
-    assert sink.counts.dead == len(dead)
+    assert context.outlet.counts.dead == len(dead)
 
 
 async def test_many_bad_ones_cost_one_file(channel: Channel) -> None:
@@ -71,7 +72,7 @@ async def test_many_bad_ones_cost_one_file(channel: Channel) -> None:
     async with running(sink := MemorySink(Said(channel), store)):
         await emptied(channel)
     assert list(published(store.files).values()) == [b"good\n"]
-    assert sink.counts.dead == 100
+    assert sink.outlet.counts.dead == 100
     assert sink.counts.voided == 1
 
 

@@ -32,7 +32,7 @@ from tiers.core.events import Event, pack, read
 from tiers.core.manifest import Manifest, decode
 from tiers.core.plan import Plan, encode_plan
 from tiers.errors import ChannelUnavailable, StoreRefused
-from tiers.sinks import formats, hands, loading, meters
+from tiers.sinks import formats, hands, meters
 from tiers.sinks.file_options import FileOptions
 
 DAY_MS = 86_400_000
@@ -67,11 +67,12 @@ async def test_what_is_in_the_channel_is_published_and_let_go(channel: Channel) 
         path: [(3, 1, True)] if path.startswith("db") else [(1, 2, False), (2, 1, False)]
         for path in files
     }
-    counts = sink.counts
-    assert (counts.files, counts.events_out, counts.flagged, counts.bytes_out) == (2, 4, 1, 8)
+    counts, delivered = sink.counts, sink.outlet.counts
+    assert (counts.files, counts.flagged) == (2, 1)
+    assert (delivered.batches, delivered.events_out, delivered.bytes_out) == (3, 4, 8)
     assert (sink.number(meters.PLANNED), sink.number(meters.HELD)) == (0, 0)
     assert number(sink, NEWEST, OUTPUT) == AT / 1000
-    assert counts.latency.count == 4, "of each event"
+    assert delivered.latency.count == 4, "of each event"
     assert sink.status()["last_file"] in files
     assert store.closed
     assert not said.troubles
@@ -182,8 +183,9 @@ async def test_a_file_that_was_published_before_a_restart_counts_with_its_events
     sink = MemorySink(Said(channel), store)
     async with running(sink):
         await emptied(channel)
-    counts = sink.counts
-    assert (counts.files, counts.batches, counts.events_out, counts.flagged) == (1, 1, 2, 1)
+    counts, delivered = sink.counts, sink.outlet.counts
+    assert (counts.files, counts.flagged) == (1, 1)
+    assert (delivered.batches, delivered.events_out) == (1, 2)
 
 
 async def test_a_full_channel_hastens_what_is_not_due(
@@ -199,9 +201,8 @@ async def test_a_full_channel_hastens_what_is_not_due(
 async def test_references_held_are_bounded_while_the_store_is_down(
     channel: Channel, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
-    monkeypatch.setattr("tiers.sinks.file_sink.REFS_MAX", 10)
-    monkeypatch.setattr("tiers.sinks.supply.REFS_MAX", 10)
-    monkeypatch.setattr(loading, "_LOAD_MAX", 4)
+    monkeypatch.setattr("tiers.outlet.HELD_MAX", 10)
+    monkeypatch.setattr("tiers.sinks.file_sink.LOAD_MAX", 4)
     store, said = MemoryStore(), Said(channel)
     blocks = [b"line %d\n" % n for n in range(50)]
     await fill(channel, blocks)
@@ -239,7 +240,7 @@ async def test_what_no_file_can_take_goes_to_the_dead_letters(channel: Channel) 
     reasons = {letter.position: letter.reason for letter in channel.dead_letters()}
     assert "checksum" in reasons[1]
     assert "calendar" in reasons[2]
-    assert sink.counts.dead == 2
+    assert sink.outlet.counts.dead == 2
     # The file with the damaged batch was written in part: it is void, and empty.
     assert [data for path, data in store.files.items() if "/void/" in path] == [b""]
 
@@ -270,8 +271,8 @@ async def test_what_a_newer_version_sealed_waits_for_the_upgrade(
     assert "1 batches wait, sealed by a newer version (" in said.troubles[-1]
     assert said.troubles[-1].endswith("): upgrade this agent")
     # The upgrade: it knows both.
-    monkeypatch.setattr("tiers.sinks.loading.FRAMINGS", ("lines", "columns"))
-    monkeypatch.setattr("tiers.sinks.loading.CODECS", ("none", "brotli"))
+    monkeypatch.setattr("tiers.sinks.opening.FRAMINGS", ("lines", "columns"))
+    monkeypatch.setattr("tiers.sinks.opening.CODECS", ("none", "brotli"))
     monkeypatch.setattr("tiers.core.codecs._open", lambda _, body, *__: iter([bytes(body)]))
     monkeypatch.setattr("tiers.sinks.body.proven", opened_lines)
     monkeypatch.setattr(formats.Text, "encode", lambda _, __, body: iter(body))

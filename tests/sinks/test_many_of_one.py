@@ -69,10 +69,9 @@ def claim_all(store: MemoryStore, kind: Kind) -> None:
 async def test_a_flood_of_one_takes_nobodys_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
 ) -> None:
-    for module in ("file_sink", "supply"):
-        monkeypatch.setattr(f"tiers.sinks.{module}.REFS_MAX", 40)
-    monkeypatch.setattr("tiers.sinks.supply.BUCKETS_MAX", 12)
-    monkeypatch.setattr("tiers.sinks.loading._LOAD_MAX", 10)
+    monkeypatch.setattr("tiers.outlet.HELD_MAX", 40)
+    monkeypatch.setattr("tiers.sinks.file_sink.BUCKETS_MAX", 12)
+    monkeypatch.setattr("tiers.sinks.file_sink.LOAD_MAX", 10)
     store, most = MemoryStore(), 0
     if kind.flagged and kind.claimed:
         claim_all(store, kind)
@@ -142,7 +141,7 @@ async def look_at_all(channel: Channel, store: MemoryStore) -> None:
     waiting = len(channel.entries(OUTPUT, limit=5000))
     sink = MemorySink(Said(channel), store, path="{service}")
     async with running(sink):
-        await eventually(lambda: sink.counts.dead == waiting)
+        await eventually(lambda: sink.outlet.counts.dead == waiting)
         await channel.submit(Change())
 
 

@@ -29,6 +29,7 @@ from tiers.core.messages import (
 from tiers.core.peers import PeerLimits
 from tiers.core.routes import everywhere
 from tiers.core.visitors import VisitorLimits
+from tiers.outlet import ChannelOutlet
 from tiers.topology import Address
 from tiers.transport.receiving import ReceiverEnd
 from tiers.transport.sending import SenderGroup
@@ -135,10 +136,18 @@ class SenderSide:
     """An agent's sender group and channel, with batches put into it by the test."""
 
     def __init__(
-        self, channel: Channel, group: SenderGroup, troubles: list[str], renewals: list[str]
+        self,
+        channel: Channel,
+        outlet: ChannelOutlet,
+        group: SenderGroup,
+        troubles: list[str],
+        renewals: list[str],
     ) -> None:
         self.channel = channel
+        self.outlet = outlet
         self.group = group
+        self.now_ms = Machine().now_ms
+        self.begun_ms = BEGUN_MS  # of what is put from now on
         self.troubles = troubles
         self.renewals = renewals
         self._task = asyncio.create_task(group.run())
@@ -159,19 +168,23 @@ class SenderSide:
         channel = await Channel.open(directory, channel_limits, ("aggregator",))
         troubles: list[str] = []
         renewals: list[str] = []
+        world = Machine(context)
+        outlet = ChannelOutlet(
+            "aggregator", channel, world, trouble=troubles.append, event=troubles.append
+        )
         group = SenderGroup(
-            Machine(context),
+            world,
             Identity(topology, name, channel.life),
-            "aggregator",
+            outlet,
             channel,
             limits,
             bundle_bytes=100_000,
             guarantee=guarantee,
-            trouble=troubles.append,
+            event=troubles.append,
             renew=renewals.append,
         )
         group.set_peers(peers)
-        return cls(channel, group, troubles, renewals)
+        return cls(channel, outlet, group, troubles, renewals)
 
     def put(self, seqs: Iterable[int], *, size: int = 100) -> "asyncio.Future[tuple[int, ...]]":
         origin = self.channel.origin
@@ -180,7 +193,7 @@ class SenderSide:
     def put_records(self, records: Mapping[int, bytes]) -> "asyncio.Future[tuple[int, ...]]":
         """Records by their seq, as an intake would have given it; some are damaged on purpose."""
         origin = self.channel.origin
-        hops = (Hop(self.group.sender.me.agent, BEGUN_MS),)
+        hops = (Hop(self.group.sender.me.agent, self.begun_ms),)
         puts = [
             Put(BatchId(origin, n), record, 3, ("aggregator",), hops=hops)
             for n, record in records.items()

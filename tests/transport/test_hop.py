@@ -50,8 +50,8 @@ async def test_batches_move_from_channel_to_channel(hop: Hop) -> None:
     entry = receiver.channel.entries("out")[0]
     assert [stop.agent for stop in entry.hops] == ["edge-1", "agg-1"]
     assert not entry.flagged
-    assert (receiver.end.events_in, sender.group.events_out) == (900, 900)
-    assert receiver.end.bytes_in == sender.group.bytes_out > 600_000
+    assert (receiver.end.events_in, sender.outlet.counts.events_out) == (900, 900)
+    assert receiver.end.bytes_in == sender.outlet.counts.bytes_out > 600_000
     (upstream,) = receiver.end.status()["senders"]
     assert (upstream["agent"], upstream["batches"], upstream["events"]) == ("edge-1", 300, 900)
     (peer,) = sender.group.status()["peers"]

@@ -19,7 +19,7 @@ from tiers.core.hosting import ReceiverLimits
 from tiers.core.messages import Guarantee
 from tiers.core.peers import Pending
 from tiers.core.sender import Sender
-from tiers.transport import meters, sending
+from tiers.transport import meters
 
 SMALL = ChannelLimits(size_bytes_max=4 << 20, high=0.5, low=0.3, free_floor_bytes=0)
 ASKING = replace(PEER_LIMITS, ask_again_s=1.0)
@@ -183,7 +183,8 @@ async def test_very_many_that_were_handed_on_are_read_in_several_turns(
     await put(sender, range(1, 26))
     await all_handed(sender, 25)
     await hop.stop(sender)
-    monkeypatch.setattr(sending, "LOAD_MAX", 10)
+    for module in ("tiers.core.sender", "tiers.transport.sending"):
+        monkeypatch.setattr(f"{module}.QUEUE_BATCHES_MAX", 10)
     offered: list[int] = []
     offer = Sender.offer
 

@@ -54,6 +54,7 @@ def lines(report: Report) -> list[str]:
     shown = []
     for output in report.outputs:
         shown += _output_lines(output)
+    shown += [f"{output}: not proven: {why}" for output, why in report.unproven.items()]
     for orphan in report.orphans:
         shown += _orphan_lines(orphan)
     shown += [f"{agent}: {news}" for agent, news in report.news.items()]
@@ -64,7 +65,7 @@ def lines(report: Report) -> list[str]:
 
 def _verdict(report: Report) -> str:
     if report.proven:
-        return "nothing missing, nothing doubled"
+        return "nothing missing, nothing doubled" if report.outputs else "no output has a store"
     said = ["NOT ALL IS WELL, see above"]
     if report.ok:
         said = ["NOT PROVEN: nothing missing, nothing doubled as far as could be asked"]

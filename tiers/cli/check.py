@@ -88,6 +88,7 @@ def _tier(topology: "Topology", tier: "Tier", data: Path | None) -> dict[str, An
                     "type": sink.type,
                     "place": sink.place(),
                     "path": sink.path_template(),
+                    "unproven": sink.unproven(),
                     "when": when[sink.name],
                 }
                 for sink in tier.sinks
@@ -203,7 +204,8 @@ def _output_line(output: dict[str, Any]) -> str:
         line = f"to tier {output['name']}: {peers}"
     else:
         path = f", path {output['path']}" if output["path"] else ""
-        line = f"to sink {output['name']}: {output['place']}{path}"
+        where = (output["place"] + path, output["unproven"])
+        line = f"to sink {output['name']}: {'; '.join(filter(None, where))}"
     return f"{line}, when {write(output['when'])}" if output["when"] else line
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from tiers.contracts.channel import Channel
+from tiers.contracts.outlet import Outlet
 from tiers.contracts.world import World
 from tiers.core.meters import Metered
 from tiers.core.progress import Work
@@ -16,21 +17,20 @@ class SinkContext:
 
     topology: str
     agent: str
-    output: str
+    outlet: Outlet  # the output's queue
     channel: Channel
     world: World
     level: int  # compression level of `[batch]`
-    trouble: Callable[[str], None]  # says what is wrong ("" when it is over)
     # This channel's disk went back in time, or is there twice: why that is known. The agent ends.
     renew: Callable[[str], None]
     retention_s: float = 7 * 86400.0  # `[delivery] dedupe_retention`
 
 
 class Sink(Metered, Protocol):
-    """An output that takes an agent's batches out of the topology. It releases a batch from its
-    channel only when the batch is safe where it brought it. `run` runs until cancelled; cancelling
-    it is safe at any await. After `drain` it publishes what is there without waiting for more;
-    `run` goes on. Among its numbers are those of any output (channel/meters.py)."""
+    """An output that takes an agent's batches out of the topology: through its outlet, to which it
+    says of a batch that it is released only when that is safe where it brought it. `run` runs until
+    cancelled; cancelling it is safe at any await. After `drain` it publishes what is there without
+    waiting for more; `run` goes on. Among its numbers are those of any sink (sinks/meters.py)."""
 
     Options: ClassVar[type[Any]]  # of SinkOptions
 
@@ -41,7 +41,8 @@ class Sink(Metered, Protocol):
     def drain(self) -> None: ...
 
     def store_id(self) -> str:
-        """Identifies the store for agents that compare; empty while it is not known."""
+        """Identifies the store for agents that compare; empty while it is not known, and where
+        there is none."""
 
     def work(self) -> Mapping[str, Work]:
         """What should be under way by now, by what it concerns ("" for the sink): as a source's."""

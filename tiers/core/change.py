@@ -24,6 +24,14 @@ class Handed(NamedTuple):
     flagged: bool
 
 
+class Bad(NamedTuple):
+    """A batch that an output can never deliver."""
+
+    position: int
+    reason: str
+    whole: bool  # as it was sealed: who has sent it has no better one
+
+
 @dataclass(frozen=True, slots=True)
 class Put:
     """One batch to be stored, once, and queued for each of `outputs`. Where there are none it is

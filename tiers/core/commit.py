@@ -46,8 +46,9 @@ from tiers.core.calls import (
     StoreCall,
     WriteSmall,
 )
+from tiers.core.change import Bad
 from tiers.core.claim import decode_claim
-from tiers.core.filing import Bad, Ref
+from tiers.core.filing import Ref
 from tiers.core.manifest import Item, Manifest, encode
 from tiers.core.plan import Plan
 from tiers.errors import StoreRefused

@@ -41,14 +41,6 @@ class Ref(NamedTuple):
     begun_ms: int = 0  # when that was, by its clock
 
 
-class Bad(NamedTuple):
-    """A batch that can be in no file."""
-
-    position: int
-    reason: str
-    whole: bool  # as it was sealed: who has sent it has no better one
-
-
 @dataclass(frozen=True, slots=True)
 class Draft:
     """The batches of a file to be, by position."""

@@ -1,7 +1,7 @@
 """Every batch that an output has not released, and where each is: queued here, or with one peer."""
 
 import heapq
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice, zip_longest
 from typing import Final
@@ -22,7 +22,6 @@ class Outbox:
         self.flagged = 0  # batches flagged since the start
         self._queues: dict[Barred, _Queue] = {ALL_MAY: OrderedDict()}
         self._where: dict[BatchId, Peer | Barred] = {}
-        self._of: Counter[str] = Counter()  # batches by who stored them first
         self._due: list[tuple[float, BatchId]] = []  # a heap: when what is apart may go to all
 
     def __len__(self) -> int:
@@ -38,10 +37,6 @@ class Outbox:
     def apart(self) -> Mapping[Barred, Mapping[BatchId, Pending]]:
         """What is queued apart, by the peers that do not take it."""
         return {barred: queue for barred, queue in self._queues.items() if barred and queue}
-
-    def count_of(self, agent: str) -> int:
-        """How many batches of a first agent are here."""
-        return self._of[agent]
 
     def queued_bytes(self, name: str) -> int:
         """Of the first that this peer may take: whether there are any, rather than how many."""
@@ -80,7 +75,6 @@ class Outbox:
         """A batch that is new here, to the end of the queue."""
         assert pending.id not in self._where, "a batch is offered once"
         self._where[pending.id] = ALL_MAY
-        self._of[pending.agent] += 1
         self._queues[ALL_MAY][pending.id] = pending
 
     def set_apart(self, pending: Pending, barred: Barred, until_s: float) -> None:
@@ -119,7 +113,6 @@ class Outbox:
         """A batch that is nowhere is with the peer until it is published."""
         assert pending.id not in self._where, "a batch is with one peer"
         self._where[pending.id] = peer
-        self._of[pending.agent] += 1
         peer.handed[pending.id] = pending
 
     def drop(self, key: BatchId) -> Pending:
@@ -131,22 +124,15 @@ class Outbox:
             held = where.forget(key)
             assert held is not None, "a batch is queued or with a peer"
             pending = held
-        self._gone(pending)
+        del self._where[key]
         return pending
-
-    def _gone(self, pending: Pending) -> None:
-        del self._where[pending.id]
-        self._of[pending.agent] -= 1
-        if not self._of[pending.agent]:
-            del self._of[pending.agent]
 
     def skip(self, key: BatchId) -> None:
         """Forget a batch that did not leave: those behind it in its bundle moved up."""
         peer = self.holder(key)
         if peer is not None and key in peer.in_flight:
-            pending = peer.pending(key)
             peer.skip(key)
-            self._gone(pending)
+            del self._where[key]
         else:
             self.drop(key)
 
@@ -158,7 +144,6 @@ class Outbox:
                 pending.flagged = True
                 self.flagged += 1
             pending.handed_to = None
-            self._of[pending.agent] += pending.id not in self._where
             self._where[pending.id] = ALL_MAY
             queue[pending.id] = pending
             queue.move_to_end(pending.id, last=False)

@@ -25,6 +25,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from tiers.core.assigning import Assigning, Effects
+from tiers.core.batch import BatchId
 from tiers.core.holding import Holding
 from tiers.core.messages import (
     PROTOCOL,
@@ -45,12 +46,10 @@ from tiers.core.messages import (
 )
 from tiers.core.outbox import Outbox
 from tiers.core.peers import Peer, PeerLimits, PeerState, Pending
-from tiers.core.quota import may_take
 
 MARK_AHEAD = 512  # positions that the mark is kept ahead of what has been sent
 QUEUE_BATCHES_MAX = 1024  # batches held ready in memory, besides those in flight
 _FLOWS_S = 5.0  # who had something to send so long ago wants credit of every peer
-HANDED_MAX = 65536  # batches in memory in all: with "end" most wait to be published
 
 
 class Sender:
@@ -126,15 +125,17 @@ class Sender:
 
     def wants(self) -> int:
         """How many more batches `offer` may bring."""
-        return min(QUEUE_BATCHES_MAX - self._outbox.queued(), HANDED_MAX - len(self._outbox))
+        return max(0, QUEUE_BATCHES_MAX - self._outbox.queued())
 
-    def room(self, agent: str) -> int:
-        """How many of them may be a first agent's: others find room, too, and of one of whom no
-        peer takes any now no more are brought."""
+    def is_closed_to(self, agent: str) -> bool:
+        """Whether no peer takes any of a first agent's now, so that no more are to be brought."""
         peers = [peer for peer in self.peers.values() if peer.in_session]
-        if peers and all(agent in peer.over for peer in peers):
-            return 0
-        return may_take(HANDED_MAX - len(self._outbox), self._outbox.count_of(agent))
+        return bool(peers) and all(agent in peer.over for peer in peers)
+
+    def is_with(self, name: str, key: BatchId) -> bool:
+        """Whether a batch is in flight to a peer."""
+        peer = self.peers.get(name)
+        return peer is not None and key in peer.in_flight
 
     def offer(self, batches: Sequence[Pending], now: float) -> Effects:
         """New batches of the output's queue, in its order."""

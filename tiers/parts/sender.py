@@ -48,8 +48,7 @@ class SenderPart:
         await self.group.settled()
 
     def go_on(self, before: "SenderPart") -> None:
-        self.group.events_out = before.group.events_out
-        self.group.bytes_out = before.group.bytes_out
+        self.group.go_on(before.group)
 
     def meters(self) -> Iterable[Sample]:
         return self.group.meters()

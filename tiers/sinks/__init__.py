@@ -5,5 +5,7 @@ from typing import Final
 BUILTIN: Final = {
     "directory": "tiers.sinks.directory:DirectorySink",
     "hdfs": "tiers.sinks.hdfs:HdfsSink",
+    "null": "tiers.sinks.null:NullSink",
+    "stdout": "tiers.sinks.stdout:StdoutSink",
 }
 GROUP: Final = "tiers.sinks"

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, TypeVar
 
+from tiers.backoff import back_off
 from tiers.contracts import Workers
+from tiers.core.troubles import Troubles
 from tiers.errors import ChannelUnavailable, StoreRefused, StoreUnavailable
-from tiers.sinks.troubles import Troubles, back_off
 
 T = TypeVar("T")
 SINK: Final = "sink"  # trouble of the sink as a whole

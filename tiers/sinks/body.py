@@ -17,8 +17,9 @@ from contextlib import nullcontext
 from typing import Protocol
 
 from tiers.core.batch import Buffer, Envelope, open_envelope, split
+from tiers.core.change import Bad
 from tiers.core.codecs import compressor, joined
-from tiers.core.filing import Bad, Ref
+from tiers.core.filing import Ref
 from tiers.core.plan import Plan
 from tiers.errors import BatchError, ChannelUnavailable, StoreUnavailable, TiersError
 from tiers.sinks.formats import FORMATS, proven

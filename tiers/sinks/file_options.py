@@ -56,5 +56,8 @@ class FileOptions(SinkOptions):
         level = self.level or batch_level
         return min(level, GZIP_LEVEL_MAX) if self.codec == "gzip" else level
 
+    def unproven(self) -> str:
+        return ""
+
     def path_template(self) -> str:
         return self.path

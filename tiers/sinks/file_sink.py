@@ -1,12 +1,12 @@
 """A sink that publishes files in a store. It performs what core/filing, core/claims and
 core/commit decide.
 
-    channel --refs--> Filing --draft--> Settling --claimed--> Publication --calls--> store, channel
-       ^                 ^              (flagged)                |    |
-       |                 +--------------- again -----------------+    |
-       +----------------- release ------------------------------------+
+    outlet --refs--> Filing --draft--> Settling --claimed--> Publication --calls--> store, channel
+       ^                ^              (flagged)                |    |
+       |                +--------------- again -----------------+    |
+       +---------------- release ------------------------------------+
 
-The loop reads references of what waits in the channel and starts a task for each file that is
+The loop looks up what it takes from its outlet and starts a task for each file that is
 due, `writers` at a time; a task carries one file through its calls. Store calls block and run in
 threads. Cancelling is a crash as far as the files are concerned: what is under way may yet be
 carried out, and the next run asks what became of each planned file.
@@ -16,10 +16,12 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import ClassVar, Final, TypeVar
+from functools import partial
+from typing import ClassVar, Final
 
+from tiers.backoff import back_off
 from tiers.contracts import SinkContext, Store
 from tiers.core import commit, layout
 from tiers.core.calls import Answer
@@ -40,23 +42,22 @@ from tiers.sinks.hands import Hands
 from tiers.sinks.loading import Loading
 from tiers.sinks.overdue import Overdue
 from tiers.sinks.performing import perform
-from tiers.sinks.settling import Counts, Settling
+from tiers.sinks.settling import FileCounts, Settling
 from tiers.sinks.sink import SinkOptions
 from tiers.sinks.store_id import find_store
-from tiers.sinks.supply import REFS_MAX, Supply
 from tiers.sinks.traces import nothing_unknown
-from tiers.sinks.troubles import Troubles, back_off
 from tiers.sinks.writing import Writing
 
+LOAD_MAX: Final = 1000  # batches looked up in one go
+BUCKETS_MAX: Final = 1024  # files to be, not begun yet, in which one first agent has batches
 _DRAIN_AFTER_S: Final = 0.5  # while draining, a batch waits for others no longer than this
 _PASSED_SHOWN: Final = 16  # first agents with more batches than may be held
 _TAKEN_OVER: Final = 1.5  # times `takeover_after`: by then a parked batch is taken over
 _STOP_S: Final = 5.0  # how long a stopping sink waits for store calls under way
 _TEND_S_MAX: Final = 600.0  # days are closed and forgotten at least so often
 # Troubles that are no file's.
-_DAYS, _NEWER, _FILE_BEFORE = "days", "newer", "file before"
+_DAYS, _FILE_BEFORE = "days", "file before"
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class FileSink:
@@ -68,36 +69,34 @@ class FileSink:
         self._options = options
         self._context = context
         self._channel = context.channel
-        self._output = context.output
+        self._outlet = context.outlet
+        self._outlet.troubles.where = store.where
+        self._output = self._outlet.output
         self._store = store
         self._store_id = ""
-        self._name = layout.sink_name(context.agent, context.output, self._channel.channel_id)
+        self._name = layout.sink_name(context.agent, self._output, self._channel.channel_id)
         self._starts = [layout.start_name(start.id) for start in self._channel.life.starts]
         self._start = self._starts[-1]
         self._writer = layout.writer_name(self._name, self._start)
-        loading = Loading(context.channel, context.output, options)
+        self._loading = Loading(context.channel, options)
         self._filing = Filing(options.roll_size_bytes, options.roll_after_s)
         self._closed: set[str] = set()  # days and generations, as far as known
-        self._workers = context.world.workers(f"store-{context.output}", options.writers + 1)
-        self._troubles = Troubles(store.where, context.trouble)
+        self._workers = context.world.workers(f"store-{self._output}", options.writers + 1)
+        self._troubles = self._outlet.troubles
         self._asking = Asking(self._workers, self._troubles, context.world.random)
-        self.counts = Counts()
-        self._wake = asyncio.Event()
-        self._hands = Hands(options.writers, context.world.random, self._wake.set)
+        self.counts = FileCounts()
+        self._hands = Hands(options.writers, context.world.random, self._outlet.wake)
         self._settling = Settling(
             self._name,
             self._writer,
-            self._output,
-            self._channel,
+            self._outlet,
             store,
             self._workers,
             context.world,
             options.takeover_after_s,
             self.counts,
-            self._troubles,
             self._hands.wait_for_person,
         )
-        self._supply = Supply(loading, self._filing, self._settling.parking)
         self._stop = threading.Event()
         self._files: dict[int, Publication] = {}
         self._overdue = Overdue(self._channel, self._output, context.world.now_ms)
@@ -113,14 +112,12 @@ class FileSink:
         self._parked_first = False
         self._next_file = 1
         self._failures = 0  # in a row, of all files: only a published file ends the row
-        self._draining = False
 
     async def run(self) -> None:
-        unsubscribe = self._channel.subscribe(self._wake.set)
         try:
             # What an earlier run submitted is on disk before its plans are read: a file id that
             # it used must not be used again.
-            await asyncio.shield(self._channel.submit(Change()))
+            await self._channel.submit(Change())
             self._store_id = await find_store(self._asking, self._context, self._store, self._stop)
             await self._asking.until_clear(_DAYS, self._look_at_days)
             await self._look_for_itself()
@@ -130,17 +127,16 @@ class FileSink:
                 tasks.create_task(self._tend())
                 await self._feed(tasks)
         finally:
-            unsubscribe()
             self._stop.set()
+            self._outlet.close()
             closing = asyncio.create_task(asyncio.to_thread(self._workers.close, _STOP_S))
             if await asyncio.shield(closing):
                 self._store.close()
                 self._writing.close()
 
     def drain(self) -> None:
-        self._draining = True
         self._filing.roll_after_s = min(self._filing.roll_after_s, _DRAIN_AFTER_S)
-        self._wake.set()
+        self._outlet.wake()
 
     def store_id(self) -> str:
         """What tells this store from any other; empty until it could be asked."""
@@ -151,10 +147,10 @@ class FileSink:
         return self._overdue.work(self._filing.roll_after_s + _TAKEN_OVER * parked_s)
 
     def meters(self) -> Iterable[Sample]:
-        yield from meters.samples(self._output, self.counts)
+        yield from meters.of_sink(self._outlet)
+        yield from meters.of_files(self._output, self.counts)
         yield meters.PARKED.of(self._settling.parking.parked(), self._output)
         yield meters.PLANNED.of(len(self._files), self._output)
-        yield meters.HELD.of(self._supply.held(), self._output)
 
     def status(self) -> dict[str, object]:
         return {
@@ -162,7 +158,7 @@ class FileSink:
             "store_id": self._store_id,
             "last_file": self.counts.last_file,
             "stopped": self._settling.parking.stopped(),
-            "passed_over": self._supply.passed()[:_PASSED_SHOWN],
+            "passed_over": self._outlet.passed()[:_PASSED_SHOWN],
         }
 
     # --- from the channel to files ---------------------------------------------------------
@@ -185,7 +181,7 @@ class FileSink:
         """What was being opened when an earlier run died: was it one of these?"""
         bad = await self._asking.until_clear(SINK, self._writing.left_behind)
         if bad:
-            await self._bury(Change(dead=[(self._output, one.position, one.reason) for one in bad]))
+            await self._outlet.bury(bad)
             self._writing.forget()
 
     def _look_at_days(self) -> None:
@@ -206,7 +202,6 @@ class FileSink:
     async def _feed(self, tasks: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            self._wake.clear()
             await self._load()
             self._start_due(tasks, loop.time())
             parked_s = self._settling.parking.next_due_s(self._hands.refused())
@@ -217,7 +212,7 @@ class FileSink:
             )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
-                    await self._wake.wait()
+                    await self._outlet.more()
 
     def _start_due(self, tasks: asyncio.TaskGroup, now_s: float) -> None:
         while not self._hands.are_full():
@@ -227,7 +222,6 @@ class FileSink:
             draft, waited = found
             # Counted here and not in the task, which begins later.
             self._hands.take()
-            self._supply.begin(draft.refs)
             tasks.create_task(self._carry(draft, waited))
 
     def _next_due(self, now_s: float) -> tuple[Draft, bool] | None:
@@ -239,8 +233,8 @@ class FileSink:
             return parked
         # Without room the channel takes nothing more, so waiting makes no file larger. One at
         # a time: what comes meanwhile should not become a crowd of small files.
-        crowded = self._supply.held() >= REFS_MAX or self._channel.free_bytes() == 0
-        of = () if crowded else (*self._supply.passed(), *self._channel.over())
+        crowded = self._outlet.is_full() or self._channel.free_bytes() == 0
+        of = () if crowded else (*self._outlet.passed(), *self._channel.over())
         hasten = not self._hands.busy and bool(crowded or of)
         draft = self._filing.take(now_s, hasten=hasten, of=of, held=held)
         return (draft, False) if draft is not None else self._settling.parking.take(now_s, held)
@@ -268,25 +262,22 @@ class FileSink:
 
     async def _load(self) -> None:
         """Look up what waits in the queue, as far as it may be held."""
-
-        async def run(call: Callable[[], T]) -> T:
-            return await self._asking.until_clear(SINK, call)
-
-        while loaded := await self._supply.load(run):
+        while entries := await self._outlet.take(LOAD_MAX, self._is_spread):
+            look_up = partial(self._loading.look_up, entries)
+            loaded = await self._asking.until_clear(SINK, look_up)
             now_s, now_ms = asyncio.get_running_loop().time(), self._context.world.now_ms()
             for bucket, ref, stored_ms in loaded.found:
                 # Age by the wall clock, which may have jumped: never less than none.
                 came_s = now_s - max(0, now_ms - stored_ms) / 1000
                 self._filing.add(bucket, ref._replace(came_s=came_s))
             if loaded.newer:
-                self._supply.keep(loaded.newer)
-                self._troubles.say(_NEWER, self._supply.newer())
-            if loaded.bad.dead or loaded.bad.damaged:
-                await self._bury(loaded.bad)
+                self._outlet.keep(loaded.newer)
+            if loaded.bad:
+                await self._outlet.bury(loaded.bad)
 
-    async def _bury(self, change: Change) -> None:
-        self.counts.buried([letter[1:] for letter in (*change.dead, *change.damaged)])
-        await asyncio.shield(self._channel.submit(change))
+    def _is_spread(self, agent: str) -> bool:
+        """Whether a first agent has batches in as many files to be as it may."""
+        return self._filing.open_of[agent] >= BUCKETS_MAX
 
     # --- one file ------------------------------------------------------------------------------
 
@@ -302,8 +293,6 @@ class FileSink:
         if flagged:
             settled = await self._settling.settle(draft.bucket, day, flagged, waited)
             ours = [r for r in draft.refs if not r.flagged or r.id in settled.numbers]
-            mine = {ref.position for ref in ours}
-            self._supply.end([ref for ref in draft.refs if ref.position not in mine])
             draft = replace(draft, refs=ours)
         if draft.refs:
             publication = Publication(self._plan(draft, day, settled))
@@ -312,7 +301,6 @@ class FileSink:
             self._ended(publication)
             if publication.state is State.AGAIN:
                 self._again(publication, draft)
-        self._supply.end(draft.refs)
         self._hands.give()
 
     def _shortened(self, draft: Draft) -> Draft:
@@ -321,8 +309,7 @@ class FileSink:
         for ref in rest:
             self._filing.add(draft.bucket, ref)
         if rest:
-            self._supply.end(rest)
-            self._wake.set()
+            self._outlet.wake()
         return draft
 
     async def _found(self, publication: Publication) -> None:
@@ -361,12 +348,20 @@ class FileSink:
         trouble = self._troubles.end(plan.file_id)
         if publication.state is State.PUBLISHED:
             self._failures = 0
-            self.counts.published(plan, publication.size_bytes, self._context.world.now_ms())
+            self._count(plan, publication.size_bytes)
             self._troubles.say(_FILE_BEFORE, "")
         else:
             self.counts.voided += 1
             _log.warning("file %s is not to be: its batches go into another", plan.name)
             self._troubles.say(_FILE_BEFORE, trouble)  # until a file is published
+
+    def _count(self, plan: Plan, size_bytes: int) -> None:
+        """How old the events are in a file that an earlier run had planned is not known."""
+        counts, now_ms = self._outlet.counts, self._context.world.now_ms()
+        self.counts.published(plan)
+        counts.delivered(plan.events, size_bytes, len(plan.positions))
+        for ref in plan.refs:
+            counts.aged(ref.events, ref.begun_ms, now_ms)
 
     def _again(self, publication: Publication, draft: Draft) -> None:
         """What was to be in a file that was voided: other sinks' batches are parked, damaged ones
@@ -390,9 +385,15 @@ class FileSink:
         match call:
             case commit.Write():
                 await self._writing.write(publication, call)
-                self.counts.buried([(one.position, one.reason) for one in publication.bad])
-            case commit.KeepPlan() | commit.Release() | commit.Abandon():
-                await asyncio.shield(self._channel.submit(kept_plans.change(self._output, call)))
+            case commit.KeepPlan(plan):
+                await self._channel.submit(kept_plans.kept(self._output, plan))
+                publication.answer(Answer.DONE)
+            case commit.Release(plan):
+                ended = kept_plans.forgotten(self._output, plan)
+                await self._outlet.release(plan.positions, ended)
+                publication.answer(Answer.DONE)
+            case commit.Abandon(plan, bad, flagged):
+                await self._outlet.bury(bad, kept_plans.forgotten(self._output, plan, flagged))
                 publication.answer(Answer.DONE)
             case _:
                 await perform(publication, call, self._store, self._workers)

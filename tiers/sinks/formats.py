@@ -16,7 +16,6 @@ from tiers.core.events import EVENTS, Event
 from tiers.core.newlines import count_lines
 from tiers.errors import BatchError
 
-FRAMINGS: Final = (LINES, EVENTS)  # that files are made of
 _NEWLINE: Final = b"#012"
 _PIECE_BYTES: Final = 1 << 20
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection
 from random import Random
 from typing import Final
 
+from tiers.backoff import back_off
 from tiers.core.quota import may_take
-from tiers.sinks.troubles import back_off
 
 # Files that may wait for a person before no further one is begun; of one first agent no more than
 # its share.

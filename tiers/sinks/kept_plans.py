@@ -1,8 +1,9 @@
 """Plans of files as records of the channel: they outlive the agent (commit.md, step 2)."""
 
+from collections.abc import Sequence
+
 from tiers.contracts import Channel
 from tiers.core.change import Change
-from tiers.core.commit import Abandon, KeepPlan, Release
 from tiers.core.plan import Plan, decode_plan, encode_plan
 
 
@@ -20,25 +21,20 @@ def last_file_id(channel: Channel, output: str) -> int:
     return int.from_bytes(counter, "big") if counter else 0
 
 
-def change(output: str, call: KeepPlan | Release | Abandon) -> Change:
-    """What the call does to the channel, in one transaction."""
-    plan = call.plan
-    key = f"plan/{output}/{plan.file_id:010d}".encode()
-    match call:
-        case KeepPlan():
-            counter = plan.file_id.to_bytes(8, "big")
-            return Change(records={key: encode_plan(plan), _counter_key(output): counter})
-        case Release():
-            releases = [(output, position) for position in plan.positions]
-            return Change(records={key: None}, releases=releases)
-        case Abandon(_, bad, flagged):
-            letters = [(one.whole, (output, one.position, one.reason)) for one in bad]
-            return Change(
-                records={key: None},
-                flags=[(output, position) for position in flagged],
-                dead=[letter for whole, letter in letters if whole],
-                damaged=[letter for whole, letter in letters if not whole],
-            )
+def kept(output: str, plan: Plan) -> Change:
+    """The plan is to be found after a restart."""
+    counter = plan.file_id.to_bytes(8, "big")
+    return Change(records={_key(output, plan): encode_plan(plan), _counter_key(output): counter})
+
+
+def forgotten(output: str, plan: Plan, flagged: Sequence[int] = ()) -> Change:
+    """It has come to its end; the batches at these positions are flagged from now on."""
+    flags = [(output, position) for position in flagged]
+    return Change(records={_key(output, plan): None}, flags=flags)
+
+
+def _key(output: str, plan: Plan) -> bytes:
+    return f"plan/{output}/{plan.file_id:010d}".encode()
 
 
 def _counter_key(output: str) -> bytes:

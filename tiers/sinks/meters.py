@@ -1,18 +1,20 @@
-"""The numbers of file sinks."""
+"""The numbers of sinks: of any, and of those that publish files."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from tiers.channel.meters import BYTES_OUT, EVENTS_OUT, NEWEST, OUTPUT
-from tiers.core.meters import Kind, Meter, Sample, seconds
+from tiers.core.counts import LATENCY
+from tiers.core.meters import Kind, Meter, Sample
 
 if TYPE_CHECKING:
-    from tiers.sinks.settling import Counts
+    from tiers.contracts import Outlet
+    from tiers.sinks.settling import FileCounts
 
 COUNTER, GAUGE = Kind.COUNTER, Kind.GAUGE
 
 FILES: Final = Meter("sink_files", "files", COUNTER, "Files published", OUTPUT)
-BATCHES: Final = Meter("sink_batches", "batches", COUNTER, "Batches published", OUTPUT)
+BATCHES: Final = Meter("sink_batches", "batches", COUNTER, "Batches delivered", OUTPUT)
 FLAGGED: Final = Meter(
     "sink_flagged_events", "events", COUNTER, "Events of flagged batches, published", OUTPUT
 )
@@ -48,14 +50,6 @@ PLANNED: Final = Meter(
 HELD: Final = Meter(
     "sink_held_batches", "batches", GAUGE, "Batches of the queue that it knows of", OUTPUT
 )
-LATENCY: Final = Meter(
-    "sink_latency_seconds",
-    "seconds",
-    Kind.HISTOGRAM,
-    "End to end, of each event: from when its first agent had stored it until it was published",
-    OUTPUT,
-    seconds(0.01, 86_400.0),
-)
 METERS: Final = (
     *(FILES, BATCHES, FLAGGED, CLAIMED, PARKED, PARKED_EVER, DROPPED, FENCED, TAKEN_OVER),
     *(VOIDED, BURIED, PLANNED, HELD, LATENCY),
@@ -70,13 +64,21 @@ WORDS: Final = {
 }
 
 
-def samples(output: str, counts: "Counts") -> Iterator[Sample]:
-    """What a file sink has done."""
+def of_sink(outlet: "Outlet") -> Iterator[Sample]:
+    """What any sink has delivered."""
+    output, counts = outlet.output, outlet.counts
     yield EVENTS_OUT.of(counts.events_out, output)
     yield BYTES_OUT.of(counts.bytes_out, output)
     yield NEWEST.of(counts.newest_ms / 1000, output)
-    yield FILES.of(counts.files, output)
     yield BATCHES.of(counts.batches, output)
+    yield BURIED.of(counts.dead, output)
+    yield HELD.of(outlet.held(), output)
+    yield LATENCY.of(counts.latency, output)
+
+
+def of_files(output: str, counts: "FileCounts") -> Iterator[Sample]:
+    """What a file sink has done besides."""
+    yield FILES.of(counts.files, output)
     yield FLAGGED.of(counts.flagged, output)
     yield CLAIMED.of(counts.claimed, output)
     yield PARKED_EVER.of(counts.parked_ever, output)
@@ -84,5 +86,3 @@ def samples(output: str, counts: "Counts") -> Iterator[Sample]:
     yield FENCED.of(counts.fenced, output)
     yield TAKEN_OVER.of(counts.taken_over, output)
     yield VOIDED.of(counts.voided, output)
-    yield BURIED.of(counts.dead, output)
-    yield LATENCY.of(counts.latency, output)

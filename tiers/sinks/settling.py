@@ -2,37 +2,30 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from typing import Final
 
-from tiers.contracts import Channel, Clock, Store, Workers
-from tiers.core.change import Change
+from tiers.backoff import back_off
+from tiers.contracts import Clock, Outlet, Store, Workers
 from tiers.core.claims import CLAIMS_MAX, Outcome, Settlement
 from tiers.core.filing import Bucket, Ref
 from tiers.core.looks import Manifests
-from tiers.core.meters import Histogram
 from tiers.core.plan import Plan
 from tiers.errors import StoreRefused, StoreUnavailable
-from tiers.sinks.meters import LATENCY
 from tiers.sinks.parking import Parking, Place
 from tiers.sinks.performing import perform_timed
-from tiers.sinks.troubles import Troubles, back_off
 
 _AGAIN_S_MAX: Final = 30.0  # parked batches are looked at again at least so often
 _JITTER: Final = 0.25  # of takeover_after: sinks should not take over from each other at once
-_DEAD_TOLD_MAX: Final = 16  # lines of the log for what is found in one go
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Counts:
-    """What a file sink has done since it was started."""
+class FileCounts:
+    """What a file sink has done since it was started, besides what any has."""
 
     files: int = 0
-    batches: int = 0
-    events_out: int = 0
-    bytes_out: int = 0
     flagged: int = 0  # events of flagged batches, published
     claimed: int = 0  # batches
     parked_ever: int = 0  # batches, however often they were looked at since
@@ -40,30 +33,13 @@ class Counts:
     fenced: int = 0  # files of other sinks
     taken_over: int = 0  # batches
     voided: int = 0  # files of our own
-    dead: int = 0  # batches
-    newest_ms: int = 0  # when the newest batch published was stored by its first agent
     last_file: str = ""
-    latency: Histogram = field(default_factory=lambda: Histogram(LATENCY))
 
-    def published(self, plan: Plan, size_bytes: int, now_ms: int) -> None:
-        """A file. How old the events are in one that an earlier run had planned is not known."""
+    def published(self, plan: Plan) -> None:
+        """A file."""
         self.files += 1
-        self.batches += len(plan.positions)
-        self.events_out += plan.events
         self.flagged += plan.events_flagged
-        self.bytes_out += size_bytes
         self.last_file = plan.path
-        for ref in plan.refs:
-            self.newest_ms = max(self.newest_ms, ref.begun_ms)
-            self.latency.note(max(0.0, (now_ms - ref.begun_ms) / 1000), ref.events)
-
-    def buried(self, letters: Sequence[tuple[int, str]]) -> None:
-        """These go to the dead letters: positions and reasons."""
-        self.dead += len(letters)
-        for position, reason in letters[:_DEAD_TOLD_MAX]:
-            _log.warning("batch at %d to the dead letters: %s", position, reason)
-        if more := letters[_DEAD_TOLD_MAX:]:
-            _log.warning("%d more batches to the dead letters", len(more))
 
 
 class Settling:
@@ -73,27 +49,24 @@ class Settling:
         self,
         sink: str,
         writer: str,
-        output: str,
-        channel: Channel,
+        outlet: Outlet,
         store: Store,
         workers: Workers,
         clock: Clock,
         takeover_after_s: float,
-        counts: Counts,
-        troubles: Troubles,
+        counts: FileCounts,
         wait_for_person: Callable[[int, Collection[str]], Awaitable[None]],
     ) -> None:
         self.parking = Parking(min(_AGAIN_S_MAX, takeover_after_s / 4), CLAIMS_MAX)
         self.manifests = Manifests(writer)
         self._sink = sink
-        self._output = output
-        self._channel = channel
+        self._outlet = outlet
         self._store = store
         self._workers = workers
         self._clock = clock
         self._takeover_after_s = takeover_after_s
         self._counts = counts
-        self._troubles = troubles
+        self._troubles = outlet.troubles
         self._wait_for_person = wait_for_person
         self._failures = 0  # in a row
 
@@ -143,8 +116,7 @@ class Settling:
         if gone:
             self._counts.dropped += len(gone)
             _log.info("let go of %d flagged batches: they are in %s", len(gone), why[gone[0].id])
-            releases = [(self._output, ref.position) for ref in gone]
-            await asyncio.shield(self._channel.submit(Change(releases=releases)))
+            await self._outlet.release([ref.position for ref in gone])
 
     def _tell(self, settled: Settlement) -> None:
         counts = self._counts

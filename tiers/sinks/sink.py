@@ -20,8 +20,12 @@ class SinkOptions(BaseModel):
 
     def place(self) -> str:
         """Identifies where this sink writes: agents of a tier must agree, and no two outputs may
-        share one. For a file sink: kind, url and root, normalised."""
+        share one. For a file sink: kind, url and root, normalised. Empty where none is."""
         return f"{self.type} {self.name}"
+
+    def unproven(self) -> str:
+        """Why the audit cannot prove what became of its batches; empty where it has a store."""
+        return "it has no store that could be asked; each event gets there at least once"
 
     def writes(self) -> str:
         """The directory (absolute) of its machine below which it writes; empty where none is."""

@@ -25,7 +25,7 @@ async def find_store(
     asking: Asking, context: SinkContext, store: Store, stop: threading.Event
 ) -> str:
     """The store's id. Does not return where it is not the store that was there before."""
-    channel, output, where = context.channel, context.output, store.where()
+    channel, output, where = context.channel, context.outlet.output, store.where()
     known = known_store_id(channel, output, where)
     store_id = await asking.until_clear(
         SINK, lambda: agree_on_store_id(store, stop, context.world, known)

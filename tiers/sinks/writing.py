@@ -12,8 +12,9 @@ import threading
 from typing import Final
 
 from tiers.contracts import Channel, Store, Workers
+from tiers.core.change import Bad
 from tiers.core.commit import Publication, Write
-from tiers.core.filing import Bad, Ref
+from tiers.core.filing import Ref
 from tiers.core.plan import Plan
 from tiers.errors import StoreUnavailable, TiersError
 from tiers.sinks.body import Body

@@ -317,6 +317,8 @@ def _check_places(draft: Draft, problems: Problems) -> None:
     for index, sink in enumerate(sinks):
         for other in sinks[:index]:
             a, b = other.options.place(), sink.options.place()
+            if not a or not b:  # not at any place
+                continue
             if a == b:
                 found = f"{b}, where {other.key} writes"
                 problems.add(join(sink.key, "root"), "a root of its own", found)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from tiers.channel.meters import BYTES_OUT, EVENTS_OUT, NEWEST, OUTPUT
+from tiers.core.counts import Counts
 from tiers.core.meters import Kind, Meter, Sample, seconds
 from tiers.core.peers import PeerState
 
@@ -101,11 +102,11 @@ WORDS_OF_GATE: Final = {
 }
 
 
-def of_group(group: "SenderGroup") -> Iterator[Sample]:
+def of_group(group: "SenderGroup", counts: Counts) -> Iterator[Sample]:
     """Peers are those of the topology, at most PEERS_MAX."""
     output, peers = group.output, group.sender.peers.values()
-    yield EVENTS_OUT.of(group.events_out, output)
-    yield BYTES_OUT.of(group.bytes_out, output)
+    yield EVENTS_OUT.of(counts.events_out, output)
+    yield BYTES_OUT.of(counts.bytes_out, output)
     yield NEWEST.of(max((peer.newest_ms for peer in peers), default=0) / 1000, output)
     yield FLAGGED.of(group.flagged, output)
     yield HANDED.of(sum(len(peer.handed) for peer in peers), output)

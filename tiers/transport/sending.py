@@ -1,24 +1,23 @@
 """A sender group: one output of an agent whose batches go to the peers of the next tier.
 
-Reads the output's queue from the channel a little ahead, lets the core decide (core/sender.py),
-and performs what it says: records are read when they leave and not kept.
+Takes what waits from its outlet a little ahead, lets the core decide (core/sender.py), and performs
+what it says. Records are read when they leave (departures.py).
 """
 
 import asyncio
 import logging
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import zmq
 
-from tiers.contracts import Channel, Link, World
-from tiers.core.assigning import Effects, Sending
-from tiers.core.change import Change, Handed
+from tiers.contracts import Channel, Link, Outlet, World
+from tiers.core.assigning import Effects
+from tiers.core.change import Bad, Change, Entry, Handed
 from tiers.core.messages import (
     Bundle,
-    Carried,
     Guarantee,
     Hello,
     Identity,
@@ -31,20 +30,20 @@ from tiers.core.messages import (
 from tiers.core.meters import Sample
 from tiers.core.peers import PeerLimits, PeerState, Pending
 from tiers.core.progress import Work
-from tiers.core.reading import Reading
+from tiers.core.reading import HELD_MAX
 from tiers.core.repeats import Repeats
-from tiers.core.sender import HANDED_MAX, Sender
-from tiers.errors import BatchError, ChannelUnavailable, PeerError
+from tiers.core.sender import QUEUE_BATCHES_MAX, Sender
+from tiers.errors import PeerError
 from tiers.topology import Address
 from tiers.transport import meters
 from tiers.transport.beat import Beat
+from tiers.transport.departures import Departures
 from tiers.transport.stir import Stir
 from tiers.transport.wires import Wires, wires_to
 
 log = logging.getLogger("tiers")
 _WIRES_AT_ONCE = 64  # looked at in one tick
 _OVER_SHOWN = 8  # first agents, in a line for a person
-LOAD_MAX = 1024  # batches brought in one turn of the loop: some 10 ms
 _MARK = struct.Struct(">Q")
 
 
@@ -55,25 +54,26 @@ class SenderGroup:
         self,
         world: World,
         me: Identity,
-        output: str,
+        outlet: Outlet,
         channel: Channel,
         limits: PeerLimits,
         *,
         bundle_bytes: int,
         guarantee: Guarantee = "hop",
-        trouble: Callable[[str], None],
+        event: Callable[[str], None],
         renew: Callable[[str], None],
     ) -> None:
         self._renew = renew
         self._mute = False
-        self.output = output
+        self.output = outlet.output
+        self._outlet = outlet
         self._world = world
         self._channel = channel
-        self._trouble = trouble
+        self._event = event
         self._unread = Repeats()
         self._wires: dict[str, Wires] = {}
-        self._route = f"{me.agent}/{output}/".encode() + world.token(8)
-        self._mark_key = b"mark/" + output.encode()
+        self._route = f"{me.agent}/{self.output}/".encode() + world.token(8)
+        self._mark_key = b"mark/" + self.output.encode()
         mark = _read_mark(channel.records(self._mark_key).get(self._mark_key))
         # Positions handed out after this start may lie below the mark as well; only those that
         # were here before may have been sent.
@@ -81,13 +81,8 @@ class SenderGroup:
         self._flagged_upto = min(mark, before)
         self._flagged_here = 0  # batches, for that reason
         self._flagged_told = 0
-        self._ahead = Reading()
-        self._reading = False
-        self._all_read = False  # nothing of the queue was left for later
         self._stir = Stir()
         self._beat = Beat(self._rests, world.tick_s)
-        self.events_out = 0
-        self.bytes_out = 0
         self.sender = Sender(
             me,
             limits,
@@ -98,6 +93,7 @@ class SenderGroup:
             new_session=partial(world.token, 8),
             guarantee=guarantee,
         )
+        self._departures = Departures(outlet, self.sender, self._wires, self._perform, world.now_s)
 
     # -- peers -----------------------------------------------------------------------------
 
@@ -193,23 +189,27 @@ class SenderGroup:
 
     async def run(self) -> None:
         """Until cancelled."""
-        unsubscribe = self._channel.subscribe(self._load)
-        try:
-            while True:
-                self._load()
-                self._look_at_wires()
-                self._perform(self.sender.tick(self._world.now_s()))
-                self._tell_flagged()
-                if text := self._unread.due(self._world.now_s()):
-                    self._trouble(text)
-                await self._beat.next()
-        finally:
-            unsubscribe()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._feed())
+            tasks.create_task(self._departures.run())
+            await self._turn()
+
+    async def _turn(self) -> None:
+        """Every tick, and not at rest."""
+        while True:
+            if not self._outlet.rests():  # peers may take more of some, and of others
+                self._outlet.wake()
+            self._look_at_wires()
+            self._perform(self.sender.tick(self._world.now_s()))
+            self._tell_flagged()
+            if text := self._unread.due(self._world.now_s()):
+                self._event(text)
+            await self._beat.next()
 
     def _rests(self) -> bool:
         if self._stir.is_new():
             self._look_at_wires()
-        return self._all_read and self.sender.rests(self._world.now_s())
+        return self._outlet.rests() and self.sender.rests(self._world.now_s())
 
     @property
     def flagged(self) -> int:
@@ -224,66 +224,58 @@ class SenderGroup:
             )
             self._flagged_told += more
 
-    def _load(self) -> None:
-        """Bring the next batches of the queue to the core, as many as it wants, or, of very many
-        that an earlier run had handed on, so many that the loop is not held up."""
-        if self._reading:
-            return
-        self._reading, self._all_read = True, False
-        left = LOAD_MAX
-        try:
-            while (wanted := min(self.sender.wants(), left)) > 0:
-                after = self._ahead.begin(self.sender.room)
-                try:
-                    entries = self._channel.entries(self.output, after, wanted)
-                except ChannelUnavailable:
-                    break  # the channel says so itself, and tries again
-                left -= len(entries)
-                if not entries and not self._ahead.looks_back:
-                    self._all_read = not self._ahead.passed
-                    break
-                batches = []
-                for entry in self._ahead.pick(entries, self.sender.room):
-                    flagged = entry.flagged or entry.position <= self._flagged_upto
-                    if flagged and not entry.flagged and entry.handed_to is None:
-                        self._flagged_here += 1
-                    batches.append(
-                        Pending(
-                            entry.id,
-                            entry.position,
-                            entry.size,
-                            entry.count,
-                            entry.hops,
-                            flagged,
-                            entry.handed_to,
-                            crc=entry.crc,
-                            agent=entry.agent,
-                        )
-                    )
+    async def _feed(self) -> None:
+        """Bring the next batches of the queue to the core, many at a time."""
+        while True:
+            wanted = self.sender.wants()
+            entries: Sequence[Entry] = ()
+            if wanted >= QUEUE_BATCHES_MAX // 4:
+                entries = await self._outlet.take(wanted, self.sender.is_closed_to)
+            if entries:
+                batches = [self._pending(entry) for entry in entries]
                 self._perform(self.sender.offer(batches, self._world.now_s()))
-        finally:
-            self._reading = False
+                # Of very many that an earlier run had handed on the loop is not held up.
+                await asyncio.sleep(0)
+            else:
+                await self._outlet.more()
+
+    def _pending(self, entry: Entry) -> Pending:
+        flagged = entry.flagged or entry.position <= self._flagged_upto
+        if flagged and not entry.flagged and entry.handed_to is None:
+            self._flagged_here += 1
+        return Pending(
+            entry.id,
+            entry.position,
+            entry.size,
+            entry.count,
+            entry.hops,
+            flagged,
+            entry.handed_to,
+            crc=entry.crc,
+            agent=entry.agent,
+        )
 
     def _let_go(self, effects: Effects) -> None:
-        dead, damaged = (
-            [(self.output, position, reason) for position, reason in buried]
-            for buried in (effects.dead, effects.damaged)
-        )
-        for _, position, reason in (*dead, *damaged):
-            self._trouble(f"batch at {position} goes to the dead letters: {reason}")
+        if effects.dead:
+            self._outlet.bury([Bad(*one, whole=True) for one in effects.dead])
+        if effects.damaged:
+            self._outlet.bury([Bad(*one, whole=False) for one in effects.damaged])
         handed = [
             Handed(self.output, one.position, one.handed_to, one.flagged)
             for one in effects.handed
             if one.handed_to is not None
         ]
-        releases = [(self.output, position) for position in effects.release]
-        if dead or damaged or handed or releases:
-            change = Change(dead=dead, damaged=damaged, handed=handed, releases=releases)
-            self._channel.submit(change)
+        if effects.release or handed:
+            self._outlet.release(effects.release, Change(handed=handed))
+
+    def go_on(self, before: "SenderGroup") -> None:
+        """It counts on from another, which has ended."""
+        self._outlet.counts = before._outlet.counts
 
     def mute(self) -> None:
         """From now on nothing is said, and nothing let go of: this channel is to be renewed."""
         self._mute = True
+        self._departures.mute()
 
     def _perform(self, effects: Effects) -> None:
         if effects.renew:
@@ -294,14 +286,12 @@ class SenderGroup:
         for name, message in effects.say:
             self._say(name, message)
         for sending in effects.send:
-            self._send(sending)
+            self._departures.send(sending)
         if effects.raise_mark is not None:
             self._raise_mark(effects.raise_mark)
         self._let_go(effects)
         for name in effects.gone:
             self._disconnect(name)
-        if effects.release and self.sender.wants() > 0:
-            self._load()
 
     def _raise_mark(self, mark: int) -> None:
         done = self._channel.submit(Change(records={self._mark_key: _MARK.pack(mark)}))
@@ -320,34 +310,6 @@ class SenderGroup:
         # What cannot leave now is lost on purpose: the core says it again in time.
         wires.dealer.send(encode(message))
 
-    def _send(self, sending: Sending) -> None:
-        wires = self._wires.get(sending.peer)
-        carried = []
-        later = []
-        for pending in sending.batches:
-            try:
-                record = self._channel.record(pending.position)
-            except BatchError as error:
-                later.append((pending, str(error)))
-                continue
-            except ChannelUnavailable as error:
-                # As if the bundle was lost on its way: the rest of what is to be done is done.
-                self._perform(self.sender.lost(sending.peer, self._world.now_s()))
-                log.debug("%s: %s", self.output, error)
-                return
-            carried.append(Carried(record, pending.flagged, pending.hops))
-            self.events_out += pending.count
-            self.bytes_out += len(record)
-        if carried:
-            me = self.sender.me
-            to = (sending.session, me.channel, sending.receiver, sending.number)
-            bundle = Bundle(*to, carried, sending.point)
-            frame = encode_bundle(bundle)
-            if wires is None or not wires.push.send(frame):
-                self._perform(self.sender.lost(sending.peer, self._world.now_s()))
-        for pending, reason in later:
-            self._perform(self.sender.unreadable(pending, reason))
-
     def stop(self) -> None:
         """Let go of every peer, gently."""
         self._perform(self.sender.stop(self._world.now_s()))
@@ -362,6 +324,7 @@ class SenderGroup:
         self._mute = True
         for name in list(self._wires):
             self._disconnect(name)
+        self._outlet.close()
 
     def work(self) -> Mapping[str, Work]:
         """What no peer has on disk yet."""
@@ -370,9 +333,10 @@ class SenderGroup:
         up = [peer for peer in peers if peer.state is PeerState.UP]
         waiting, held = self.sender.outstanding() - handed, ""
         apart = self.sender.apart(self._world.now_s())
-        if waiting <= 0 and self._ahead.passed:  # all that is left was passed over
+        passed = self._outlet.passed()
+        if waiting <= 0 and passed:  # all that is left was passed over
             waiting = self._channel.stats().queues[self.output].batches - handed
-            over = [agent for agent in self._ahead.passed if all(agent in p.over for p in up)]
+            over = [agent for agent in passed if all(agent in p.over for p in up)]
             if up and over:
                 names = ", ".join(peer.name for peer in up)
                 held = f"{names}: no more room for batches of {', '.join(over[:_OVER_SHOWN])}"
@@ -390,7 +354,7 @@ class SenderGroup:
         return {"": Work(f"{waiting:,} batches wait for a peer's ack", done, held)}
 
     def meters(self) -> Iterable[Sample]:
-        return meters.of_group(self)
+        return meters.of_group(self, self._outlet.counts)
 
     def status(self) -> dict[str, Any]:
         """For the status page: peers, and how they are."""
@@ -401,7 +365,7 @@ class SenderGroup:
         apart = self.sender.apart(self._world.now_s())
         return {
             "apart": [{"what": f"{count:,} batches", "why": why} for count, why in apart],
-            "handed_max": HANDED_MAX,
+            "handed_max": HELD_MAX,
             "peers": peers,
         }
 

@@ -37,7 +37,7 @@ KNOWN: dict[str, int] = {
     "credit ignored": 8,
     "tmp removed, not voided": 81,
     "closed day ignored": 22,
-    "acks of a commit that failed": 12,
+    "acks of a commit that failed": 10,
     "not flagged at renewal": 1,
     "mark behind what was sent": 4,
     "restart asks nothing": 4,

@@ -24,8 +24,10 @@ from tiers.core.peers import Peer, PeerState
 from tiers.core.receiver import Receiver
 from tiers.core.sender import Sender
 from tiers.intake import SourceIntake
+from tiers.outlet import ChannelOutlet
 from tiers.sinks.file_sink import FileSink
 from tiers.sinks.loading import Loaded
+from tiers.transport.departures import Departures
 from tiers.transport.receiving import ReceiverEnd
 from tiers.transport.sending import SenderGroup
 
@@ -80,14 +82,25 @@ def _no_dedupe() -> list[Any]:
 
 def _delete_before_ack() -> list[Any]:
     def make(send: Any) -> Any:
-        def early(self: SenderGroup, sending: Any) -> None:
+        def early(self: Departures, sending: Any) -> None:
             send(self, sending)
-            releases = [(self.output, one.position) for one in sending.batches]
-            self._channel.submit(Change(releases=releases))
+            self._outlet.release([one.position for one in sending.batches])
 
         return early
 
-    return [wrapped(SenderGroup, "_send", make)]
+    return [wrapped(Departures, "send", make)]
+
+
+def _released_as_taken() -> list[Any]:
+    def make(take: Any) -> Any:
+        async def hasty(self: ChannelOutlet, batches_max: int, *rest: Any) -> Any:
+            taken = await take(self, batches_max, *rest)
+            self.release([entry.position for entry in taken])
+            return taken
+
+        return hasty
+
+    return [wrapped(ChannelOutlet, "take", make)]
 
 
 def _no_look() -> list[Any]:
@@ -181,7 +194,7 @@ def _local_day() -> list[Any]:
     def make(begin: Any) -> Any:
         def local(self: FileSink, options: Any, context: Any, store: Any) -> None:
             begin(self, options, context, store)
-            loading = self._supply.loading
+            loading = self._loading
             look_up = loading.look_up
 
             def today(entries: Sequence[Entry]) -> Loaded:
@@ -334,6 +347,11 @@ FIRST: Final = (
     Bug("ack before commit", "a receiver acks before the batch is on disk", _ack_before_commit),
     Bug("no dedupe on disk", "a receiver forgets which ids it stored", _no_dedupe),
     Bug("delete before ack", "a sender lets go when a bundle leaves", _delete_before_ack),
+    Bug(
+        "released as it is taken",
+        "an outlet lets go of what was not delivered",
+        _released_as_taken,
+    ),
     Bug("no look", "a sink that has a claim looks at no manifests", _no_look),
     Bug("no fence", "a pending file of another sink is taken for void", _no_fence),
     Bug(

@@ -149,7 +149,7 @@ def _envelope_is_dead() -> list[Any]:
 
 def _envelope_is_left() -> list[Any]:
     def make(look_up: Any) -> Any:
-        return lambda self, after: look_up(self, after)._replace(bad=Change())
+        return lambda self, after: look_up(self, after)._replace(bad=[])
 
     return [wrapped(Loading, "look_up", make)]
 
