@@ -218,3 +218,25 @@ async def test_what_was_withheld_is_forgotten_after_three_retentions(
         clock.ms += 1
         await eventually(lambda: list(told(channel)["two"].skipped) == [PEER], "forgotten")
         assert channel.records(b"position/") and channel.records(b"zzz")
+
+
+async def test_what_was_here_before_an_output_was_new_is_not_for_it(place: Place) -> None:
+    far = BLOCK_SEQS + 5
+    async with place.opened(["one"]) as channel:
+        own = channel.origin
+        puts = [put(channel, outputs=["one"]) for _ in range(3)]
+        came = [arrived(PEER, seq, outputs=["one"]) for seq in (2, 7, far)]
+        await channel.submit(Change(puts=[*puts, *came]))
+        assert told(channel) == {}
+    before = Told({own: [[1, 3]], PEER: [[1, far]]}, {})
+    async with place.opened() as channel:
+        assert told(channel) == {"two": before}
+        await channel.submit(Change(puts=[put(channel, outputs=BOTH)]))
+        assert seqs(channel)[1] == [1]
+    async with place.opened() as channel:
+        assert told(channel) == {"two": before}, "it is new once"
+
+
+async def test_in_a_new_channel_no_output_has_missed_anything(place: Place) -> None:
+    async with place.opened() as channel:
+        assert told(channel) == {}
