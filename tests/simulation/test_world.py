@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.faults import AIMED, CLOCK, KINDS, LIVES
+from tests.simulation.faults import AIMED, CLOCK, KINDS, LIVES, RELOAD
 from tests.simulation.runs import THREE_SINKS, chosen
 from tests.simulation.topology import DEFAULT, Shape, shapes
 
@@ -44,6 +44,12 @@ def test_nothing_is_lost_silently_where_disks_go_back_or_exist_twice() -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     never = [kind for kind in (*LIVES, "renewed") if f"  {kind:24}" not in ended.stdout]
     assert not never, "these never came to pass"
+
+
+def test_every_line_is_published_once_while_settings_change_all_the_time() -> None:
+    ended = simulate("--twice", "--reloads", "--first", "0", "--seeds", "16", "--jobs", "2")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"  {RELOAD:24}" in ended.stdout
 
 
 @pytest.mark.parametrize("name", sorted({*shapes()} - {DEFAULT, THREE_SINKS}))

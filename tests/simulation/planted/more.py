@@ -155,21 +155,29 @@ def _envelope_is_left() -> list[Any]:
 
 
 def _retired_takes() -> list[Any]:
-    """What is under way in a source that was retired is stored when the next one has begun."""
+    """But where its agent ends."""
     settled = SourcePart.retire
 
-    async def hasty(self: SourcePart) -> None:
+    def goes_on() -> bool:
         agent = booted().agent
-        if agent is None or agent.state == "stopping":
-            await settled(self)
-            return
-        self._retired = True
-        if self._reading is not None:
-            self._reading.cancel()
+        return agent is not None and agent.state in ("running", "draining")
+
+    async def run(self: SourcePart) -> None:
+        reading = self._reading = asyncio.create_task(self.source.run(self.intake))
+        try:
+            await asyncio.wait([reading])
+            await self.intake.flush()
+            self.state = "done"
+        finally:
+            if not goes_on():
+                reading.cancel()
+
+    async def retire(self: SourcePart) -> None:
+        await (self.intake.flush() if goes_on() else settled(self))
 
     return [
-        mock.patch.object(SourcePart, "retire", hasty),
-        mock.patch.object(SourceIntake, "end", lambda self: None),
+        mock.patch.object(SourcePart, "run", run),
+        mock.patch.object(SourcePart, "retire", retire),
     ]
 
 
@@ -203,7 +211,7 @@ MORE: Final = (
     Bug("damaged envelope left", "what rotted here stays in the queue for ever", _envelope_is_left),
     Bug(
         "retired part takes",
-        "what a retired source has under way is stored after it",
+        "a source that was retired puts on beside the next one",
         _retired_takes,
         reloads=True,
     ),
