@@ -240,3 +240,23 @@ async def test_what_was_here_before_an_output_was_new_is_not_for_it(place: Place
 async def test_in_a_new_channel_no_output_has_missed_anything(place: Place) -> None:
     async with place.opened() as channel:
         assert told(channel) == {}
+
+
+async def test_what_was_here_before_an_output_began_is_not_for_it_while_it_is_open(
+    place: Place,
+) -> None:
+    async with place.opened(["one"]) as channel:
+        own = channel.origin
+        await channel.submit(Change(puts=[put(channel, outputs=["one"])]))
+        assert await channel.work_by(LIMITS, BOTH) == ["two"]
+        # Still by the old route, and perhaps in one commit with what begins it.
+        channel.submit(Change(puts=[put(channel, outputs=["one"])]))
+        channel.submit(Change(puts=[arrived(PEER, 3, outputs=["one"])]))
+        channel.submit(Change(begins=["two"]))
+        await channel.submit(Change(puts=[put(channel, outputs=BOTH)]))
+        before = Told({own: [[1, 2]], PEER: [[1, 3]]}, {})
+        assert told(channel) == {"two": before}
+        assert seqs(channel)[1] == [3]
+        assert await channel.work_by(LIMITS, BOTH) == []
+    async with place.opened() as channel:
+        assert told(channel) == {"two": before}, "it is new once"

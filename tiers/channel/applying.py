@@ -17,6 +17,7 @@ from typing import Any
 from tiers.channel import again
 from tiers.channel.accounts import WINDOW_BYTES
 from tiers.channel.again import Again
+from tiers.channel.beginnings import begin_outputs
 from tiers.channel.layout import (
     DEAD_KEY,
     QUEUE_KEY,
@@ -43,6 +44,7 @@ class Applying(Letters):
     def apply(self, change: Change, positions: Sequence[int]) -> tuple[int, ...]:
         """The positions of the puts; 0 for a put that had arrived before."""
         self.state.add_outputs(change.outputs)
+        begin_outputs(self._environment, self._txn, self.state, change.begins, self._now_ms)
         taken = tuple(
             self._put(put, position) for put, position in zip(change.puts, positions, strict=True)
         )

@@ -159,15 +159,16 @@ class Channel(Reader):
         state = self._capacity.report.state
         return origins_of(self.records(ORIGIN), state)
 
-    async def work_by(self, limits: ChannelLimits, outputs: Sequence[str]) -> None:
+    async def work_by(self, limits: ChannelLimits, outputs: Sequence[str]) -> list[str]:
         """From now on it has these limits, and these outputs are configured: on disk when this
-        returns. Raises as `submit` does."""
+        returns. Those that it never had before. Raises as `submit` does."""
         if new := [output for output in outputs if output not in self._outputs]:
             await self.submit(Change(outputs=new))
         self.configured, self._limits = frozenset(outputs), limits
         self._capacity.work_by(limits)
         self.accounts.dead_bytes_max = dead_bytes_max(limits.size_bytes_max)
         self._writer.work_by(limits)
+        return new
 
     def renew(self, why: str) -> None:
         """The next start gives this channel a new id, and flags all that waits."""

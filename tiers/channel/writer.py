@@ -197,7 +197,8 @@ class Writer(threading.Thread):
         size = 0
         while self._waiting and len(group) < changes_max:
             size += self._waiting[0].put_bytes
-            if group and size > bytes_max:
+            # What an output begins after has to be in the file by then.
+            if group and (size > bytes_max or self._waiting[0].change.begins):
                 break
             group.append(self._waiting.popleft())
         return group
@@ -350,7 +351,7 @@ def overtaking(waiting: Iterable[Submitted]) -> list[Submitted]:
         touched |= {(one.output, one.position) for one in change.handed}
         touched |= {(output, position) for output, position, _ in (*change.dead, *change.damaged)}
         stays = (
-            bool(change.puts or change.outputs)
+            bool(change.puts or change.outputs or change.begins)
             or not keys.isdisjoint(change.records)
             or not entries.isdisjoint(touched)
             or (first_put is not None and any(p >= first_put for _, p in touched))
