@@ -5,34 +5,23 @@ from typing import Any, Final
 from unittest import mock
 
 from tests.simulation.planted.bugs import Bug, wrapped
-from tests.simulation.topology import Shape
 from tiers.channel.applying import Applying
 from tiers.channel.environment import Environment, Transaction
 from tiers.channel.held import Held
-from tiers.channel.layout import POSITION, QUEUE_KEY, State, guard, unguard, unpack_item
+from tiers.channel.layout import QUEUE_KEY, State, guard, unguard, unpack_item
 from tiers.channel.living import Begun, Starting
-from tiers.core.batch import open_envelope
-from tiers.core.routes import Route
 from tiers.core.withheld import Withheld
 
 TOPOLOGY: Final = "routes"
 
 
-def _route_of(state: State) -> Route:
-    """That of the tier which has these outputs."""
-    tiers = Shape.of(TOPOLOGY).topology.tiers.values()
-    return next(tier.route for tier in tiers if {*tier.outputs} <= {*state.outputs})
-
-
-def _again_by_its_route(environment: Environment, txn: Transaction, state: State) -> None:
-    """What waits for any output waits for all of its route."""
+def _to_all(environment: Environment, txn: Transaction, state: State) -> None:
+    """What waits for any output waits for every one, as if a new topology said so."""
     waiting = {}
     for key, stored in txn.cursor(environment.db["queue"]):
         waiting[QUEUE_KEY.unpack(key)[1]] = unpack_item(unguard("queue", key, stored))
     for position, item in waiting.items():
-        record = txn.get(POSITION.pack(position), b"", db=environment.db["batches"])
-        for output in _route_of(state).of(open_envelope(record).headers).outputs:
-            totals = state.outputs[output]
+        for totals in state.outputs.values():
             key = QUEUE_KEY.pack(totals.id, position)
             if txn.get(key, db=environment.db["queue"]) is None:
                 txn.put(key, guard(key, item.pack()), db=environment.db["queue"])
@@ -44,7 +33,7 @@ def _again_by_its_route(environment: Environment, txn: Transaction, state: State
 def _decided_anew() -> list[Any]:
     def make(begin: Any) -> Any:
         def anew(self: Starting, identity: Any, state: State) -> Begun:
-            _again_by_its_route(self.environment, self.txn, state)
+            _to_all(self.environment, self.txn, state)
             begun: Begun = begin(self, identity, state)
             return begun
 
@@ -85,7 +74,7 @@ def _skipped_by_all() -> list[Any]:
 OF_ROUTES: Final = (
     Bug(
         "route decided anew",
-        "what waits at a start waits for all outputs of its route again",
+        "what waits at a start waits for every output, as by a new route",
         _decided_anew,
         topology=TOPOLOGY,
     ),
