@@ -21,6 +21,7 @@ from tiers.core.messages import Identity
 from tiers.core.peers import PEERS_MAX, PeerLimits
 from tiers.lines import AccessLog
 from tiers.outlet import ChannelOutlet
+from tiers.sinks.workers import Workers
 from tiers.topology import Address
 from tiers.transport.sending import SenderGroup
 from tiers.world import Machine
@@ -94,13 +95,24 @@ class MemoryChannel:
         return SimpleNamespace(queues={PEER: SimpleNamespace(batches=self.left())})
 
 
+class _World(Machine):
+    """With the same threads for all: each sender would have its own, and an agent has only one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shared = super().workers("senders", 1)
+
+    def workers(self, name: str, count: int) -> Workers:
+        return self._shared
+
+
 class Crowd:
     """So many senders, made on the loop; `troubles` by what was said, how often."""
 
     def __init__(self, topology: str, count: int, address: Address) -> None:
         self.troubles: dict[str, int] = {}
         self.channels = [MemoryChannel(f"edge-{number}") for number in range(1, count + 1)]
-        self._worlds = [Machine() for _ in range(-(-count // PEERS_MAX))]
+        self._worlds = [_World() for _ in range(-(-count // PEERS_MAX))]
         self._groups = [
             self._group(topology, channel, self._worlds[place // PEERS_MAX])
             for place, channel in enumerate(self.channels)
