@@ -329,3 +329,30 @@ async def test_a_channel_that_cannot_be_read_for_a_while_costs_nothing(
     assert set(range(1, 51)) <= set(receiver.seqs())
     await flows(sender, receiver)
     assert escaped == []
+
+
+async def test_what_a_commit_did_not_store_is_not_acked(
+    hop: Hop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few seeds of the simulator show it: an agent ends with its channel, mostly before an ack."""
+    receiver = await hop.receiver()
+    sender = await hop.sender(limits=replace(PEER_LIMITS, ack_timeout_s=0.5))
+    await flows(sender, receiver)
+    stored = len(receiver.stored())
+    failed = 0
+
+    def fails(_change: Change) -> "asyncio.Future[tuple[int, ...]]":
+        nonlocal failed
+        failed += 1
+        future: asyncio.Future[tuple[int, ...]] = asyncio.get_running_loop().create_future()
+        future.set_exception(ChannelUnavailable("the disk is gone"))
+        return future
+
+    monkeypatch.setattr(receiver.channel, "submit", fails)
+    await sender.put(range(1, 51))
+    # Nothing is acked, so the session is given up: by then an ack would have come.
+    peer = sender.group.sender.peers["agg-1"]
+    session = peer.session
+    await eventually(lambda: failed and peer.session != session, "its acks are late")
+    assert sender.left() == 50
+    assert len(receiver.stored()) == stored
