@@ -124,8 +124,9 @@ def test_each_store_has_what_it_wants_whatever_is_killed(cluster: LaidOut) -> No
     status, report = cluster.audit()
     assert status == 0, report
     check_exact(report)
-    output = cluster.output("sink-1", "db")
-    assert output["skipped"] > 0
+    cluster.write("web", 10)  # counted since the start of the agent, which was killed
+    wait_for_all(cluster, {"web": ("web",)})
+    assert cluster.output("sink-1", "db")["skipped"] > 0
     listed = cluster.tiers("dead", "list", str(cluster.data / "sink-1"), "--json")
     assert '"output": "-"' in listed.stdout
     assert "no output wants service=api" in listed.stdout
