@@ -154,7 +154,13 @@ def who_has(directory: Path) -> str:
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return f"pid {os.pread(lock, 20, 0).decode(errors='replace').strip() or 'unknown'}"
+        return holder(lock) or "pid unknown"
     finally:
         os.close(lock)
     return ""
+
+
+def holder(lock: int) -> str:
+    """Who holds a lock, as far as its file tells: "pid 12"; else empty."""
+    said = os.pread(lock, 20, 0).decode(errors="replace").strip()
+    return f"pid {said}" if said.isdigit() else ""

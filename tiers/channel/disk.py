@@ -11,6 +11,7 @@ from tiers.channel.checking import structure_problems
 from tiers.channel.environment import Environment, translated
 from tiers.channel.home import Home, home_of
 from tiers.errors import UsageError
+from tiers.own_directory import holder
 
 
 class Disk(Protocol):
@@ -93,6 +94,5 @@ def lock_directory(directory: Path) -> int:
 
 def why_locked(lock: int, directory: Path) -> str:
     """Who holds the lock, as far as the lock file tells."""
-    holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
-    who = f" (pid {holder})" if holder.isdigit() else ""
-    return f"another agent runs on {directory}{who}"
+    who = holder(lock)
+    return f"another agent runs on {directory}{f' ({who})' if who else ''}"
