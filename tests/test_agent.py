@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from tests.transport.parts import a_free_address
+from tests.transport.parts import a_free_address, is_open
 from tests.waiting import eventually
 from tiers import sources
 from tiers.agent import Agent
@@ -178,21 +178,13 @@ async def test_what_has_drained_takes_nothing_more(
     agent = Agent(topology, "sink-1", data, reloading)
     task = asyncio.create_task(agent.run())
 
-    async def is_open() -> bool:
-        try:
-            _, writer = await asyncio.open_connection(address.host, address.port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
     try:
         await eventually(lambda: agent.state == "running", "it runs")
-        assert await is_open()
+        assert await is_open(address)
         agent.drain()
         await eventually(lambda: agent.state == "drained", "it has drained")
         async with asyncio.timeout(20):
-            while await is_open():  # noqa: ASYNC110 nothing tells
+            while await is_open(address):  # noqa: ASYNC110 nothing tells
                 await asyncio.sleep(0.01)
         assert not task.done(), "it waits for a last look"
     finally:

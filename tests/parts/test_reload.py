@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.faults.cluster import published_files
-from tests.transport.parts import a_free_address
+from tests.transport.parts import a_free_address, is_open
 from tests.waiting import eventually
 from tiers import reloading
 from tiers.agent import Agent
@@ -249,15 +249,6 @@ async def test_a_port_in_use_leaves_the_old_file_in_force_whole(rig: Rig) -> Non
         await rig.reloaded()
         assert await is_open(there)
         assert not await is_open(here)
-
-
-async def is_open(address: Address) -> bool:
-    try:
-        _, writer = await asyncio.open_connection(address.host, address.port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 async def test_limits_and_status_change_in_place(rig: Rig) -> None:

@@ -48,6 +48,16 @@ def a_free_address() -> Address:
     return Address("127.0.0.1", free_port_pair())
 
 
+async def is_open(address: Address) -> bool:
+    """Whether somebody listens there."""
+    try:
+        _, writer = await asyncio.open_connection(address.host, address.port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 def is_free(address: Address) -> bool:
     """ZeroMQ closes in a thread of its own: a port is not free at once."""
     for port in (address.port, address.port + 1):
