@@ -154,13 +154,13 @@ def test_one_wrong_condition_is_the_only_thing_that_is_wrong() -> None:
 )
 def test_what_differs_is_named(following: str, more: str, keys: tuple[str, ...]) -> None:
     old, new = read(edges('["aggregator", "archive"]')), read(edges(following, more))
-    assert differences(old, new, "edge-1").restart == tuple(f"tiers.edge.{key}" for key in keys)
+    assert differences(old, new, "edge-1").at_once == tuple(f"tiers.edge.{key}" for key in keys)
     assert not differences(old, new, "agg-1")
 
 
 def test_when_of_a_sink_is_of_the_sinks() -> None:
     changed = differences(read(good()), read(sink('{ service = "web" }')), "sink-1")
-    assert changed.restart == ("tiers.sink.sinks",)
+    assert changed.at_once == ("tiers.sink.sinks",)
 
 
 def test_an_output_out_of_reach_is_a_finding() -> None:

@@ -286,6 +286,20 @@ def test_memory_of_many_sessions_is_not_laid_to_who_sends_a_little() -> None:
     assert hall.swells(50 + 80 + 80, k1=5000, k2=MB) == "2 1"
 
 
+def test_a_crowd_with_a_few_small_messages_each_stays() -> None:
+    """1,000 senders were let in, and 362 connections of theirs closed, for what libzmq's buffers
+    took for messages of some KB."""
+    hall = Hall()
+    assert hall.swells(50) == ""
+    for key in range(1, 1001):
+        hall.came(key)
+        hall.prove(key, b"%d" % key, room=40 * MB)
+    held = {f"k{key}": 5000 for key in range(1, 1001)}
+    crowd = 50 + 1000 * 44 // 1024
+    assert hall.swells(crowd + 64 + 62, **held) == ""
+    assert hall.swells(crowd + 64 + 64, **held) != "", "and that is bounded"
+
+
 def test_an_agent_may_need_more_than_before() -> None:
     hall = Hall()
     assert hall.swells(50) == ""

@@ -36,6 +36,8 @@ _GUEST_BYTES: Final = 44 << 10  # of a guest's, its part of the session included
 _HELD_MIN: Final = 4096  # of one visitor: less is not what memory grows by
 _USUAL_AFTER_S: Final = 10.0
 _TIMES_MAX: Final = 40  # so many bytes of memory for one that came, at most
+# Of a guest whose last messages wait: libzmq keeps the buffer of 19 KiB in which a small one came.
+_BUFFERS_BYTES: Final = 64 << 10
 SWOLLEN: Final = "what it sends takes many times its bytes of memory"
 
 
@@ -104,6 +106,11 @@ class Gone(NamedTuple):
 
     key: int
     why: str
+
+
+def _explained(guest: Visitor) -> int:
+    """Bytes of memory that an honest guest may take, with so much of it waiting."""
+    return max(2 * guest.held, min(_TIMES_MAX * guest.held, _BUFFERS_BYTES))
 
 
 class Visitors:
@@ -265,7 +272,8 @@ class Visitors:
         strangers = [key for key, one in self._strangers.items() if one.held >= _HELD_MIN]
         guests = [key for key, one in self._guests.items() if one.held >= _HELD_MIN]
         held = {key: one.held for key in (*strangers, *guests) if (one := self.get(key))}
-        explained = 2 * (sum(held.values()) + self._pending())
+        explained = 2 * (sum(held[key] for key in strangers) + self._pending())
+        explained += sum(map(_explained, self._guests.values()))
         if strangers and memory - self._calm - explained > most:
             self._high_s, self._told = now, memory
             for key in strangers:
