@@ -5,9 +5,9 @@ from dataclasses import asdict
 import pytest
 
 from tiers.core.change import ChannelLimits
-from tiers.core.cutting import CuttingRules
-from tiers.core.hosting import ReceiverLimits
-from tiers.core.peers import PeerLimits
+from tiers.core.entry.cutting import CuttingRules
+from tiers.core.hop.hosting import ReceiverLimits
+from tiers.core.hop.peers import PeerLimits
 from tiers.topology.settings import BatchSettings, ChannelSettings, DeliverySettings
 
 BATCH, CHANNEL, DELIVERY = BatchSettings(), ChannelSettings(), DeliverySettings()

@@ -11,12 +11,12 @@ import zmq
 
 from tests.hostile.attacks import ATTACKS
 from tiers.cli import main
-from tiers.core.manifest import MANIFEST_BYTES_MAX
-from tiers.core.messages import CONTROL_BYTES_MAX, GREETING_BYTES_MAX, IDS_MAX
-from tiers.core.peers import PEERS_MAX
-from tiers.core.purses import IN_SESSION, STRANGER
-from tiers.core.upstream import SENDERS_MAX
-from tiers.core.visitors import VisitorLimits
+from tiers.core.commit.manifest import MANIFEST_BYTES_MAX
+from tiers.core.hop.messages import CONTROL_BYTES_MAX, GREETING_BYTES_MAX, IDS_MAX
+from tiers.core.hop.peers import PEERS_MAX
+from tiers.core.hop.purses import IN_SESSION, STRANGER
+from tiers.core.hop.upstream import SENDERS_MAX
+from tiers.core.hop.visitors import VisitorLimits
 from tiers.observe.conditions import KINDS
 from tiers.observe.door import CONNECTIONS_MAX, LIFE_S, RATE_PER_S
 from tiers.observe.meters import Meters

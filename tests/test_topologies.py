@@ -14,10 +14,10 @@ import pytest
 import zstandard
 
 from tests.waiting import wait_for
-from tiers.demo import free_loopback, published_files
 from tiers.errors import UsageError
 from tiers.observe.client import ask_now
 from tiers.topology import example_names, examples, find_topology, load
+from tiers.trial.demo import free_loopback, published_files
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,18 +13,18 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
+from tiers.agent.world import Machine
 from tiers.contracts import Channel
 from tiers.core.batch import BatchId, Envelope, Hop, seal
 from tiers.core.change import Change, Entry
+from tiers.core.hop.messages import Identity
+from tiers.core.hop.peers import PEERS_MAX, PeerLimits
 from tiers.core.life import START_BYTES, Life, Start
-from tiers.core.messages import Identity
-from tiers.core.peers import PEERS_MAX, PeerLimits
-from tiers.lines import AccessLog
-from tiers.outlet import ChannelOutlet
+from tiers.sinks.outlet import ChannelOutlet
 from tiers.sinks.workers import Workers
 from tiers.topology import Address
 from tiers.transport.sending import SenderGroup
-from tiers.world import Machine
+from tiers.trial.numbered_lines import AccessLog
 
 PEER: Final = "aggregator"
 LINES: Final = 5  # in a batch

@@ -18,11 +18,11 @@ from typing import Any, Final
 from benchmark.crowd import PEER, Crowd
 from benchmark.meter import cpu_s, peak_memory
 from benchmark.tiers_local import start
-from tiers.demo import free_loopback
-from tiers.descriptors import raise_limit
+from tiers.agent.descriptors import raise_limit
 from tiers.errors import TiersError
 from tiers.observe.client import ask
 from tiers.topology import Address
+from tiers.trial.demo import free_loopback
 
 _PORT: Final = 7400
 _LOOK_S: Final = 0.02

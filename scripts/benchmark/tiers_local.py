@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmark.revision import TREE, Code
-from tiers.demo import free_loopback, published_files
 from tiers.errors import TiersError
-from tiers.lines import read_blocks
 from tiers.observe.client import ask_all
+from tiers.trial.demo import free_loopback, published_files
+from tiers.trial.numbered_lines import read_blocks
 
 AGENTS: Final = ("edge", "aggregator", "sink")
 _PORTS: Final = (7400, 7410)
@@ -112,7 +112,7 @@ def running(
 
 
 def start(file: Path, name: str, root: Path, code: Code = TREE) -> "subprocess.Popen[bytes]":
-    own = [str(code.python), "-m", "tiers.supervised", str(os.getpid()), "tiers"]
+    own = [str(code.python), "-m", "tiers.fleet.supervised", str(os.getpid()), "tiers"]
     environment = os.environ | {"PYTHONPATH": str(code.source)}
     with (root / f"{name}.log").open("wb") as log:
         return subprocess.Popen(

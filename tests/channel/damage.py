@@ -21,16 +21,16 @@ from pathlib import Path
 import msgpack
 
 from tests.channel.making import opened, record
+from tiers.agent.salvaging import Salvage
 from tiers.channel.channel import Channel
-from tiers.channel.salvage import Batch, Head
-from tiers.channel.salvage import salvage as salvage_of
-from tiers.channel.salvage_index import Place, read_index
-from tiers.channel.salvage_pages import PAGE_BYTES, PageFile
+from tiers.channel.salvage.index import RecordPlace, read_index
+from tiers.channel.salvage.pages import PAGE_BYTES, PageFile
+from tiers.channel.salvage.salvage import Batch, SalvageHead
+from tiers.channel.salvage.salvage import salvage as salvage_of
 from tiers.core.batch import BatchId, Hop, open_envelope
 from tiers.core.change import Change, ChannelLimits, Put
-from tiers.core.routes import everywhere
+from tiers.core.entry.routes import everywhere
 from tiers.errors import BatchError
-from tiers.salvaging import Salvage
 
 LIMITS = ChannelLimits(size_bytes_max=32 << 20, free_floor_bytes=0)
 KINDS = {"edge": ("aggregator",), "aggregator": ("sink",), "sink": ("files", "archive")}
@@ -53,7 +53,7 @@ class Base:
     records: dict[BatchId, bytes] = field(default_factory=dict)  # every one that ever was
     waiting: dict[BatchId, set[str]] = field(default_factory=dict)  # of those that are there
     dead: set[BatchId] = field(default_factory=set)
-    places: dict[BatchId, Place] = field(default_factory=dict)
+    places: dict[BatchId, RecordPlace] = field(default_factory=dict)
 
     @property
     def live(self) -> set[BatchId]:
@@ -202,7 +202,7 @@ async def _told(base: Base, work: Path, channel: Channel) -> Found:
     named: set[BatchId] = set()
     position = b""
     for told in salvage_of(next(work.glob("channel.damaged-*")), 0):
-        if isinstance(told, Head):
+        if isinstance(told, SalvageHead):
             position = told.positions.get(POSITION, b"")
             assert not told.positions_whole or position in (b"", LAST), "a position is behind"
         elif isinstance(told, Batch):

@@ -13,7 +13,7 @@ import pytest
 from tiers.channel.channel import Channel
 from tiers.core.batch import BatchId, Envelope, Hop, seal
 from tiers.core.change import ChannelLimits, Put
-from tiers.world import CLOCK, Clock
+from tiers.host.clock import CLOCK, Clock
 
 LIMITS = ChannelLimits(size_bytes_max=64 << 20, free_floor_bytes=0)
 OUT = ("out",)

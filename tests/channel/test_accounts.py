@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from tests.channel.making import LIMITS, opened, record
-from tiers.channel.accounts import Move, counted
+from tiers.channel.accounts import AccountChange, counted
 from tiers.channel.channel import Channel
 from tiers.core.batch import BatchId, Hop
 from tiers.core.change import Change, Put
@@ -28,14 +28,14 @@ def from_agents(
     return Put(BatchId(origin, seq), sealed, 1, outputs, hops=hops, arrived=True)
 
 
-async def recounted(channel: Channel) -> dict[str, Move]:
+async def recounted(channel: Channel) -> dict[str, AccountChange]:
     environment = channel._environment
     with environment.reading() as txn:
         found = counted(environment, txn, channel._limits.size_bytes_max)
     return found.by_agent
 
 
-def without_kept(channel: Channel) -> dict[str, Move]:
+def without_kept(channel: Channel) -> dict[str, AccountChange]:
     there = channel.accounts.by_agent.items()
     moves = {agent: move._replace(kept=0, seen=0) for agent, move in there}
     return {agent: move for agent, move in moves.items() if any(move)}

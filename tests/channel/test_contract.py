@@ -21,7 +21,7 @@ from tiers.channel.environment import Environment, MapFull
 from tiers.channel.layout import DATABASES
 from tiers.core.batch import BatchId
 from tiers.core.change import Change, Handed, Put
-from tiers.core.peers import HandedTo
+from tiers.core.hop.peers import HandedTo
 from tiers.errors import BatchError, ChannelUnavailable
 
 PEER = b"P" * 16

@@ -9,7 +9,7 @@ from tests.channel.making import LIMITS, arrived, opened, put, python
 from tests.seeds import a_seed
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
-from tiers.channel.salvage_pages import PageFile
+from tiers.channel.salvage.pages import PageFile
 from tiers.core.change import Change
 from tiers.errors import BatchError, ChannelDamaged
 

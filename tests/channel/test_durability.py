@@ -10,11 +10,11 @@ import lmdb
 import pytest
 
 from tests.channel.making import opened, put
-from tiers.channel import looking, opening
+from tiers.channel import inspection, opening
 from tiers.channel.layout import after, pages
 from tiers.channel.opening import SET_ASIDE_STEM, mark_damaged
 from tiers.core.change import Change
-from tiers.durable import sync_directory
+from tiers.host.durable import sync_directory
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ async def test_times_of_beginning_and_storing_are_those_of_the_clock(tmp_path: P
         await channel.submit(Change(puts=[put(channel)]))
         [entry] = channel.entries("out")
         assert begun_ms <= entry.stored_ms <= time.time_ns() // 1_000_000
-    head = looking.look(tmp_path / "channel").head
+    head = inspection.look(tmp_path / "channel").head
     assert before_ms <= head.identity.begun_ms <= begun_ms
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.channel.making import LIMITS, opened, put
 from tiers.channel.channel import Channel
+from tiers.channel.inspection import look, problems
 from tiers.channel.layout import FORMAT, IDENTITY, guard
-from tiers.channel.looking import look, problems
 from tiers.core.change import Change
 from tiers.errors import UsageError
 

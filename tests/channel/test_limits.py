@@ -15,8 +15,8 @@ from tests.core.batches import an_envelope, batch_ids, hops
 from tests.waiting import eventually
 from tiers.channel import environment, opening, writer
 from tiers.channel.channel import Channel
-from tiers.channel.layout import Item, pack_hops, unpack_hops, unpack_item
-from tiers.channel.room import Room, Sizes
+from tiers.channel.headroom import Headroom, Sizes
+from tiers.channel.layout import QueueItem, pack_hops, unpack_hops, unpack_item
 from tiers.core.batch import BODY_SIZE_MAX, BatchId, Hop, open_envelope, seal
 from tiers.core.change import Change
 
@@ -205,7 +205,7 @@ async def test_a_full_disk_is_waited_out_and_nothing_is_lost(tmp_path: Path) -> 
 
 
 def test_room_counts_what_the_disk_and_the_file_have() -> None:
-    room = Room(size_bytes_max=1000, high=0.9, low=0.8, free_floor_bytes=80)
+    room = Headroom(size_bytes_max=1000, high=0.9, low=0.8, free_floor_bytes=80)
     assert room.free_bytes(Sizes(used=0, file=0, disk_free=10_000, pending=0)) == 900
     assert room.free_bytes(Sizes(used=300, file=0, disk_free=10_000, pending=200)) == 400
     assert room.free_bytes(Sizes(used=300, file=300, disk_free=100, pending=0)) == 20
@@ -223,7 +223,7 @@ def test_room_counts_what_the_disk_and_the_file_have() -> None:
     )
 )
 def test_room_stops_at_the_high_mark_and_stays_stopped_to_the_low_mark(steps: list[Sizes]) -> None:
-    room = Room(size_bytes_max=1000, high=0.9, low=0.8, free_floor_bytes=0)
+    room = Headroom(size_bytes_max=1000, high=0.9, low=0.8, free_floor_bytes=0)
     stopped = False
     for sizes in steps:
         free = room.free_bytes(sizes)
@@ -247,7 +247,7 @@ def test_the_lock_file_has_no_holes(tmp_path: Path) -> None:
 
 
 def test_what_comes_on_earlier_credit_is_taken_up_to_the_size_itself() -> None:
-    room = Room(1000, high=0.8, low=0.6, free_floor_bytes=500)
+    room = Headroom(1000, high=0.8, low=0.6, free_floor_bytes=500)
     plenty = 10_000
     assert room.free_bytes(Sizes(850, 1000, plenty, 0)) == 0
     assert not room.overfull(Sizes(850, 1000, plenty, 100))
@@ -265,6 +265,6 @@ def test_whatever_a_receiver_takes_has_room_in_an_item(
     """A number too large for its place ended the agent at the commit, for 2**32 events."""
     envelope = an_envelope(key.seq, origin=key.origin, count=count, size=BODY_SIZE_MAX)
     assert open_envelope(seal(envelope, b"")).id == key
-    item = Item(True, True, False, 2**53, count, 32 << 20, key, crc, pack_hops(told))
+    item = QueueItem(True, True, False, 2**53, count, 32 << 20, key, crc, pack_hops(told))
     assert unpack_item(item.pack()) == item
     assert unpack_hops(item.hops) == told

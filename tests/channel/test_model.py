@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.channel.making import LIMITS, record
-from tiers.channel import again, withheld
+from tiers.channel import refetching, withheld
 from tiers.channel.channel import Channel
 from tiers.channel.checking import value_problems
 from tiers.channel.living import ORIGIN
 from tiers.core.batch import BatchId, Hop
 from tiers.core.change import NO_OUTPUT, Change, Handed, Put
-from tiers.core.peers import HandedTo
+from tiers.core.hop.peers import HandedTo
 from tiers.core.runs import Runs
 
 ORIGINS = (b"A" * 16, b"B" * 16)
@@ -302,9 +302,11 @@ class ChannelMachine(RuleBasedStateMachine):
             assert channel.envelope(position).id == put.id
             assert channel.note(position) == put.note
         assert channel.stats().batches == len(model.batches)
-        assert {again.key_of(key) for key in model.again} == channel.records(again.PREFIX).keys()
+        assert {refetching.key_of(key) for key in model.again} == channel.records(
+            refetching.PREFIX
+        ).keys()
         records = channel.records(b"").items()
-        own = (again.PREFIX, ORIGIN, withheld.PREFIX)
+        own = (refetching.PREFIX, ORIGIN, withheld.PREFIX)
         assert dict(one for one in records if not one[0].startswith(own)) == model.records
         assert channel.records(b"position/") == {
             key: value for key, value in model.records.items() if key.startswith(b"position/")

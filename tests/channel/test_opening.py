@@ -10,7 +10,7 @@ import pytest
 
 from tests.channel.making import LIMITS, arrived, opened, put, python, python_beside
 from tests.waiting import eventually
-from tiers.channel import checking, disk, looking, mounts, opening, writer
+from tiers.channel import checking, disk, inspection, mounts, opening, writer
 from tiers.channel.channel import Channel
 from tiers.channel.checking import structure_problems
 from tiers.channel.disk import lock_directory
@@ -103,8 +103,8 @@ async def test_a_directory_whose_name_is_no_text(tmp_path: Path) -> None:
     for _ in range(2):
         async with opened(directory) as channel:
             await channel.submit(Change(puts=[put(channel)]))
-    assert looking.look(directory / "channel").head.state.batches == 2
-    assert looking.problems(directory / "channel") == []
+    assert inspection.look(directory / "channel").head.state.batches == 2
+    assert inspection.problems(directory / "channel") == []
 
 
 async def test_a_second_agent_on_the_directory_is_refused(tmp_path: Path) -> None:

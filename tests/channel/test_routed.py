@@ -12,7 +12,7 @@ from tiers.channel import withheld, writer
 from tiers.channel.channel import Channel
 from tiers.channel.checking import value_problems
 from tiers.channel.meters import SKIPPED, SKIPPED_EVENTS, UNROUTED, UNROUTED_EVENTS
-from tiers.channel.withheld import Told
+from tiers.channel.withheld import WithheldTold
 from tiers.core.batch import BatchId
 from tiers.core.change import NO_OUTPUT, Change, ChannelLimits, Put
 from tiers.core.dedupe import BLOCK_SEQS
@@ -34,7 +34,7 @@ def seqs(channel: Channel) -> list[list[int]]:
     return [[entry.id.seq for entry in channel.entries(output)] for output in BOTH]
 
 
-def told(channel: Channel) -> dict[str, Told]:
+def told(channel: Channel) -> dict[str, WithheldTold]:
     assert list(value_problems(channel._environment, bodies=True)) == []
     return withheld.told_of(channel.records(withheld.PREFIX))
 
@@ -113,7 +113,7 @@ async def test_what_no_output_wants_is_seen_and_passed_on_in_the_same_change(
             assert told(channel) == {}, "it may still be routed"
         else:
             assert channel.stats().batches == 0
-            every = Told({own: [[1, 1]], PEER: [[7, 7]]}, {})
+            every = WithheldTold({own: [[1, 1]], PEER: [[7, 7]]}, {})
             assert told(channel) == {"one": every, "two": every}
     async with place.opened() as channel:
         assert len(letters(channel)) == 2 * bool(dead)
@@ -228,7 +228,7 @@ async def test_what_was_here_before_an_output_was_new_is_not_for_it(place: Place
         came = [arrived(PEER, seq, outputs=["one"]) for seq in (2, 7, far)]
         await channel.submit(Change(puts=[*puts, *came]))
         assert told(channel) == {}
-    before = Told({own: [[1, 3]], PEER: [[1, far]]}, {})
+    before = WithheldTold({own: [[1, 3]], PEER: [[1, far]]}, {})
     async with place.opened() as channel:
         assert told(channel) == {"two": before}
         await channel.submit(Change(puts=[put(channel, outputs=BOTH)]))
@@ -254,7 +254,7 @@ async def test_what_was_here_before_an_output_began_is_not_for_it_while_it_is_op
         channel.submit(Change(puts=[arrived(PEER, 3, outputs=["one"])]))
         channel.submit(Change(begins=["two"]))
         await channel.submit(Change(puts=[put(channel, outputs=BOTH)]))
-        before = Told({own: [[1, 2]], PEER: [[1, 3]]}, {})
+        before = WithheldTold({own: [[1, 2]], PEER: [[1, 3]]}, {})
         assert told(channel) == {"two": before}
         assert seqs(channel)[1] == [3]
         assert await channel.work_by(LIMITS, BOTH) == []

@@ -12,9 +12,9 @@ import pytest
 
 from tests.channel.making import LIMITS, opened, put
 from tiers.channel.layout import POSITION
-from tiers.channel.salvage import Batch, End, Head, main, salvage
-from tiers.channel.salvage_index import committed_groups
-from tiers.channel.salvage_pages import PageFile
+from tiers.channel.salvage.index import committed_groups
+from tiers.channel.salvage.pages import PageFile
+from tiers.channel.salvage.salvage import Batch, SalvageEnd, SalvageHead, main, salvage
 from tiers.core.change import Change
 from tiers.errors import BatchError
 
@@ -59,11 +59,11 @@ def live(batches: int = 60) -> list[int]:
     return [number for number in range(1, batches + 1) if number % 3]
 
 
-def read(directory: Path, **how: bool | int) -> tuple[Head, list[Batch], End]:
+def read(directory: Path, **how: bool | int) -> tuple[SalvageHead, list[Batch], SalvageEnd]:
     oldest_ms = int(how.pop("oldest_ms", 0))
     head, *batches, end = salvage(directory / "channel", oldest_ms, **how)  # type: ignore[arg-type]
-    assert isinstance(head, Head)
-    assert isinstance(end, End)
+    assert isinstance(head, SalvageHead)
+    assert isinstance(end, SalvageEnd)
     return head, [one for one in batches if isinstance(one, Batch)], end
 
 
@@ -85,7 +85,7 @@ async def test_a_sound_channel_is_read_whole(tmp_path: Path) -> None:
     assert (head.channel_id, head.batches, head.positions) == (channel_id, 40, positions)
     assert head.positions_whole
     assert {key: numbers[0] for key, numbers in head.origins.items()} == {origin: 60}
-    assert end == End(exact=True, old=0)
+    assert end == SalvageEnd(exact=True, old=0)
     assert seqs(batches) == live()
     for one in batches:
         assert (one.origin, one.events) == (origin, one.seq)

@@ -12,20 +12,20 @@ import pytest
 
 from tests.channel.making import LIMITS, opened, put
 from tests.channel.test_salvage import SOURCE, change, live, make, read
-from tiers.channel import salvage
-from tiers.channel.layout import STATE, Item, Letter, State, Totals, guard, pack_hops
-from tiers.channel.salvage import Batch, End, Head, Told, _Known, _Reading
-from tiers.channel.salvage_index import (
+from tiers.channel.layout import STATE, ChannelState, Letter, QueueItem, Totals, guard, pack_hops
+from tiers.channel.salvage import salvage
+from tiers.channel.salvage.index import (
     SOURCE_POSITIONS,
     Index,
-    Place,
+    RecordPlace,
     _compare,
     _mended,
     committed_groups,
     read_index,
     read_record,
 )
-from tiers.channel.salvage_pages import PAGE_BYTES, Node, PageFile, databases
+from tiers.channel.salvage.pages import PAGE_BYTES, Node, PageFile, databases
+from tiers.channel.salvage.salvage import Batch, SalvageEnd, SalvageHead, Told, _Known, _Reading
 from tiers.channel.trees import file_end, misplaced, taken_for_trees, tree_entries
 from tiers.core.batch import BatchId, Envelope, Hop, seal
 from tiers.core.change import Change
@@ -115,10 +115,10 @@ async def test_what_a_page_was_before_is_no_entry_of_it(tmp_path: Path) -> None:
 
 def an_index() -> Index:
     """Two batches that wait, one of them for two outputs, and a dead letter."""
-    index = Index(state=State(batches=3, dead=1), walked=True)
+    index = Index(state=ChannelState(batches=3, dead=1), walked=True)
     assert index.state is not None
     index.state.outputs = {"a": Totals(1, 2), "b": Totals(2, 1)}
-    index.places = {number: Place(4096 * number, 100) for number in (1, 2, 3)}
+    index.places = {number: RecordPlace(4096 * number, 100) for number in (1, 2, 3)}
     index.items = {1: {1: None, 2: None}, 2: {1: None}}  # type: ignore[dict-item]
     index.letters = {3: [None]}  # type: ignore[list-item]
     index.whole = {"batches", "queue", "dead"}
@@ -176,7 +176,7 @@ def test_a_record_of_which_only_the_beginning_is_known_is_measured(
     envelope = Envelope(b"o" * 16, 7, 1, size, {"a": "b"}, 1, 1, "lines", codec)
     record = seal(envelope, compressor(codec, 1)(raw))
     file = holding(tmp_path, record)
-    assert read_record(file, Place(2 * PAGE_BYTES + 16, 0), set()) == record
+    assert read_record(file, RecordPlace(2 * PAGE_BYTES + 16, 0), set()) == record
     file.close()
 
 
@@ -192,7 +192,7 @@ def test_a_record_that_tells_its_id_itself_has_the_hops_that_a_scan_found(tmp_pa
     envelope = Envelope(OWN, 7, 1, 2, {}, 1, 1, "lines", "none")
     file = holding(tmp_path, seal(envelope, b"a\n"))
     hops = pack_hops([Hop("edge-1", 5)])
-    index = Index(places={3: Place(2 * PAGE_BYTES + 16, 0)}, scanned=True)
+    index = Index(places={3: RecordPlace(2 * PAGE_BYTES + 16, 0)}, scanned=True)
     for stray, found in (({}, pack_hops(())), ({envelope.id: item(7, hops)}, hops)):
         index.stray_items = {id: (9, {2: one}) for id, one in stray.items()}
         batch = _Reading(file, index, 0).read(_Known(3, None, {}))
@@ -210,11 +210,11 @@ def reading(tmp_path: Path, index: Index) -> _Reading:
 OWN, OTHER = b"a" * 16, b"b" * 16
 
 
-def item(seq: int, hops: bytes = b"") -> Item:
-    return Item(False, False, False, 1, 1, 1, BatchId(OWN, seq), 0, hops)
+def item(seq: int, hops: bytes = b"") -> QueueItem:
+    return QueueItem(False, False, False, 1, 1, 1, BatchId(OWN, seq), 0, hops)
 
 
-COUNTS = State(origin=OWN, next_seq=5)
+COUNTS = ChannelState(origin=OWN, next_seq=5)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ COUNTS = State(origin=OWN, next_seq=5)
     ],
 )
 def test_what_a_scan_finds_counts_but_what_the_last_commit_knows_nothing_of(
-    tmp_path: Path, state: State | None, walked: bool, own: list[int]
+    tmp_path: Path, state: ChannelState | None, walked: bool, own: list[int]
 ) -> None:
     index = Index(state=state, walked=walked)
     for origin in (OTHER, OWN):
@@ -291,15 +291,15 @@ def told(directory: Path, retention_s: str, *options: str) -> list[Told]:
 async def test_what_the_process_tells_begins_where_it_is_asked_to(tmp_path: Path) -> None:
     await make(tmp_path)
     head, *all_of_them, end = told(tmp_path, "1")
-    assert (type(head), end) == (Head, End(exact=True, old=0))
+    assert (type(head), end) == (SalvageHead, SalvageEnd(exact=True, old=0))
     assert [one.seq for one in all_of_them if isinstance(one, Batch)] == live()
     assert told(tmp_path, "1", "--after", "13") == [head, *all_of_them[13:], end]
     _, *found, end = told(tmp_path, "1e10", "--scan")
     assert len(found) >= len(live())
-    assert end == End(exact=False, old=0)
+    assert end == SalvageEnd(exact=False, old=0)
     # All were sealed in 1970, of which nobody knows the ids any more.
     _, *found, end = told(tmp_path, "1", "--scan")
-    assert isinstance(end, End)
+    assert isinstance(end, SalvageEnd)
     assert not end.exact
     assert end.old > 0
 

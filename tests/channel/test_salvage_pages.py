@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tiers.channel.salvage_pages import Node, PageFile, Tree, _branches, databases
+from tiers.channel.salvage.pages import Node, PageFile, Tree, _branches, databases
 
 SIZE = 512  # of a page, the least that LMDB has
 BRANCH, LEAF, META = 1, 2, 8

@@ -14,15 +14,15 @@ import pytest
 
 from tests.channel.making import LIMITS, arrived, opened
 from tests.channel.test_salvage import OUTPUTS, SOURCE, live, make, waiting
-from tiers import salvaging
+from tiers.agent import salvaging
+from tiers.agent.salvaging import Salvage
 from tiers.channel.channel import Channel
-from tiers.channel.salvage import Batch, read_mark
-from tiers.channel.salvage import salvage as read_salvage
+from tiers.channel.salvage.salvage import Batch, read_mark
+from tiers.channel.salvage.salvage import salvage as read_salvage
 from tiers.core.batch import BatchId
 from tiers.core.change import Change, ChannelLimits
-from tiers.core.routes import Route, everywhere
+from tiers.core.entry.routes import Route, everywhere
 from tiers.errors import ChannelDamaged
-from tiers.salvaging import Salvage
 
 RETENTION_S = 1e10  # records of these tests were sealed in 1970
 DIES = """

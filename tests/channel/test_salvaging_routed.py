@@ -9,17 +9,17 @@ import pytest
 from tests.channel.making import arrived, opened, put, record
 from tests.channel.test_salvage import OUTPUTS
 from tests.channel.test_salvaging import begun, condemn
+from tiers.agent.salvaging import Salvage, _Old
 from tiers.channel import withheld
 from tiers.channel.channel import Channel
 from tiers.channel.layout import pack_hops
 from tiers.channel.letters import every_letter
-from tiers.channel.salvage import Batch, salvage
-from tiers.channel.withheld import Told
+from tiers.channel.salvage.salvage import Batch, salvage
+from tiers.channel.withheld import WithheldTold
 from tiers.core.batch import BatchId
 from tiers.core.change import NO_OUTPUT, Change, Put
 from tiers.core.dedupe import BLOCK_SEQS
-from tiers.core.routes import Branch, OneOf, Route, Unrouted
-from tiers.salvaging import Salvage, _Old
+from tiers.core.entry.routes import Branch, OneOf, Route, Unrouted
 
 PEER = b"P" * 16
 WEB, DB = ({"service": OneOf(frozenset([name]))} for name in ("web", "db"))
@@ -30,7 +30,7 @@ def to(batch: Put, *outputs: str, dead: str = "") -> Put:
     return replace(batch, outputs=outputs, skipped=others, dead=dead)
 
 
-async def make(directory: Path) -> tuple[int, dict[str, Told]]:
+async def make(directory: Path) -> tuple[int, dict[str, WithheldTold]]:
     """A channel that has routed: when it began, and what its outputs were not to have."""
     async with opened(directory, outputs=OUTPUTS) as channel:
         first, second = OUTPUTS
@@ -43,7 +43,7 @@ async def make(directory: Path) -> tuple[int, dict[str, Told]]:
         return channel.begun_ms, told(channel)
 
 
-def told(channel: Channel) -> dict[str, Told]:
+def told(channel: Channel) -> dict[str, WithheldTold]:
     return withheld.told_of(channel.records(withheld.PREFIX))
 
 

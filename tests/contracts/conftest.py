@@ -12,9 +12,9 @@ from hdfs import InsecureClient
 from tests.hadoop.cluster import HdfsCluster
 from tests.simulation.place import SimPlace
 from tiers.contracts import Store
-from tiers.core.answers import Listed
-from tiers.sinks.stores.hdfs import HdfsStore
-from tiers.sinks.stores.local import LocalStore
+from tiers.core.commit.answers import Listed
+from tiers.sinks.files.stores.hdfs import HdfsStore
+from tiers.sinks.files.stores.local import LocalStore
 
 NOBODY = 65534
 

@@ -16,10 +16,10 @@ from tiers.channel.channel import Channel
 from tiers.contracts import Sink
 from tiers.core.batch import Buffer
 from tiers.core.change import Change
-from tiers.outlet import ChannelOutlet
 from tiers.registry import load
 from tiers.sinks import BUILTIN, GROUP, stdout
-from tiers.sinks.stores.local import LocalStore
+from tiers.sinks.files.stores.local import LocalStore
+from tiers.sinks.outlet import ChannelOutlet
 
 LINES = 20  # in a batch
 

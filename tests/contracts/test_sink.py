@@ -29,7 +29,7 @@ from tests.sinks.parts import AT, OUTPUT, Said, emptied, open_channel, put, reco
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
 from tiers.channel.meters import BYTES_OUT, EVENTS_OUT, NEWEST
-from tiers.core import commit
+from tiers.core import backoff
 from tiers.core.batch import seal
 from tiers.core.change import Change, ChannelLimits
 from tiers.registry import load
@@ -44,10 +44,10 @@ each_that_opens = pytest.mark.parametrize("rig", OPENING, ids=lambda rig: rig.ty
 
 @pytest.fixture
 def place(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr(commit, "REFUSED_MIN_S", 0.001)
-    monkeypatch.setattr(commit, "REFUSED_MAX_S", 0.01)
-    monkeypatch.setattr(commit, "BACKOFF_MIN_S", 0.001)
-    monkeypatch.setattr(commit, "BACKOFF_MAX_S", 0.01)
+    monkeypatch.setattr(backoff, "REFUSED_MIN_S", 0.001)
+    monkeypatch.setattr(backoff, "REFUSED_MAX_S", 0.01)
+    monkeypatch.setattr(backoff, "BACKOFF_MIN_S", 0.001)
+    monkeypatch.setattr(backoff, "BACKOFF_MAX_S", 0.01)
     return rig.place(tmp_path, monkeypatch)
 
 

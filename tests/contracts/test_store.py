@@ -12,7 +12,7 @@ from tests.contracts.conftest import Place, names
 from tests.seeds import some_dice
 from tests.waiting import wait_for
 from tiers.contracts import Store
-from tiers.core.answers import Moved
+from tiers.core.commit.answers import Moved
 from tiers.errors import StoreRefused, StoreUnavailable
 
 

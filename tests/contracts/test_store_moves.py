@@ -6,7 +6,7 @@ import pytest
 
 from tests.contracts.conftest import Place, names
 from tiers.contracts import Store
-from tiers.core.answers import Moved
+from tiers.core.commit.answers import Moved
 from tiers.errors import StoreRefused
 
 

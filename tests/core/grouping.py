@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.core.batches import ORIGIN
-from tiers.core.assigning import Effects
 from tiers.core.batch import BatchId, Hop
-from tiers.core.life import Life
-from tiers.core.messages import (
+from tiers.core.hop.assigning import SenderEffects
+from tiers.core.hop.messages import (
     PROTOCOL,
     Ack,
     Answer,
@@ -17,8 +16,9 @@ from tiers.core.messages import (
     Message,
     Welcome,
 )
-from tiers.core.peers import HandedTo, PeerLimits, PeerState, Pending
-from tiers.core.sender import Sender
+from tiers.core.hop.peers import HandedTo, PeerLimits, PeerState, Pending
+from tiers.core.hop.sender import Sender
+from tiers.core.life import Life
 
 ME = Identity("web-logs", "edge-1", Life(b"e" * 16))
 LIMITS = PeerLimits(window_bytes_max=100_000, window_start_bytes=100_000)
@@ -69,7 +69,7 @@ class Group:
         )
         self.do(self.sender.set_peers(self.names, self.now))
 
-    def do(self, effects: Effects) -> None:
+    def do(self, effects: SenderEffects) -> None:
         self.renewed = self.renewed or effects.renew
         self.said += effects.say
         for sending in effects.send:
@@ -89,7 +89,7 @@ class Group:
         self.now += seconds
         rests = self.sender.rests(self.now)
         effects = self.sender.tick(self.now)
-        assert not rests or effects == Effects(), "where it rests, a tick would do nothing"
+        assert not rests or effects == SenderEffects(), "where it rests, a tick would do nothing"
         self.do(effects)
 
     def hear(self, name: str, message: Message) -> None:

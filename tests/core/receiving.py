@@ -4,13 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tests.core.batches import ORIGIN
-from tiers.core.arriving import Arrived
 from tiers.core.batch import BatchId, Hop
 from tiers.core.dedupe import Known
-from tiers.core.handshake import Effects
-from tiers.core.hosting import ReceiverLimits
-from tiers.core.life import Life, Point
-from tiers.core.messages import (
+from tiers.core.hop.arriving import Arrived
+from tiers.core.hop.handshake import ReceiverEffects
+from tiers.core.hop.hosting import ReceiverLimits
+from tiers.core.hop.messages import (
     PROTOCOL,
     Ack,
     Answer,
@@ -22,7 +21,8 @@ from tiers.core.messages import (
     Identity,
     Message,
 )
-from tiers.core.receiver import Receiver
+from tiers.core.hop.receiver import Receiver
+from tiers.core.life import Life, Point
 
 ME = Identity("web-logs", "agg-1", Life(b"r" * 16))
 EDGE = b"e" * 16
@@ -62,7 +62,7 @@ class End:
             key: Known(key in self.published, (self.disk[key],)) for key in keys if key in self.disk
         }
 
-    def do(self, effects: Effects) -> list[Message]:
+    def do(self, effects: ReceiverEffects) -> list[Message]:
         self.renewed = self.renewed or effects.renew
         self.writing += effects.append
         self.said += effects.say
@@ -72,7 +72,7 @@ class End:
         self.now += seconds
         rests = self.receiver.rests()
         effects = self.receiver.tick(self.free, self.seen, self.now)
-        assert not rests or effects == Effects(), "where it rests, a tick would do nothing"
+        assert not rests or effects == ReceiverEffects(), "where it rests, a tick would do nothing"
         return self.do(effects)
 
     def hear(self, message: Message, route: bytes = b"route") -> list[Message]:

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiers.core import calls, layout
 from tiers.core.batch import BatchId
-from tiers.core.calls import Answer
-from tiers.core.claim import Claim, decode_claim, encode_claim
-from tiers.core.claims import CLAIMS_MAX, Outcome, Settlement, Step
-from tiers.core.looks import File, Manifests
-from tiers.core.manifest import Item, Manifest, encode, sealed_line
+from tiers.core.commit import calls, store_names
+from tiers.core.commit.calls import CallAnswer
+from tiers.core.commit.claim import Claim, decode_claim, encode_claim
+from tiers.core.commit.claims import CLAIMS_MAX, Outcome, Settlement, Step
+from tiers.core.commit.manifest import Item, Manifest, encode, sealed_line
+from tiers.core.commit.manifest_index import File, Manifests
 from tiers.errors import StoreRefused
 
 DAY = "2026-11-23"
@@ -31,7 +31,7 @@ def claim_of(batch: BatchId, sink: str = OTHER) -> bytes:
 
 
 def manifest_of(name: str, *batches: BatchId, day: str = DAY) -> bytes:
-    sink, file_id = layout.split_file_name(name) or ("", 0)
+    sink, file_id = store_names.split_file_name(name) or ("", 0)
     items = [Item(batch, 1, True) for batch in batches]
     return encode(Manifest(sink, file_id, day, "a/b", "none", 3, items))
 
@@ -39,20 +39,20 @@ def manifest_of(name: str, *batches: BatchId, day: str = DAY) -> bytes:
 def claim(one: Settlement, number: int = 1) -> None:
     staged = one.call(number)
     assert isinstance(staged, calls.WriteSmall)
-    one.answer(Answer.DONE)
-    assert one.call(0) == calls.Move(staged.path, layout.claim_path(DAY, one._claiming[0]))
-    one.answer(Answer.DONE)
+    one.answer(CallAnswer.DONE)
+    assert one.call(0) == calls.Move(staged.path, store_names.claim_path(DAY, one._claiming[0]))
+    one.answer(CallAnswer.DONE)
 
 
 def look(one: Settlement, files: Sequence[tuple[str, bytes | None]] = ()) -> None:
-    assert one.call(0) == calls.List(layout.manifests_path(DAY))
+    assert one.call(0) == calls.List(store_names.manifests_path(DAY))
     one.listed([(name, 0) for name, _ in files])
     for name, content in files:
-        assert one.call(0) == calls.Read(layout.manifest_path(DAY, name))
+        assert one.call(0) == calls.Read(store_names.manifest_path(DAY, name))
         one.content(content)
 
 
-FILE = layout.file_name(OTHER, 3)
+FILE = store_names.file_name(OTHER, 3)
 
 
 def test_nobody_else_has_it() -> None:
@@ -86,9 +86,9 @@ def test_a_claim_that_cannot_be_read_stops_its_batch_only(content: bytes, why: s
         decode_claim(content, A)
     one = settlement(A, B)
     one.call(1)
-    one.answer(Answer.DONE)
-    one.answer(Answer.TARGET_THERE)
-    assert one.call(0) == calls.Read(layout.claim_path(DAY, A))
+    one.answer(CallAnswer.DONE)
+    one.answer(CallAnswer.TARGET_THERE)
+    assert one.call(0) == calls.Read(store_names.claim_path(DAY, A))
     one.content(content)
     claim(one)
     look(one)
@@ -99,8 +99,8 @@ def test_a_claim_that_cannot_be_read_stops_its_batch_only(content: bytes, why: s
 def test_what_another_has_claimed_is_parked() -> None:
     one = settlement()
     one.call(1)
-    one.answer(Answer.DONE)
-    one.answer(Answer.TARGET_THERE)
+    one.answer(CallAnswer.DONE)
+    one.answer(CallAnswer.TARGET_THERE)
     one.content(claim_of(A))
     assert one.ended and one.outcomes == {A: Outcome.PARKED}
     assert OTHER in one.why[A]
@@ -109,12 +109,12 @@ def test_what_another_has_claimed_is_parked() -> None:
 def test_an_older_claim_of_mine_is_replaced() -> None:
     one = settlement()
     staged = one.call(6)
-    one.answer(Answer.DONE)
-    one.answer(Answer.TARGET_THERE)
+    one.answer(CallAnswer.DONE)
+    one.answer(CallAnswer.TARGET_THERE)
     one.content(claim_of(A, ME))
     assert isinstance(staged, calls.WriteSmall)
-    assert one.call(0) == calls.Replace(staged.path, layout.claim_path(DAY, A))
-    one.answer(Answer.DONE)
+    assert one.call(0) == calls.Replace(staged.path, store_names.claim_path(DAY, A))
+    one.answer(CallAnswer.DONE)
     look(one)
     assert one.numbers == {A: 6} and not one.taken_over
 
@@ -124,18 +124,18 @@ def test_a_lost_claim_is_given_up_for_a_new_number() -> None:
     one.call(1)
     one.lost()
     one.call(2)
-    one.answer(Answer.DONE)
+    one.answer(CallAnswer.DONE)
     one.lost()
     assert one.step is Step.STAGE
     one.call(3)
-    one.answer(Answer.DONE)
-    one.answer(Answer.NO_PARENT)
-    assert one.call(0) == calls.MakeParents(layout.claim_path(DAY, A))
+    one.answer(CallAnswer.DONE)
+    one.answer(CallAnswer.NO_PARENT)
+    assert one.call(0) == calls.MakeParents(store_names.claim_path(DAY, A))
     assert one.refused("no"), "it is called again"
-    one.answer(Answer.DONE)
-    one.answer(Answer.TARGET_THERE)
+    one.answer(CallAnswer.DONE)
+    one.answer(CallAnswer.TARGET_THERE)
     one.content(None)  # and gone again
-    one.answer(Answer.DONE)
+    one.answer(CallAnswer.DONE)
     look(one)
     assert one.numbers == {A: 3}
 
@@ -145,15 +145,15 @@ def test_a_pending_file_is_fenced() -> None:
     claim(one)
     look(one, [(FILE, manifest_of(FILE, A)), (f"{ME}-0000000001", None)][:1])
     file = File(DAY, FILE)
-    assert one.call(0) == calls.Ask(file.tmp)
-    one.answer(Answer.THERE)
+    assert one.call(0) == calls.Exists(file.tmp)
+    one.answer(CallAnswer.THERE)
     assert one.call(0) == calls.Move(file.tmp, file.void)
-    one.answer(Answer.NO_PARENT)
+    one.answer(CallAnswer.NO_PARENT)
     assert one.call(0) == calls.MakeParents(file.void)
-    one.answer(Answer.DONE)
-    one.answer(Answer.TARGET_THERE)
+    one.answer(CallAnswer.DONE)
+    one.answer(CallAnswer.TARGET_THERE)
     assert one.call(0) == calls.Replace(file.tmp, file.void)
-    one.answer(Answer.DONE)
+    one.answer(CallAnswer.DONE)
     assert one.outcomes == {A: Outcome.MINE} and one.fenced == [file]
     again = Settlement(ME, DAY, (A,), one.manifests, 1000)
     claim(again)
@@ -162,18 +162,18 @@ def test_a_pending_file_is_fenced() -> None:
 
 
 def test_a_void_file_does_not_count_and_a_published_one_drops() -> None:
-    second = layout.file_name(OTHER, 4)
+    second = store_names.file_name(OTHER, 4)
     one = settlement(A, B)
     claim(one)
     claim(one)
     look(one, [(FILE, manifest_of(FILE, A, B)), (second, manifest_of(second, B))])
-    one.answer(Answer.ABSENT)
-    assert one.call(0) == calls.Ask(File(DAY, FILE).void)
-    one.answer(Answer.THERE)
-    one.answer(Answer.ABSENT)
-    one.answer(Answer.ABSENT)
-    assert one.call(0) == calls.Ask(File(DAY, second).manifest)
-    one.answer(Answer.THERE)
+    one.answer(CallAnswer.ABSENT)
+    assert one.call(0) == calls.Exists(File(DAY, FILE).void)
+    one.answer(CallAnswer.THERE)
+    one.answer(CallAnswer.ABSENT)
+    one.answer(CallAnswer.ABSENT)
+    assert one.call(0) == calls.Exists(File(DAY, second).manifest)
+    one.answer(CallAnswer.THERE)
     assert one.outcomes == {A: Outcome.MINE, B: Outcome.PUBLISHED}
     assert set(one.numbers) == {A}
     again = Settlement(ME, DAY, (B,), one.manifests, 1000)
@@ -187,7 +187,7 @@ def test_a_manifest_that_went_with_its_day_does_not_count() -> None:
     claim(one)
     look(one, [(FILE, manifest_of(FILE, A))])
     for _ in range(3):
-        one.answer(Answer.ABSENT)
+        one.answer(CallAnswer.ABSENT)
     assert one.outcomes == {A: Outcome.MINE}
 
 
@@ -197,11 +197,11 @@ def test_a_manifest_that_cannot_be_read_stops_what_it_may_concern(pending: bool)
     claim(one)
     look(one, [(FILE, manifest_of(FILE, A)[:-2])])
     if pending:
-        one.answer(Answer.THERE)
+        one.answer(CallAnswer.THERE)
     else:
-        one.answer(Answer.ABSENT)
-        one.answer(Answer.ABSENT)
-        one.answer(Answer.THERE)
+        one.answer(CallAnswer.ABSENT)
+        one.answer(CallAnswer.ABSENT)
+        one.answer(CallAnswer.THERE)
     assert one.outcomes == {A: Outcome.STOPPED}
     assert FILE in one.why[A]
     mended = Settlement(ME, DAY, (A,), one.manifests, 1000)
@@ -214,16 +214,16 @@ def test_a_manifest_that_cannot_be_read_and_is_void_does_not_count() -> None:
     one = settlement()
     claim(one)
     look(one, [(FILE, b"?")])
-    one.answer(Answer.ABSENT)
-    one.answer(Answer.THERE)
+    one.answer(CallAnswer.ABSENT)
+    one.answer(CallAnswer.THERE)
     assert one.outcomes == {A: Outcome.MINE}
 
 
 def test_a_claim_that_may_not_be_read_stops_its_batch_only() -> None:
     one = settlement(A, B)
     one.call(1)
-    one.answer(Answer.DONE)
-    one.answer(Answer.TARGET_THERE)
+    one.answer(CallAnswer.DONE)
+    one.answer(CallAnswer.TARGET_THERE)
     assert not one.refused("no")
     claim(one)
     look(one)
@@ -237,14 +237,14 @@ def test_a_manifest_that_may_not_be_read_stops_what_it_may_concern() -> None:
     claim(one)
     one.listed([(FILE, 0)])
     assert not one.refused("no")
-    for answer in (Answer.ABSENT, Answer.ABSENT, Answer.THERE):
+    for answer in (CallAnswer.ABSENT, CallAnswer.ABSENT, CallAnswer.THERE):
         one.answer(answer)
     assert one.outcomes == {A: Outcome.STOPPED, B: Outcome.STOPPED} and one.why[A] == "no"
 
 
-@pytest.mark.parametrize("asked", [(), (Answer.ABSENT,), (Answer.THERE,)])
+@pytest.mark.parametrize("asked", [(), (CallAnswer.ABSENT,), (CallAnswer.THERE,)])
 def test_a_file_that_may_not_be_asked_about_or_fenced_stops_its_batches_only(
-    asked: Sequence[Answer],
+    asked: Sequence[CallAnswer],
 ) -> None:
     one = settlement(A, B)
     claim(one)
@@ -261,12 +261,12 @@ def wait(ages: Sequence[tuple[BatchId, int]]) -> Settlement:
     """Two batches were parked; their claims were moved there at these times, at 2000 now."""
     one = settlement(A, B, waited=True)
     look(one, [(FILE, manifest_of(FILE, A))])
-    one.answer(Answer.THERE)  # pending, and not fenced: the claim is another's
+    one.answer(CallAnswer.THERE)  # pending, and not fenced: the claim is another's
     assert one.call(0) == calls.Clock()
     one.lost()
     one.clock(2000)
-    assert one.call(0) == calls.List(layout.claims_path(DAY))
-    one.listed([(layout.claim_name(batch), at_ms) for batch, at_ms in ages])
+    assert one.call(0) == calls.List(store_names.claims_path(DAY))
+    one.listed([(store_names.claim_name(batch), at_ms) for batch, at_ms in ages])
     return one
 
 
@@ -279,15 +279,15 @@ def test_an_old_claim_is_taken_over_and_its_file_fenced() -> None:
     one = wait([(A, 1000), (B, 1900)])
     staged = one.call(8)
     assert isinstance(staged, calls.WriteSmall)
-    one.answer(Answer.DONE)
-    assert one.call(0) == calls.Replace(staged.path, layout.claim_path(DAY, A))
-    one.answer(Answer.SOURCE_GONE)
+    one.answer(CallAnswer.DONE)
+    assert one.call(0) == calls.Replace(staged.path, store_names.claim_path(DAY, A))
+    one.answer(CallAnswer.SOURCE_GONE)
     one.call(9)
-    one.answer(Answer.DONE)
-    one.answer(Answer.DONE)
+    one.answer(CallAnswer.DONE)
+    one.answer(CallAnswer.DONE)
     look(one)
-    one.answer(Answer.THERE)
-    one.answer(Answer.DONE)
+    one.answer(CallAnswer.THERE)
+    one.answer(CallAnswer.DONE)
     assert one.outcomes == {A: Outcome.MINE, B: Outcome.PARKED}
     assert one.taken_over == [A] and one.numbers == {A: 9} and len(one.fenced) == 1
 
@@ -298,20 +298,20 @@ def test_a_parked_batch_whose_claim_is_gone_is_claimed_at_once() -> None:
     assert one.outcomes == {A: Outcome.PARKED}
     staged = one.call(8)
     assert isinstance(staged, calls.WriteSmall)
-    one.answer(Answer.DONE)
-    assert one.call(0) == calls.Replace(staged.path, layout.claim_path(DAY, B))
-    one.answer(Answer.DONE)
+    one.answer(CallAnswer.DONE)
+    assert one.call(0) == calls.Replace(staged.path, store_names.claim_path(DAY, B))
+    one.answer(CallAnswer.DONE)
     look(one)
     assert one.outcomes == {A: Outcome.PARKED, B: Outcome.MINE}
 
 
 def test_an_old_claim_that_may_not_be_replaced_stops_its_batch_only() -> None:
     one = wait([(A, 1000), (B, 1000)])
-    one.answer(Answer.DONE)
+    one.answer(CallAnswer.DONE)
     assert not one.refused("no")
     one.call(8)
-    one.answer(Answer.DONE)
-    one.answer(Answer.DONE)
+    one.answer(CallAnswer.DONE)
+    one.answer(CallAnswer.DONE)
     look(one)
     assert one.outcomes == {A: Outcome.STOPPED, B: Outcome.MINE} and one.taken_over == [B]
 
@@ -326,11 +326,11 @@ def test_no_more_are_settled_in_one_go_than_can_be_claimed_in_time() -> None:
 def test_in_a_later_generation_the_earlier_ones_are_looked_at() -> None:
     one = settlement(day=f"{DAY}.1")
     one.call(1)
-    one.answer(Answer.DONE)
-    one.answer(Answer.DONE)
-    assert one.call(0) == calls.List(layout.manifests_path(DAY))
+    one.answer(CallAnswer.DONE)
+    one.answer(CallAnswer.DONE)
+    assert one.call(0) == calls.List(store_names.manifests_path(DAY))
     one.listed([])
-    assert one.call(0) == calls.List(layout.manifests_path(f"{DAY}.1"))
+    assert one.call(0) == calls.List(store_names.manifests_path(f"{DAY}.1"))
     one.listed([])
     assert one.outcomes == {A: Outcome.MINE}
     with pytest.raises(AssertionError, match="no call"):
@@ -339,12 +339,12 @@ def test_in_a_later_generation_the_earlier_ones_are_looked_at() -> None:
 
 
 def test_generations() -> None:
-    assert layout.is_later_generation(f"{DAY}.1") and not layout.is_later_generation(DAY)
-    assert layout.generations(f"{DAY}.2") == [DAY, f"{DAY}.1", f"{DAY}.2"]
-    assert layout.open_generation(DAY, {DAY, f"{DAY}.1"}) == f"{DAY}.2"
-    assert layout.closed_path(DAY) == f".tiers/closed/{DAY}"
-    assert layout.trash_path(DAY, 1) == f".tiers/trash/{DAY}-0000000000000001"
-    assert layout.staged_mark_path(1) == ".tiers/tmp/closed-0000000000000001.small"
+    assert store_names.is_later_generation(f"{DAY}.1") and not store_names.is_later_generation(DAY)
+    assert store_names.generations(f"{DAY}.2") == [DAY, f"{DAY}.1", f"{DAY}.2"]
+    assert store_names.open_generation(DAY, {DAY, f"{DAY}.1"}) == f"{DAY}.2"
+    assert store_names.closed_path(DAY) == f".tiers/closed/{DAY}"
+    assert store_names.trash_path(DAY, 1) == f".tiers/trash/{DAY}-0000000000000001"
+    assert store_names.staged_mark_path(1) == ".tiers/tmp/closed-0000000000000001.small"
 
 
 def test_own_manifests_are_left_out_and_a_forgotten_day_is_forgotten() -> None:
@@ -388,10 +388,10 @@ def test_a_day_that_is_forgotten_while_it_is_asked_about_does_not_count() -> Non
     one = settlement()
     claim(one)
     look(one, [(FILE, manifest_of(FILE, A))])
-    one.answer(Answer.ABSENT)
-    one.answer(Answer.ABSENT)
+    one.answer(CallAnswer.ABSENT)
+    one.answer(CallAnswer.ABSENT)
     one.manifests.forget(DAY)
-    one.answer(Answer.THERE)
+    one.answer(CallAnswer.THERE)
     assert one.outcomes == {A: Outcome.MINE}
 
 
@@ -399,15 +399,15 @@ def test_what_is_there_but_no_file_is_no_claim() -> None:
     """A directory: nothing can be moved there, and there is nothing to be read."""
     one = settlement(A, B)
     one.call(1)
-    one.answer(Answer.DONE)
+    one.answer(CallAnswer.DONE)
     for _ in range(2):
         assert one.step is Step.CLAIM
-        one.answer(Answer.TARGET_THERE)
+        one.answer(CallAnswer.TARGET_THERE)
         one.content(None)
     claim(one)
     look(one)
     assert one.outcomes == {A: Outcome.STOPPED, B: Outcome.MINE}
-    assert layout.claim_path(DAY, A) in one.why[A]
+    assert store_names.claim_path(DAY, A) in one.why[A]
 
 
 def test_a_claim_from_the_future_does_not_wait_for_it() -> None:

@@ -4,15 +4,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiers.core import calls, commit, layout
 from tiers.core.batch import BatchId
-from tiers.core.calls import Answer
 from tiers.core.change import Bad
-from tiers.core.claim import Claim, encode_claim
-from tiers.core.commit import TABLE, Publication, State
-from tiers.core.filing import Ref
-from tiers.core.manifest import decode
-from tiers.core.plan import Plan, decode_plan, encode_plan
+from tiers.core.commit import calls, store_names
+from tiers.core.commit.calls import CallAnswer
+from tiers.core.commit.claim import Claim, encode_claim
+from tiers.core.commit.filing import Ref
+from tiers.core.commit.manifest import decode
+from tiers.core.commit.planned import Plan, decode_plan, encode_plan
+from tiers.core.commit.publication import (
+    ENDS,
+    TABLE,
+    Abandon,
+    KeepPlan,
+    Publication,
+    Release,
+    State,
+    Write,
+)
 from tiers.errors import ChannelDamaged
 
 DAY = "2026-11-23"
@@ -24,7 +33,7 @@ REFS = (
 
 
 def plan(file_id: int = 1) -> Plan:
-    name = layout.file_name("s.o.1", file_id)
+    name = store_names.file_name("s.o.1", file_id)
     numbers = {REFS[1].id: 77}
     return Plan("s.o.1", file_id, DAY, f"web/{name}.log", "none", REFS, (4, 5), numbers=numbers)
 
@@ -32,9 +41,9 @@ def plan(file_id: int = 1) -> Plan:
 def check(publication: Publication, *found: tuple[Ref, bytes | None]) -> None:
     """Lets the check find these claims."""
     assert publication.call(1) == calls.List(f".tiers/{DAY}/claims")
-    publication.listed([(layout.claim_name(ref.id), 0) for ref, _ in found])
+    publication.listed([(store_names.claim_name(ref.id), 0) for ref, _ in found])
     for ref, content in found:
-        assert publication.call(1) == calls.Read(layout.claim_path(DAY, ref.id))
+        assert publication.call(1) == calls.Read(store_names.claim_path(DAY, ref.id))
         publication.content(content)
 
 
@@ -49,23 +58,23 @@ def test_the_straight_way() -> None:
     publication = Publication(plan())
     tmp = f".tiers/{DAY}/tmp/s.o.1-0000000001"
     manifest = f".tiers/{DAY}/manifests/s.o.1-0000000001"
-    assert publication.call(1) == commit.KeepPlan(plan())
-    publication.answer(Answer.DONE)
-    assert publication.call(2) == commit.Write(plan(), tmp)
+    assert publication.call(1) == KeepPlan(plan())
+    publication.answer(CallAnswer.DONE)
+    assert publication.call(2) == Write(plan(), tmp)
     publication.written(1234)
     staged = publication.call(0xABC)
     assert isinstance(staged, calls.WriteSmall)
     assert staged.path == f".tiers/{DAY}/tmp/s.o.1-0000000000000abc.small"
-    publication.answer(Answer.DONE)
+    publication.answer(CallAnswer.DONE)
     assert publication.call(4) == calls.Move(staged.path, manifest)
-    publication.answer(Answer.DONE)
+    publication.answer(CallAnswer.DONE)
     check(publication, (REFS[1], claim(REFS[1])))
-    assert publication.call(5) == calls.Ask(f".tiers/closed/{DAY}")
-    publication.answer(Answer.ABSENT)
+    assert publication.call(5) == calls.Exists(f".tiers/closed/{DAY}")
+    publication.answer(CallAnswer.ABSENT)
     assert publication.call(5) == calls.Move(tmp, "web/s.o.1-0000000001.log")
-    publication.answer(Answer.DONE)
-    assert publication.call(6) == commit.Release(plan())
-    publication.answer(Answer.DONE)
+    publication.answer(CallAnswer.DONE)
+    assert publication.call(6) == Release(plan())
+    publication.answer(CallAnswer.DONE)
     assert publication.ended
     assert publication.state is State.PUBLISHED
 
@@ -80,10 +89,10 @@ def test_a_missing_directory_is_made_and_the_move_made_again(state: State) -> No
     publication = Publication(plan(), state)
     move = publication.call(1)
     assert isinstance(move, calls.Move)
-    publication.answer(Answer.NO_PARENT)
+    publication.answer(CallAnswer.NO_PARENT)
     assert publication.call(1) == calls.MakeParents(move.target)
-    publication.answer(Answer.LOST)
-    publication.answer(Answer.DONE)
+    publication.answer(CallAnswer.LOST)
+    publication.answer(CallAnswer.DONE)
     assert publication.call(1) == move
 
 
@@ -92,33 +101,33 @@ def test_what_became_is_asked_tmp_first_then_void_then_manifest() -> None:
     asked = []
     for _ in range(3):
         call = publication.call(1)
-        assert isinstance(call, calls.Ask)
+        assert isinstance(call, calls.Exists)
         asked.append(call.path.split("/")[2])
-        publication.answer(Answer.ABSENT)
+        publication.answer(CallAnswer.ABSENT)
     assert asked == ["tmp", "void", "manifests"]
-    assert publication.call(1) == commit.Abandon(plan())
-    publication.answer(Answer.DONE)
+    assert publication.call(1) == Abandon(plan())
+    publication.answer(CallAnswer.DONE)
     assert publication.state is State.AGAIN
 
 
 def test_a_voided_file_is_emptied() -> None:
     publication = Publication.found(plan())
-    publication.answer(Answer.THERE)
+    publication.answer(CallAnswer.THERE)
     void = f".tiers/{DAY}/void/s.o.1-0000000001"
     tmp = f".tiers/{DAY}/tmp/s.o.1-0000000001"
     assert publication.call(1) == calls.Move(tmp, void)
-    publication.answer(Answer.NO_PARENT)
+    publication.answer(CallAnswer.NO_PARENT)
     assert publication.call(1) == calls.MakeParents(void)
-    publication.answer(Answer.DONE)
-    publication.answer(Answer.TARGET_THERE)
+    publication.answer(CallAnswer.DONE)
+    publication.answer(CallAnswer.TARGET_THERE)
     assert publication.call(1) == calls.Replace(tmp, void)
-    publication.answer(Answer.DONE)
+    publication.answer(CallAnswer.DONE)
     staged = publication.call(9)
     assert isinstance(staged, calls.WriteSmall) and staged.content == b""
-    publication.answer(Answer.DONE)
+    publication.answer(CallAnswer.DONE)
     assert publication.call(10) == calls.Replace(staged.path, void)
-    publication.answer(Answer.LOST)
-    assert isinstance(publication.call(1), commit.Abandon)
+    publication.answer(CallAnswer.LOST)
+    assert isinstance(publication.call(1), Abandon)
 
 
 def test_a_damaged_batch_leaves_with_the_file() -> None:
@@ -126,12 +135,12 @@ def test_a_damaged_batch_leaves_with_the_file() -> None:
     publication.met([Bad(5, "checksum", whole=False)])
     assert publication.state is State.ASK_TMP
     publication.state = State.ABANDON
-    assert publication.call(1) == commit.Abandon(plan(), (Bad(5, "checksum", whole=False),))
+    assert publication.call(1) == Abandon(plan(), (Bad(5, "checksum", whole=False),))
 
 
 def test_an_answer_that_cannot_be_is_our_own_mistake() -> None:
     with pytest.raises(AssertionError, match="no answer"):
-        Publication(plan()).answer(Answer.THERE)
+        Publication(plan()).answer(CallAnswer.THERE)
     assert Publication(plan(), State.AGAIN).ended
     with pytest.raises(AssertionError, match="has no call"):
         Publication(plan(), State.AGAIN).call(1)
@@ -155,7 +164,7 @@ def test_a_file_yields_to_claims_that_are_not_its_own(
     assert publication.state is State.VOID
     assert set(publication.yielded) == yielded
     publication.state = State.ABANDON
-    assert publication.call(1) == commit.Abandon(plan(), (), tuple(yielded))
+    assert publication.call(1) == Abandon(plan(), (), tuple(yielded))
 
 
 @pytest.mark.parametrize("content", [b"", claim(REFS[0]), claim(REFS[1])[:-3]])
@@ -169,30 +178,28 @@ def test_a_claim_that_cannot_be_read_stops_its_batch(content: bytes) -> None:
 
 def test_a_file_yields_to_the_end_of_its_day() -> None:
     publication = Publication(plan(), State.CHECK_CLOSED)
-    publication.answer(Answer.THERE)
+    publication.answer(CallAnswer.THERE)
     assert publication.closed and publication.state is State.VOID
 
 
-STORE_STATES = [
-    s for s in State if s not in commit.ENDS and not s.name.startswith(("PLAN", "REL", "ABA"))
-]
+STORE_STATES = [s for s in State if s not in ENDS and not s.name.startswith(("PLAN", "REL", "ABA"))]
 
 
 @pytest.mark.parametrize("state", STORE_STATES)
 def test_every_store_call_may_be_lost_or_refused(state: State) -> None:
-    assert (state, Answer.LOST) in TABLE
-    assert (state, Answer.REFUSED) in TABLE or state is State.CHECK_CLAIM
+    assert (state, CallAnswer.LOST) in TABLE
+    assert (state, CallAnswer.REFUSED) in TABLE or state is State.CHECK_CLAIM
 
 
 def test_no_other_call_is_refused_and_an_end_is_one() -> None:
-    refused = {state for state, answer in TABLE if answer is Answer.REFUSED}
+    refused = {state for state, answer in TABLE if answer is CallAnswer.REFUSED}
     assert refused == set(STORE_STATES) - {State.CHECK_CLAIM}
-    assert not {state for state, _ in TABLE} & commit.ENDS
+    assert not {state for state, _ in TABLE} & ENDS
 
 
 def test_a_claim_that_may_not_be_read_stops_its_batch() -> None:
     publication = Publication(plan(), State.CHECK_CLAIMS)
-    publication.listed([(layout.claim_name(ref.id), 0) for ref in REFS[:2]])
+    publication.listed([(store_names.claim_name(ref.id), 0) for ref in REFS[:2]])
     assert not publication.refused("no"), "nobody is waited for"
     publication.content(claim(REFS[1]))
     assert publication.state is State.VOID
@@ -200,24 +207,12 @@ def test_a_claim_that_may_not_be_read_stops_its_batch() -> None:
     assert publication.refused("no") and publication.state is State.VOID
 
 
-def test_back_off_grows_to_its_bound_and_never_overflows() -> None:
-    for refused, first_s, most_s in ((False, 0.2, 10.0), (True, 2.0, 60.0)):
-        for failures in range(1, 20):
-            doubled_s = min(first_s * 2 ** (failures - 1), most_s)
-            for drawn in (0.0, 0.4, 0.999):  # of each wait the half at least
-                wait_s = commit.backoff_s(failures, refused, drawn)
-                assert wait_s == pytest.approx(doubled_s * (1 + drawn) / 2)
-    assert commit.backoff_s(10**6, False, 0.999) <= commit.BACKOFF_MAX_S
-    assert commit.backoff_s(1, True, 0.0) >= 1.0
-    assert commit.backoff_s(10**6, True, 0.999) <= commit.REFUSED_MAX_S
-
-
 # --- a plan's record ---------------------------------------------------------------------------
 
 
 @given(
     st.sets(st.integers(1, 2**40), max_size=50),
-    st.integers(1, layout.FILE_ID_MAX),
+    st.integers(1, store_names.FILE_ID_MAX),
     st.integers(0, 2**40),
     st.integers(0, 2**40),
 )
@@ -252,6 +247,6 @@ def test_a_strange_plan_condemns_the_channel(data: bytes) -> None:
 
 def test_the_last_claim_that_may_not_be_read_ends_the_check() -> None:
     publication = Publication(plan(), State.CHECK_CLAIMS)
-    publication.listed([(layout.claim_name(REFS[0].id), 0)])
+    publication.listed([(store_names.claim_name(REFS[0].id), 0)])
     assert not publication.refused("no")
     assert publication.state is State.VOID

@@ -8,9 +8,9 @@ import pytest
 
 from tests.core.batches import a_record
 from tests.core.receiving import EDGE, ME, End, session
-from tiers.core.credit import IDLE_S, SLACK_BYTES, TURN_BYTES, Balance, Credits
-from tiers.core.hosting import ReceiverLimits
-from tiers.core.messages import Ack, Bundle, Carried, Ping, Pong, Welcome
+from tiers.core.hop.credit import IDLE_S, SLACK_BYTES, TURN_BYTES, Balance, Credits
+from tiers.core.hop.hosting import ReceiverLimits
+from tiers.core.hop.messages import Ack, Bundle, Carried, Ping, Pong, Welcome
 from tiers.core.quota import SHARE, may_take
 
 MIB = 1 << 20
@@ -287,7 +287,7 @@ def test_known_ones_that_hold_credit_for_nothing_give_it_back_to_fresh_ones() ->
 
 
 def test_agents_that_are_known_are_so_many_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiers.core.credit._AGENTS_MAX", 2)
+    monkeypatch.setattr("tiers.core.hop.credit._AGENTS_MAX", 2)
     crowd = Crowd(3)
     for balance in crowd.all:
         crowd.send(balance, 1000)
@@ -676,7 +676,7 @@ def test_who_had_no_room_and_is_gone_gets_no_turn() -> None:
 
 
 def test_debts_are_so_many_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiers.core.credit._AGENTS_MAX", 2)
+    monkeypatch.setattr("tiers.core.hop.credit._AGENTS_MAX", 2)
     held = Held(0, 3, MIB + 7)
     for one in held.known:
         held.credits.closed(one)

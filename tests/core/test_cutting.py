@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiers.core.block import Block
-from tiers.core.cutting import Cut, CutSet, Cutter, CuttingRules
+from tiers.core.entry.cutting import Cut, CutSet, Cutter, CuttingRules
 
 WEB, DB = {"service": "web"}, {"service": "db"}
 HOUR_MS = 3_600_000

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiers.core import layout
 from tiers.core.batch import BatchId
-from tiers.core.filing import Bucket, Draft, Filing, Ref, cut
+from tiers.core.commit import store_names
+from tiers.core.commit.filing import Bucket, FileDraft, Filing, Ref, cut
 
 A, B = Bucket("2026-11-23", "a"), Bucket("2026-11-23", "b")
 
@@ -15,7 +15,7 @@ def ref(position: int, size: int = 10, came_s: float = 0.0) -> Ref:
     return Ref(position, BatchId(b"o" * 16, position), 1, False, size, came_s)
 
 
-def positions(draft: Draft | None) -> list[int]:
+def positions(draft: FileDraft | None) -> list[int]:
     assert draft is not None
     return [one.position for one in draft.refs]
 
@@ -35,7 +35,7 @@ def test_nothing_is_due_before_its_time() -> None:
 @given(st.lists(st.booleans(), max_size=12), st.integers(0, 5))
 def test_a_cut_draft_begins_with_no_more_flagged_than_asked(flags: list[bool], most: int) -> None:
     refs = [ref(n)._replace(flagged=flagged) for n, flagged in enumerate(flags)]
-    first, rest = cut(Draft(A, refs, 0.0), most)
+    first, rest = cut(FileDraft(A, refs, 0.0), most)
     assert [*first.refs, *rest] == refs
     assert sum(one.flagged for one in first.refs) == min(most, sum(flags))
     assert not rest or rest[0].flagged
@@ -130,25 +130,25 @@ def test_each_batch_leaves_once_in_its_bucket(
 
 
 def test_names() -> None:
-    sink = layout.sink_name("agg-1", "out/er", bytes(range(16)))
+    sink = store_names.sink_name("agg-1", "out/er", bytes(range(16)))
     assert sink == "agg-1.out%2Fer.0001020304050607"
-    assert layout.file_name(sink, 42) == f"{sink}-0000000042"
-    assert layout.split_file_name(f"{sink}-0000000042") == (sink, 42)
-    last = layout.file_name(sink, layout.FILE_ID_MAX)
-    assert layout.split_file_name(last) == (sink, layout.FILE_ID_MAX)
-    assert layout.split_file_name(f"{sink}-{layout.FILE_ID_MAX + 1}") is None
-    assert layout.manifest_path("2026-11-23", "n") == ".tiers/2026-11-23/manifests/n"
-    assert layout.staged_store_id_path(1) == ".tiers/tmp/store-id-0000000000000001.small"
+    assert store_names.file_name(sink, 42) == f"{sink}-0000000042"
+    assert store_names.split_file_name(f"{sink}-0000000042") == (sink, 42)
+    last = store_names.file_name(sink, store_names.FILE_ID_MAX)
+    assert store_names.split_file_name(last) == (sink, store_names.FILE_ID_MAX)
+    assert store_names.split_file_name(f"{sink}-{store_names.FILE_ID_MAX + 1}") is None
+    assert store_names.manifest_path("2026-11-23", "n") == ".tiers/2026-11-23/manifests/n"
+    assert store_names.staged_store_id_path(1) == ".tiers/tmp/store-id-0000000000000001.small"
 
 
 @pytest.mark.parametrize("name", ["x", "x-1", "x-00000000001.small", "-0000000001", "x-000000000a"])
 def test_other_names_are_no_file_names(name: str) -> None:
-    assert layout.split_file_name(name) is None
+    assert store_names.split_file_name(name) is None
 
 
 def test_a_staged_name_never_counts_as_a_files_tmp() -> None:
-    staged = layout.small_path("2026-11-23", "s.o.1", 2**64 - 1)
-    assert layout.split_file_name(staged.rpartition("/")[2]) is None
+    staged = store_names.small_path("2026-11-23", "s.o.1", 2**64 - 1)
+    assert store_names.split_file_name(staged.rpartition("/")[2]) is None
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_staged_name_never_counts_as_a_files_tmp() -> None:
     [("2026-11-23", True), ("2026-11-23.1", True), ("2026-11-23.", False), ("tmp", False)],
 )
 def test_days(name: str, answer: bool) -> None:
-    assert layout.is_day(name) is answer
+    assert store_names.is_day(name) is answer
 
 
 def test_flagged_ones_have_files_of_their_own() -> None:

@@ -11,8 +11,7 @@ from tests.core.grouping import CHANNELS, ME, MESSAGE_MAX, Group, ids, up
 from tests.core.receiving import EDGE, End, answers, session
 from tests.core.receiving import ME as RECEIVER
 from tiers.core.batch import verify
-from tiers.core.life import TOLD_MAX, Life, Met, Point, Start
-from tiers.core.messages import (
+from tiers.core.hop.messages import (
     PROTOCOL,
     Ack,
     Answer,
@@ -24,6 +23,7 @@ from tiers.core.messages import (
     Reject,
     Welcome,
 )
+from tiers.core.life import TOLD_MAX, Life, Met, Point, Start
 
 S1, S2, S3, OTHER = (name * 12 for name in (b"1", b"2", b"3", b"x"))
 STARTS = (Start(S1, 0), Start(S2, 40), Start(S3, 65))

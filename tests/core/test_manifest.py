@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from isal.isal_zlib import crc32
 
-from tiers.core import manifest
 from tiers.core.batch import BatchId
-from tiers.core.filing import FILE_BATCHES_MAX
-from tiers.core.manifest import Item, Manifest, decode, encode
+from tiers.core.commit import manifest
+from tiers.core.commit.filing import FILE_BATCHES_MAX
+from tiers.core.commit.manifest import Item, Manifest, decode, encode
 from tiers.errors import StoreRefused
 
 items = st.builds(

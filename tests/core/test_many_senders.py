@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.core.receiving import End, session
-from tiers.core.credit import Credits
-from tiers.core.hosting import ReceiverLimits
-from tiers.core.messages import Ping
+from tiers.core.hop.credit import Credits
+from tiers.core.hop.hosting import ReceiverLimits
+from tiers.core.hop.messages import Ping
 
 MIB = 1 << 20
 TICK_S = 0.05

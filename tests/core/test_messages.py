@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from tests.core.batches import ORIGIN, a_record, batch_ids, header_texts, hops, origins, plain, seqs
 from tiers.core.batch import BatchId, Hop
-from tiers.core.life import Point
-from tiers.core.messages import (
+from tiers.core.hop.messages import (
     BUNDLE_BATCHES_MAX,
     CONTROL_BYTES_MAX,
     HEAD_BYTES_MAX,
@@ -45,6 +44,7 @@ from tiers.core.messages import (
     in_pieces,
     index_bytes,
 )
+from tiers.core.life import Point
 from tiers.core.names import NAME_CHARS_MAX
 from tiers.core.printable import printable
 from tiers.errors import PeerError

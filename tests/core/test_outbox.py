@@ -7,8 +7,8 @@ import pytest
 
 from tests.core.batches import ORIGIN
 from tiers.core.batch import BatchId
-from tiers.core.outbox import Outbox
-from tiers.core.peers import Peer, PeerLimits, Pending
+from tiers.core.hop.outbox import Outbox
+from tiers.core.hop.peers import Peer, PeerLimits, Pending
 
 
 class Counting(BatchId):

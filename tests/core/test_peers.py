@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiers.core.batch import BatchId
-from tiers.core.peers import Peer, PeerLimits, PeerState, Pending, Refusal
+from tiers.core.hop.peers import Peer, PeerLimits, PeerState, Pending, Refusal
 
 LIMITS = PeerLimits(
     window_bytes_max=1000, window_batches_max=4, window_start_bytes=300, retry_max_s=10.0

@@ -12,9 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.core.test_commit import REFS, plan
-from tiers.core import commit
-from tiers.core.calls import Answer
-from tiers.core.commit import TABLE, Publication, State
+from tiers.core.commit.calls import CallAnswer
+from tiers.core.commit.publication import ENDS, TABLE, Publication, State
 
 IDS = 3
 
@@ -77,33 +76,33 @@ DEEDS = {
 ASKED = {State.ASK_TMP: "tp", State.ASK_VOID: "v", State.ASK_MANIFEST: "m"}
 
 
-def truth(world: World, state: State) -> Answer:
+def truth(world: World, state: State) -> CallAnswer:
     """What the store answers when it carries out the call of `state`."""
     here = world.places[world.file_id]
     if state in ASKED:
-        return Answer.THERE if here & set(ASKED[state]) else Answer.ABSENT
+        return CallAnswer.THERE if here & set(ASKED[state]) else CallAnswer.ABSENT
     if state is State.CHECK_CLOSED:
-        return Answer.ABSENT
+        return CallAnswer.ABSENT
     if state in (State.PUBLISH, State.VOID, State.VOID_OVER):
         if not here & {"t", "p"}:
-            return Answer.SOURCE_GONE
+            return CallAnswer.SOURCE_GONE
         if state is State.VOID and "v" in here:
-            return Answer.TARGET_THERE
+            return CallAnswer.TARGET_THERE
     if state is State.INTEND and "m" in here:
-        return Answer.TARGET_THERE
-    return Answer.DONE
+        return CallAnswer.TARGET_THERE
+    return CallAnswer.DONE
 
 
-def told(world: World, answer: Answer) -> World:
+def told(world: World, answer: CallAnswer) -> World:
     """The publication is told; what it then holds is the world's new state."""
     assert world.state is not None
     publication = Publication(replace(plan(world.file_id), refs=REFS[:1]), world.state)
     publication.call(1)
-    if world.state is State.CHECK_CLAIMS and answer is Answer.DONE:
+    if world.state is State.CHECK_CLAIMS and answer is CallAnswer.DONE:
         publication.listed(())
     else:
         publication.answer(answer)
-    if publication.state in commit.ENDS:
+    if publication.state in ENDS:
         return world._replace(state=None)
     return world._replace(state=publication.state)
 
@@ -129,15 +128,15 @@ def steps(world: World) -> Iterator[tuple[str, World]]:
     yield "crash", crashed(world)
     if state is State.PLAN:
         kept = world._replace(planned=file_id, counter=file_id)
-        yield "kept", told(kept, Answer.DONE)
+        yield "kept", told(kept, CallAnswer.DONE)
         yield "crash, kept", crashed(kept)
     elif state is State.RELEASE:
         released = world._replace(planned=0, held=False)
-        yield "released", told(released, Answer.DONE)
+        yield "released", told(released, CallAnswer.DONE)
         yield "crash, released", crashed(released)
     elif state is State.ABANDON:
         forgot = world._replace(planned=0)
-        yield "abandoned", told(forgot, Answer.DONE)
+        yield "abandoned", told(forgot, CallAnswer.DONE)
         yield "crash, abandoned", crashed(forgot)
     else:
         yield from store_steps(world, state, file_id)
@@ -146,9 +145,9 @@ def steps(world: World) -> Iterator[tuple[str, World]]:
 def store_steps(world: World, state: State, file_id: int) -> Iterator[tuple[str, World]]:
     name, deed = state.name.lower(), DEEDS.get(state)
     answer = truth(world, state)
-    done = carry_out(world, deed, file_id) if deed and answer is Answer.DONE else world
+    done = carry_out(world, deed, file_id) if deed and answer is CallAnswer.DONE else world
     yield f"{name}: {answer.name}", told(done, answer)
-    yield f"{name}: refused", told(world, Answer.REFUSED)
+    yield f"{name}: refused", told(world, CallAnswer.REFUSED)
     # Lost before the deed, after it, and to be carried out by and by; each ends in a crash as well.
     lost = [("before", world), ("after", done)]
     if deed:
@@ -156,7 +155,7 @@ def store_steps(world: World, state: State, file_id: int) -> Iterator[tuple[str,
     if state is State.WRITE:
         lost.append(("partly", carry_out(world, "partial", file_id)))
     for when, after in lost:
-        yield f"{name}: lost {when}", told(after, Answer.LOST)
+        yield f"{name}: lost {when}", told(after, CallAnswer.LOST)
         yield f"{name}: crash {when}", crashed(after)
 
 
@@ -216,20 +215,20 @@ def test_every_interleaving_publishes_once_and_can_finish() -> None:
 @pytest.mark.parametrize(
     ("state", "answer", "instead"),
     [
-        (State.WRITE, Answer.LOST, State.STAGE),  # a write believed
-        (State.PUBLISH, Answer.LOST, State.RELEASE),  # a rename believed
-        (State.PUBLISH, Answer.LOST, State.ABANDON),  # a rename disbelieved
-        (State.PUBLISH, Answer.SOURCE_GONE, State.RELEASE),  # fenced, and not asked
-        (State.ASK_TMP, Answer.THERE, State.ABANDON),  # planned again with its tmp in place
-        (State.ASK_VOID, Answer.THERE, State.RELEASE),
-        (State.ASK_VOID, Answer.ABSENT, State.ABANDON),  # the manifest not asked
-        (State.ASK_MANIFEST, Answer.ABSENT, State.RELEASE),
-        (State.VOID, Answer.LOST, State.ABANDON),
-        (State.VOID, Answer.SOURCE_GONE, State.ABANDON),
+        (State.WRITE, CallAnswer.LOST, State.STAGE),  # a write believed
+        (State.PUBLISH, CallAnswer.LOST, State.RELEASE),  # a rename believed
+        (State.PUBLISH, CallAnswer.LOST, State.ABANDON),  # a rename disbelieved
+        (State.PUBLISH, CallAnswer.SOURCE_GONE, State.RELEASE),  # fenced, and not asked
+        (State.ASK_TMP, CallAnswer.THERE, State.ABANDON),  # planned again with its tmp in place
+        (State.ASK_VOID, CallAnswer.THERE, State.RELEASE),
+        (State.ASK_VOID, CallAnswer.ABSENT, State.ABANDON),  # the manifest not asked
+        (State.ASK_MANIFEST, CallAnswer.ABSENT, State.RELEASE),
+        (State.VOID, CallAnswer.LOST, State.ABANDON),
+        (State.VOID, CallAnswer.SOURCE_GONE, State.ABANDON),
     ],
 )
 def test_the_search_catches_a_wrong_transition(
-    monkeypatch: pytest.MonkeyPatch, state: State, answer: Answer, instead: State
+    monkeypatch: pytest.MonkeyPatch, state: State, answer: CallAnswer, instead: State
 ) -> None:
     monkeypatch.setitem(TABLE, (state, answer), instead)
     found, _, _ = search()
@@ -238,8 +237,8 @@ def test_the_search_catches_a_wrong_transition(
 
 def test_the_search_catches_void_asked_before_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
     # Order void, manifest, tmp: a pending file with its manifest then counts as published.
-    monkeypatch.setitem(TABLE, (State.ASK_TMP, Answer.ABSENT), State.ABANDON)
-    monkeypatch.setitem(TABLE, (State.ASK_MANIFEST, Answer.ABSENT), State.ASK_TMP)
+    monkeypatch.setitem(TABLE, (State.ASK_TMP, CallAnswer.ABSENT), State.ABANDON)
+    monkeypatch.setitem(TABLE, (State.ASK_MANIFEST, CallAnswer.ABSENT), State.ASK_TMP)
     monkeypatch.setattr(Publication, "found", lambda one: Publication(one, State.ASK_VOID))
     for state, answer in list(TABLE):
         if TABLE[state, answer] is State.ASK_TMP and state not in ASKED:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tiers.core.purses import IN_SESSION, PURSES_MAX, STRANGER, Income, Purses
+from tiers.core.hop.purses import IN_SESSION, PURSES_MAX, STRANGER, Income, Purses
 
 
 def paid(purses: Purses, income: Income, messages: int, length: int, now: float) -> int:

@@ -4,8 +4,8 @@ import pytest
 
 from tests.core.batches import ORIGIN
 from tiers.core.batch import BatchId
-from tiers.core.messages import Ask
-from tiers.core.questions import Questions
+from tiers.core.hop.messages import Ask
+from tiers.core.hop.questions import Questions
 
 
 def an_ask(count: int) -> Ask:
@@ -14,8 +14,8 @@ def an_ask(count: int) -> Ask:
 
 @pytest.fixture
 def questions(monkeypatch: pytest.MonkeyPatch) -> Questions:
-    monkeypatch.setattr("tiers.core.questions._FRESH_IDS_MAX", 10)
-    monkeypatch.setattr("tiers.core.questions._OTHER_IDS_MAX", 20)
+    monkeypatch.setattr("tiers.core.hop.questions._FRESH_IDS_MAX", 10)
+    monkeypatch.setattr("tiers.core.hop.questions._OTHER_IDS_MAX", 20)
     return Questions()
 
 

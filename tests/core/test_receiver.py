@@ -4,7 +4,7 @@ import pytest
 
 from tests.core.batches import a_record
 from tests.core.receiving import EDGE, LIMITS, ME, End, acked, ids, session
-from tiers.core.messages import (
+from tiers.core.hop.messages import (
     PROTOCOL,
     Ack,
     Goodbye,
@@ -17,9 +17,9 @@ from tiers.core.messages import (
     decode,
     encode,
 )
+from tiers.core.hop.receiver import FORGET_AFTER_S
+from tiers.core.hop.upstream import SENDERS_MAX
 from tiers.core.names import NAME_WANTED
-from tiers.core.receiver import FORGET_AFTER_S
-from tiers.core.upstream import SENDERS_MAX
 
 # -- sessions ------------------------------------------------------------------------------------
 
@@ -86,8 +86,8 @@ GOOD = {"protocol": PROTOCOL, "topology": "web-logs", "agent": "edge-1", "channe
 def test_the_newest_protocol_that_both_speak_is_spoken(
     monkeypatch: pytest.MonkeyPatch, theirs: tuple[int, int], ours: tuple[int, int], agreed: int
 ) -> None:
-    monkeypatch.setattr("tiers.core.messages.PROTOCOL", ours[0])
-    monkeypatch.setattr("tiers.core.messages.PROTOCOL_MIN", ours[1])
+    monkeypatch.setattr("tiers.core.hop.messages.PROTOCOL", ours[0])
+    monkeypatch.setattr("tiers.core.hop.messages.PROTOCOL_MIN", ours[1])
     newest, oldest = theirs
     end = End()
     end.names.append(session(1))
@@ -98,9 +98,9 @@ def test_the_newest_protocol_that_both_speak_is_spoken(
 def test_a_range_is_told_in_words_and_who_is_to_be_upgraded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tiers.core.messages.PROTOCOL", 3)
-    monkeypatch.setattr("tiers.core.upstream.PROTOCOL", 3)
-    monkeypatch.setattr("tiers.core.messages.PROTOCOL_MIN", 2)
+    monkeypatch.setattr("tiers.core.hop.messages.PROTOCOL", 3)
+    monkeypatch.setattr("tiers.core.hop.upstream.PROTOCOL", 3)
+    monkeypatch.setattr("tiers.core.hop.messages.PROTOCOL_MIN", 2)
     [said] = End().hear(Hello(**(GOOD | {"protocol": 1})))  # type: ignore[arg-type]
     assert said == Refuse(session(1), "protocol 1; agg-1 speaks 2 to 3: upgrade edge-1")
 
@@ -361,7 +361,7 @@ def test_who_comes_to_one_that_drains_gets_no_credit_and_may_leave() -> None:
 
 
 def test_a_tick_looks_at_no_more_senders_than_a_turn_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiers.core.credit.TURNS_MAX", 10)
+    monkeypatch.setattr("tiers.core.hop.credit.TURNS_MAX", 10)
     end = End(free=0)
     for number in range(1, 96):
         end.hello(number, f"edge-{number}")
@@ -373,7 +373,7 @@ def test_a_tick_looks_at_no_more_senders_than_a_turn_has(monkeypatch: pytest.Mon
 
 
 def test_all_silent_ones_of_many_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiers.core.sessions.TURNS_MAX", 10)
+    monkeypatch.setattr("tiers.core.hop.sessions.TURNS_MAX", 10)
     end = End()
     for number in range(1, 96):
         end.hello(number, f"edge-{number}")

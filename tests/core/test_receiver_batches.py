@@ -12,7 +12,7 @@ from tests.core.receiving import EDGE, ME, End, acked, answers, ids, session
 from tests.core.strangers import VARIANTS, Sealed, Variant, sealed
 from tiers.core.batch import BatchId, Hop
 from tiers.core.dedupe import Known
-from tiers.core.messages import (
+from tiers.core.hop.messages import (
     IDS_MAX,
     Ack,
     Answer,
@@ -295,7 +295,7 @@ def test_of_many_questions_each_sender_has_one_answered_in_its_turn() -> None:
 def test_looking_up_what_is_asked_does_not_take_the_turn_of_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tiers.core.questions._LOOKED_UP_MAX", 5)
+    monkeypatch.setattr("tiers.core.hop.questions._LOOKED_UP_MAX", 5)
     end = End()
     for number in range(1, 5):
         end.hello(number, f"edge-{number}", bytes([number]) * 16)
@@ -330,7 +330,7 @@ def test_with_hop_nobody_waits_for_receipts() -> None:
 
 
 def test_receipts_owed_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiers.core.receipts.OWED_MAX", 1)
+    monkeypatch.setattr("tiers.core.hop.receipts.OWED_MAX", 1)
     end = End(guarantee="end")
     end.hello()
     end.bundle([a_record(1), a_record(2)])

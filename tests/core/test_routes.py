@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiers.core.routes import (
+from tiers.core.entry.routes import (
     Absent,
     Branch,
     Condition,

@@ -3,8 +3,7 @@
 import pytest
 
 from tests.core.grouping import CHANNELS, LIMITS, MESSAGE_MAX, Group, ids, up
-from tiers.core.life import Point
-from tiers.core.messages import (
+from tiers.core.hop.messages import (
     PROTOCOL,
     PROTOCOL_MIN,
     Ack,
@@ -17,7 +16,8 @@ from tiers.core.messages import (
     Refuse,
     Welcome,
 )
-from tiers.core.peers import PeerState
+from tiers.core.hop.peers import PeerState
+from tiers.core.life import Point
 
 # -- sessions ------------------------------------------------------------------------------------
 

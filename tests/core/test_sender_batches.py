@@ -6,7 +6,7 @@ import pytest
 
 from tests.core.grouping import CHANNELS, ME, Group, batches, ids, up
 from tiers.core.batch import Hop
-from tiers.core.messages import (
+from tiers.core.hop.messages import (
     BUNDLE_BATCHES_MAX,
     HEAD_BYTES_MAX,
     Ack,
@@ -19,8 +19,8 @@ from tiers.core.messages import (
     decode_bundle,
     encode_bundle,
 )
-from tiers.core.peers import PeerLimits, PeerState
-from tiers.core.sender import MARK_AHEAD, QUEUE_BATCHES_MAX
+from tiers.core.hop.peers import PeerLimits, PeerState
+from tiers.core.hop.sender import MARK_AHEAD, QUEUE_BATCHES_MAX
 
 # -- flow ----------------------------------------------------------------------------------------
 

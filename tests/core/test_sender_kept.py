@@ -6,7 +6,7 @@ import pytest
 
 from tests.core.grouping import CHANNELS, Group, batches, ids
 from tiers.core.batch import BatchId
-from tiers.core.messages import (
+from tiers.core.hop.messages import (
     IDS_MAX,
     Ack,
     Ask,
@@ -14,7 +14,7 @@ from tiers.core.messages import (
     Guarantee,
     Pong,
 )
-from tiers.core.peers import HandedTo, PeerLimits, PeerState, Pending
+from tiers.core.hop.peers import HandedTo, PeerLimits, PeerState, Pending
 
 # -- guarantee = "end" -----------------------------------------------------------------------------
 

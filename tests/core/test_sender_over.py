@@ -3,8 +3,8 @@
 import pytest
 
 from tests.core.grouping import Group, batches, up
-from tiers.core.messages import Ack, Message, Ping, Pong
-from tiers.core.peers import Pending
+from tiers.core.hop.messages import Ack, Message, Ping, Pong
+from tiers.core.hop.peers import Pending
 
 
 def of(agent: str, *seqs: int) -> list[Pending]:

@@ -6,8 +6,8 @@ import random
 import pytest
 
 from tests.core.grouping import MESSAGE_MAX, Group, batches, up
-from tiers.core.messages import HEAD_BYTES_MAX, Later, Message, Pong, Reject
-from tiers.core.peers import PeerState
+from tiers.core.hop.messages import HEAD_BYTES_MAX, Later, Message, Pong, Reject
+from tiers.core.hop.peers import PeerState
 
 SMALL = HEAD_BYTES_MAX + 300
 

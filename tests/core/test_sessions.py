@@ -2,9 +2,9 @@
 
 import pytest
 
-from tiers.core.credit import Balance
-from tiers.core.sessions import Sessions
-from tiers.core.upstream import Upstream
+from tiers.core.hop.credit import Balance
+from tiers.core.hop.sessions import Sessions
+from tiers.core.hop.upstream import Upstream
 
 
 def sender(agent: str, channel: bytes = b"c") -> Upstream:
@@ -24,7 +24,7 @@ def sender(agent: str, channel: bytes = b"c") -> Upstream:
 def test_where_not_all_have_their_turn_those_who_waited_longest_do(
     monkeypatch: pytest.MonkeyPatch, count: int, turns: list[str]
 ) -> None:
-    monkeypatch.setattr("tiers.core.sessions.TURNS_MAX", 2)
+    monkeypatch.setattr("tiers.core.hop.sessions.TURNS_MAX", 2)
     sessions = Sessions()
     for agent in "abcde"[:count]:
         sessions.begin(sender(agent))

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiers.core.steps import Key, Kind, Steps, plan
+from tiers.core.steps import Key, StepKind, Steps, plan
 
-KEYS = [Key(kind, name) for kind in Kind for name in ("a", "b")]
+KEYS = [Key(kind, name) for kind in StepKind for name in ("a", "b")]
 SPECS = st.dictionaries(st.sampled_from(KEYS), st.integers(0, 2))
 
 
@@ -60,10 +60,12 @@ def test_the_way_out_is_there_before_anything_comes_in(
 
 
 def test_who_sends_and_who_takes_part_together() -> None:
-    assert Kind.SENDER.stage == Kind.RECEIVER.stage
-    assert Kind.STATUS.stage < Kind.SINK.stage < Kind.SENDER.stage < Kind.SOURCE.stage
+    assert StepKind.SENDER.stage == StepKind.RECEIVER.stage
+    assert (
+        StepKind.STATUS.stage < StepKind.SINK.stage < StepKind.SENDER.stage < StepKind.SOURCE.stage
+    )
 
 
 def test_a_key_says_what_it_is() -> None:
-    assert str(Key(Kind.SOURCE, "web")) == "source web"
-    assert str(Key(Kind.RECEIVER)) == "receiver"
+    assert str(Key(StepKind.SOURCE, "web")) == "source web"
+    assert str(Key(StepKind.RECEIVER)) == "receiver"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tiers.core.reading import Closed, Reading
+from tiers.core.reading import Closed, ReadAhead
 from tiers.core.turns import Turns
 
 
@@ -66,7 +66,7 @@ class Memory:
     def __init__(self, queue: list[Entry], most: int) -> None:
         self.queue = queue
         self.held: list[Entry] = []
-        self.reading = Reading(most)
+        self.reading = ReadAhead(most)
         self.known: set[int] = set()
         self.brought: list[Entry] = []
 
@@ -100,7 +100,7 @@ def test_a_flood_before_the_others_does_not_hide_them() -> None:
 
 
 def test_of_a_page_each_gets_its_room_and_who_was_passed_over_hides_nobody() -> None:
-    reading = Reading(5)  # 4 of one that holds none
+    reading = ReadAhead(5)  # 4 of one that holds none
     assert reading.begin(is_b) == 0
     page = [Entry(position, agent) for position, agent in enumerate("abbaaaaaca", 1)]
     assert [one.position for one in reading.pick(page, is_b)] == [1, 4, 5, 6, 9]

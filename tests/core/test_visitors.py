@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from tiers.core.visitors import Allowed, Moved, VisitorLimits, Visitors
+from tiers.core.hop.visitors import Allowed, BytesMoved, VisitorLimits, Visitors
 
 LIMITS = VisitorLimits(strangers_max=10, bytes_max=1000, silence_s=60.0, greeting_s=2.0)
 
@@ -32,7 +32,7 @@ class House:
         self.visitors.proved(key, session)
 
     def look(self, now: float = 0.0, **came: int) -> str:
-        counts = {int(key.removeprefix("k")): Moved(count) for key, count in came.items()}
+        counts = {int(key.removeprefix("k")): BytesMoved(count) for key, count in came.items()}
         return " ".join(str(one.key) for one in self.visitors.look(counts, now))
 
 
@@ -190,7 +190,7 @@ def test_a_guest_holds_what_its_session_allows() -> None:
 
 
 def test_many_guests_are_looked_at_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiers.core.visitors._GUESTS_AT_ONCE", 2)
+    monkeypatch.setattr("tiers.core.hop.visitors._GUESTS_AT_ONCE", 2)
     house = House()
     for key in range(1, 7):
         house.came(key)
@@ -222,7 +222,7 @@ def test_the_limits_are_those_that_are_promised() -> None:
 
 
 def test_many_strangers_are_looked_at_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiers.core.visitors._STRANGERS_AT_ONCE", 2)
+    monkeypatch.setattr("tiers.core.hop.visitors._STRANGERS_AT_ONCE", 2)
     house = House()
     house.came(*range(1, 6))
     assert [house.visitors.to_look_at() for _ in range(2)] == [[1, 2], [3, 4]]
@@ -249,7 +249,7 @@ class Hall(House):
 
     def swells(self, memory_mb: int, now: float = 0.0, **came: int) -> str:
         """Who goes, of those of whom so many bytes have come."""
-        counts = {int(key.removeprefix("k")): Moved(count) for key, count in came.items()}
+        counts = {int(key.removeprefix("k")): BytesMoved(count) for key, count in came.items()}
         looked = set(self.visitors.to_look_at(memory_mb * MB))
         assert counts.keys() <= looked
         gone = self.visitors.look(counts, now, memory_mb * MB)
@@ -313,7 +313,7 @@ def test_an_agent_may_need_more_than_before() -> None:
 def test_of_guests_those_go_that_hold_most_and_only_as_memory_grows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tiers.core.visitors._GUESTS_AT_ONCE", 1)
+    monkeypatch.setattr("tiers.core.hop.visitors._GUESTS_AT_ONCE", 1)
     hall = Hall()
     for key in range(1, 6):
         hall.prove(key, b"%d" % key, room=40 * MB)
@@ -350,7 +350,7 @@ def test_of_those_who_do_not_read_the_one_goes_to_whom_most_was_said() -> None:
     house.visitors.tell(b"nobody", 5000)
 
     def look(**read: int) -> str:
-        moved = {int(key.removeprefix("k")): Moved(0, count) for key, count in read.items()}
+        moved = {int(key.removeprefix("k")): BytesMoved(0, count) for key, count in read.items()}
         return " ".join(str(one.key) for one in house.visitors.look(moved, 1.0))
 
     assert look(k1=100, k2=450, k3=250) == "", "those who read in time"

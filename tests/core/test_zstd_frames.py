@@ -8,7 +8,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiers.core.zstd_frames import Kind, frame, is_cut_off
+from tiers.core.zstd_frames import FrameKind, frame, is_cut_off
 
 TEXT = Random(6).randbytes(150_000) + b"x" * 300_000
 
@@ -56,12 +56,12 @@ def test_pieces_come_once_they_are_there() -> None:
         for piece in frame(growing(part), 0):
             while len(part) < min(piece.at + piece.size, len(whole)):
                 part += whole[len(part) : len(part) + step]
-            if piece.kind is not Kind.CUT:
+            if piece.kind is not FrameKind.CUT:
                 pieces.append(piece)
                 text += opener.decompress(part[piece.at : piece.at + piece.size])
         assert text == TEXT
-        assert pieces[0].kind is Kind.HEADER
-        assert pieces[-1].kind is Kind.CHECKSUM
+        assert pieces[0].kind is FrameKind.HEADER
+        assert pieces[-1].kind is FrameKind.CHECKSUM
         assert pieces[-1].at + pieces[-1].size == len(whole)
 
 

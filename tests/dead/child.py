@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.channel.making import LIMITS
 from tiers.channel.channel import Channel
 from tiers.channel.letters import every_letter
-from tiers.core.routes import everywhere
+from tiers.core.entry.routes import everywhere
 from tiers.dead.handling import Handling
 
 

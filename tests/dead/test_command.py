@@ -22,8 +22,8 @@ from tests.faults.cluster import free_port_pair
 from tests.waiting import wait_for
 from tiers.cli import main
 from tiers.core.change import Change
-from tiers.demo import published_files
 from tiers.observe.client import ask_now
+from tiers.trial.demo import published_files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOPOLOGY = """

@@ -9,13 +9,13 @@ import pytest
 
 from tests.channel.making import LIMITS, StoppedClock, arrived, opened, put, record
 from tests.channel.test_damage import flip
-from tiers.channel import looking, withheld
+from tiers.channel import inspection, withheld
 from tiers.channel.channel import Channel
 from tiers.channel.letters import every_letter
 from tiers.core import batch
 from tiers.core.batch import BatchId, Hop
 from tiers.core.change import NO_OUTPUT, Change, LetterHead, Put
-from tiers.core.routes import Branch, OneOf, Route, everywhere
+from tiers.core.entry.routes import Branch, OneOf, Route, everywhere
 from tiers.dead import handling
 from tiers.dead.handling import Done, Handling, Key, page
 from tiers.observe.snapshot import audit
@@ -30,7 +30,7 @@ async def at(directory: Path, *outputs: str) -> AsyncIterator[tuple[Channel, Han
     names = outputs or OUTPUTS
     async with opened(directory, outputs=names) as channel:
         yield channel, Handling(channel, everywhere(names))
-    assert looking.problems(directory / "channel") == []
+    assert inspection.problems(directory / "channel") == []
 
 
 def keys(channel: Channel) -> list[Key]:
@@ -110,7 +110,7 @@ async def test_what_arrived_is_counted_once_by_its_window(tmp_path: Path) -> Non
         assert channel.seen([one])[one].passed_on
         await channel.submit(Change(releases=[("a", 2), ("b", 3)]))
         assert channel.stats().batches == 0
-    assert looking.problems(tmp_path / "channel") == []
+    assert inspection.problems(tmp_path / "channel") == []
 
 
 async def test_what_another_batch_has_the_id_of_is_a_new_batch(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ async def test_what_no_output_wanted_goes_where_the_route_says_now(tmp_path: Pat
         told = audit(channel)["outputs"]["a"]
         assert told["skipped"] == {channel.origin.hex(): [[1, 1]], PEER.hex(): [[9, 9]]}
         assert told["dropped"] == {}
-    assert looking.problems(tmp_path / "channel") == []
+    assert inspection.problems(tmp_path / "channel") == []
 
 
 async def test_what_no_output_wanted_is_dropped_for_all_of_them(tmp_path: Path) -> None:

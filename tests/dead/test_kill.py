@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.channel.making import opened, put, record
 from tests.seeds import some_dice
-from tiers.channel import looking, withheld
+from tiers.channel import inspection, withheld
 from tiers.channel.letters import every_letter
 from tiers.core import runs
 from tiers.core.batch import BatchId
@@ -32,7 +32,7 @@ async def test_a_letter_is_in_one_place_whenever_its_agent_is_killed(tmp_path: P
     apart = APART
     while True:
         done = run_and_kill(tmp_path, rng.randrange(2**32), rng.choice((1, 5, 60)))
-        assert looking.problems(tmp_path / "channel") == []
+        assert inspection.problems(tmp_path / "channel") == []
         async with opened(tmp_path) as channel:
             letters = list(every_letter(channel))
             assert not done & {one.position for one in letters}, "what was told is so"

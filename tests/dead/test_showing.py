@@ -8,7 +8,7 @@ from tiers.core import events
 from tiers.core.batch import Envelope, seal
 from tiers.core.codecs import compressor
 from tiers.core.events import Event
-from tiers.dead.showing import Body, body_of, first_lines, letter_lines, write_letter
+from tiers.dead.showing import LetterBody, body_of, first_lines, letter_lines, write_letter
 from tiers.dead.wire import _from_json, to_json
 
 
@@ -20,7 +20,9 @@ class Door:
         return self.record
 
 
-async def body(data: bytes, framing: str = "lines", codec: str = "zstd", size: int = 0) -> Body:
+async def body(
+    data: bytes, framing: str = "lines", codec: str = "zstd", size: int = 0
+) -> LetterBody:
     envelope = Envelope(ORIGIN, 7, 2, size or len(data), {"a": "b"}, 1, 1, framing, codec)
     stored = compressor(codec, 1)(data) if codec in ("zstd", "gzip") else data
     return await body_of(Door(seal(envelope, stored)), head())  # type: ignore[arg-type]

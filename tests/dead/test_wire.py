@@ -10,7 +10,7 @@ from tests.channel.making import opened, put
 from tiers.channel.channel import Channel
 from tiers.channel.letters import every_letter
 from tiers.core.change import Change
-from tiers.core.routes import everywhere
+from tiers.core.entry.routes import everywhere
 from tiers.dead.handling import LETTERS_PER_CALL, Handling
 from tiers.dead.wire import TIMEOUT_S, Asked, routes
 from tiers.errors import ChannelUnavailable, UsageError

@@ -12,7 +12,7 @@ import click
 ROOT: Final = Path(__file__).resolve().parents[2]
 HADOOP: Final = ("delivery", "faults", "fenced", "nodes")
 WHERE: Final = (
-    *("tests/faults", "tests/power", "tests/test_demo.py"),
+    *("tests/faults", "tests/power", "tests/trial/test_demo.py"),
     *(f"tests/hadoop/test_{name}.py" for name in HADOOP),
 )
 NETWORK: Final = "tests/net"

@@ -19,8 +19,8 @@ from typing import Any, Final
 from tests.faults.counting import LINE, Count, Pauses, Published
 from tests.faults.nursery import Child, Nursery
 from tests.waiting import wait_for
-from tiers.lines import read_blocks
 from tiers.observe.client import ask_now, tell_drain
+from tiers.trial.numbered_lines import read_blocks
 
 _PYTHON: Final = (sys.executable, "-m", "tiers")
 _nursery: Final = Nursery()

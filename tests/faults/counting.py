@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tiers.lines import read_blocks
+from tiers.trial.numbered_lines import read_blocks
 
 LINE: Final = b"%s %07d the quick brown fox jumps over the lazy dog and is logged once more\n"
 GENERATED: Final = b"generated"  # the tag that lines of a generate source are counted under

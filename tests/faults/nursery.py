@@ -23,8 +23,19 @@ from pathlib import Path
 from typing import Any, Final
 
 _IMPORTED: Final = (
-    *("tiers.__main__", "tiers.cli", "tiers.cli.agent", "tiers.agent", "tiers.composing"),
-    *("tiers.parts.parts", "tiers.reloading", "tiers.sources.tail.source", "tiers.sinks.directory"),
+    *(
+        "tiers.__main__",
+        "tiers.cli",
+        "tiers.cli.agent",
+        "tiers.agent.agent",
+        "tiers.agent.composing",
+    ),
+    *(
+        "tiers.agent.parts.parts",
+        "tiers.agent.reloading",
+        "tiers.sources.tail.source",
+        "tiers.sinks.directory",
+    ),
     # What a world imports when it is asked for it.
     *("tiers.channel.channel", "tiers.observe.status", "tiers.sinks.workers"),
     *("tiers.transport.sockets", "tiers.transport.receiving", "tiers.transport.sending"),

@@ -18,7 +18,7 @@ from tests.faults.cluster import Cluster, published_files
 from tests.faults.settling import all_published
 from tests.transport.parts import Stranger
 from tests.waiting import wait_for
-from tiers.core.messages import (
+from tiers.core.hop.messages import (
     PROTOCOL,
     Bundle,
     Carried,

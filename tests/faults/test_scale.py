@@ -8,7 +8,7 @@ import pytest
 from tests.faults.cluster import Cluster, Writer, free_port_pair
 from tests.faults.settling import LOOK_S, PATIENCE_S, all_published, flows_on, settle
 from tests.waiting import wait_for
-from tiers.reloading import LEAVE_AFTER_S
+from tiers.agent.reloading import LEAVE_AFTER_S
 
 # Peers take turns by bundle: where each is a batch of a few lines, events are as even as that.
 SMALL = '[batch]\nsize = "2KiB"\n[delivery]\nbundle_size = "100B"\n'

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from tests.waiting import wait_for
-from tiers.sinks.stores.hdfs import HdfsStore
+from tiers.sinks.files.stores.hdfs import HdfsStore
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPT = CHECKOUT / "scripts" / "hdfs"

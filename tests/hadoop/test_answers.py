@@ -7,10 +7,10 @@ import pytest
 
 from tests.hadoop.cluster import HdfsCluster
 from tests.hadoop.stand_in import DROP, FORWARD, LOSE, Answer, refusal, stand_in
-from tiers.core.answers import Moved
+from tiers.core.commit.answers import Moved
 from tiers.errors import StoreRefused, StoreUnavailable
-from tiers.sinks.stores.hdfs import HdfsStore
-from tiers.sinks.stores.webhdfs import Body, WebHdfs
+from tiers.sinks.files.stores.hdfs import HdfsStore
+from tiers.sinks.files.stores.webhdfs import Upload, WebHdfs
 
 DEAD = "http://127.0.0.1:1"  # nobody listens there
 HTML = b"<html><body>Sign in to the network</body></html>"
@@ -212,7 +212,7 @@ def test_an_upload_counts_only_with_its_201_and_its_length(
 def test_a_201_before_all_was_sent_is_none() -> None:
     with stand_in(lambda operation, path: Answer(201, early=True)) as url:
         web = WebHdfs(url, "logs", connect_s=5, read_s=5)
-        body = Body(b"x" * 2**20 for _ in range(64))
+        body = Upload(b"x" * 2**20 for _ in range(64))
         with pytest.raises(StoreUnavailable):
             web.put("write f", f"{url}/datanode?op=CREATE", body)
 

@@ -11,8 +11,8 @@ import msgpack
 from tests.hostile.scene import Scene
 from tests.hostile.speaking import GREETING, PING, Stranger, frame, ready
 from tiers.core.batch import BatchId
+from tiers.core.hop.messages import IDS_MAX, PROTOCOL, Ask, Hello, Ping
 from tiers.core.life import START_BYTES, Point
-from tiers.core.messages import IDS_MAX, PROTOCOL, Ask, Hello, Ping
 
 TOPOLOGY: Final = "faults"  # of the scene
 _MB: Final = bytes(1 << 20)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final
 
-from tiers.core.messages import PROTOCOL, Hello, Message, Welcome, decode, encode
+from tiers.core.hop.messages import PROTOCOL, Hello, Message, Welcome, decode, encode
 from tiers.errors import PeerError
 
 GREETING: Final = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(16) + b"\0" + bytes(31)

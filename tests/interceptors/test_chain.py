@@ -8,7 +8,7 @@ import pytest
 
 from tiers.core.batch import HEADERS_MAX
 from tiers.core.block import Block
-from tiers.interceptors.chain import Chain, Link
+from tiers.interceptors.chain import Chain, ChainLink
 from tiers.interceptors.interceptor import InterceptorOptions
 
 Does = Callable[[Block], Sequence[Block]]
@@ -22,8 +22,8 @@ class Plain:
         self.apply = does
 
 
-def link(does: Does, name: str = "one", **keys: Any) -> Link:
-    return Link(InterceptorOptions(type="plain", name=name, **keys), Plain(does))  # type: ignore[arg-type]
+def link(does: Does, name: str = "one", **keys: Any) -> ChainLink:
+    return ChainLink(InterceptorOptions(type="plain", name=name, **keys), Plain(does))  # type: ignore[arg-type]
 
 
 def noted(mark: str) -> Does:

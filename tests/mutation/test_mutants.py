@@ -52,7 +52,7 @@ def test_every_mutant_of_ours_can_be_read() -> None:
 def test_the_nearest_tests_come_first() -> None:
     assert suites_of("tiers/core/runs.py")[0] == "tests/core/test_runs.py"
     assert suites_of("tiers/sources/mixed.py")[0] != "tests/sources/test_tail.py"
-    assert "tests/test_intake.py" in suites_of("tiers/intake.py")
+    assert "tests/entry/test_intake.py" in suites_of("tiers/entry/intake.py")
 
 
 def test_tail_is_judged_by_lives_of_files_too() -> None:

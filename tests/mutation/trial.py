@@ -20,18 +20,18 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 _LOOK_S: Final = 0.05
 # Of one test. With many examples it may take long without that any mutant is to blame.
 _TIMEOUT_S: Final = {"brief": 30, "long": 600}
-_CHOSEN: Final = ("tiers/core", "tiers/channel", "tiers/sources", "tiers/intake.py")
+_CHOSEN: Final = ("tiers/core", "tiers/channel", "tiers/sources", "tiers/entry/intake.py")
 _ROOMS: Final = {
     "core": ["tests/core", "tests/test_defaults.py"],
     "channel": [
-        *("tests/channel", "tests/test_shelf.py", "tests/test_intake.py"),
+        *("tests/channel", "tests/audit/test_published.py", "tests/entry/test_intake.py"),
         "tests/test_defaults.py",
     ],
     "sources": [
         *("tests/sources", "tests/tailing", "tests/contracts/test_source.py"),
-        *("tests/test_findings.py", "tests/test_descriptors.py"),
+        *("tests/topology/test_findings.py", "tests/agent/test_descriptors.py"),
     ],
-    "intake.py": ["tests/test_intake.py", "tests/test_running.py", "tests/sources"],
+    "entry": ["tests/entry/test_intake.py", "tests/test_running.py", "tests/sources"],
 }
 # Long, or of real processes, or with Java.
 _SLOW: Final = {
@@ -40,8 +40,16 @@ _SLOW: Final = {
 }
 # Tried after all others of the room, as they take long to see little that those do not see.
 _LATE: Final = (
-    *("tests/channel/test_model.py", "tests/sources/test_logrotate.py", "tests/test_shelf.py"),
-    *("tests/test_findings.py", "tests/test_descriptors.py", "tests/contracts/test_source.py"),
+    *(
+        "tests/channel/test_model.py",
+        "tests/sources/test_logrotate.py",
+        "tests/audit/test_published.py",
+    ),
+    *(
+        "tests/topology/test_findings.py",
+        "tests/agent/test_descriptors.py",
+        "tests/contracts/test_source.py",
+    ),
 )
 # A mutant is tried with the first lives of log files alone, and who survives with more. The bugs
 # planted there are looked for in lives that a mutant may change: their tests tell nothing here.

@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from tests.metering import number
-from tiers.agent import Agent
+from tiers.agent.agent import Agent
 from tiers.core.change import ChannelStats, QueueStats
-from tiers.core.peers import Peer, PeerLimits, PeerState
+from tiers.core.hop.peers import Peer, PeerLimits, PeerState
 from tiers.core.progress import Work
-from tiers.core.steps import Key, Kind
+from tiers.core.steps import Key, StepKind
 from tiers.observe.conditions import KINDS
 from tiers.observe.health import HELD_AFTER_S, Health
 from tiers.observe.process import CONDITIONS, HEALTHY
@@ -293,7 +293,10 @@ def test_what_sources_say(rig: Rig) -> None:
 
 
 def test_what_has_failed_is_started_again_and_told(rig: Rig) -> None:
-    rig.failing = {Key(Kind.SOURCE, "tail"): "KeyError: 'x'", Key(Kind.SINK, "out"): "OSError: y"}
+    rig.failing = {
+        Key(StepKind.SOURCE, "tail"): "KeyError: 'x'",
+        Key(StepKind.SINK, "out"): "OSError: y",
+    }
     found = rig.look()
     assert set(found) == {("source_failed", "tail"), ("part_failed", "sink out")}
     assert found["source_failed", "tail"].at_risk

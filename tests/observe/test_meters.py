@@ -10,14 +10,14 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
 from tiers.channel import meters as of_channel
-from tiers.core.meters import Histogram, Kind, Meter, Sample
+from tiers.core.meters import Histogram, Meter, MeterKind, Sample
 from tiers.observe.meters import Meters, Numbers
 from tiers.observe.metrics import ALL, json_of, text_of
 from tiers.sources import meters as of_sources
 
-HELD = Meter("test_held_bytes", "bytes", Kind.GAUGE, "Held", ("part",))
-DONE = Meter("test_done_batches", "batches", Kind.COUNTER, "Done", ("part",))
-TOOK = Meter("test_took_seconds", "seconds", Kind.HISTOGRAM, "Took", (), (0.1, 1.0))
+HELD = Meter("test_held_bytes", "bytes", MeterKind.GAUGE, "Held", ("part",))
+DONE = Meter("test_done_batches", "batches", MeterKind.COUNTER, "Done", ("part",))
+TOOK = Meter("test_took_seconds", "seconds", MeterKind.HISTOGRAM, "Took", (), (0.1, 1.0))
 
 
 class Part:
@@ -114,7 +114,7 @@ def test_names_are_as_prometheus_wants_them() -> None:
     assert len({*names}) == len(names), "each once"
     for meter in ALL:
         assert re.fullmatch(r"tiers_[a-z]+(_[a-z]+)*", meter.shown)
-        assert meter.unit in ("", "bytes", "seconds") or meter.kind is not Kind.HISTOGRAM
+        assert meter.unit in ("", "bytes", "seconds") or meter.kind is not MeterKind.HISTOGRAM
         assert meter.help[-1] not in ".:", meter.name
         assert all(re.fullmatch(r"[a-z]+", label) for label in meter.labels)
         assert list(meter.bounds) == sorted({*meter.bounds})

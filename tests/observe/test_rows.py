@@ -11,9 +11,9 @@ from tiers.cli.tables import agents_lines, row_line
 from tiers.observe.conditions import Condition
 from tiers.observe.meters import Numbers
 from tiers.observe.metrics import json_of
-from tiers.observe.rows import Peer, all_healthy, row
+from tiers.observe.rows import PeerRow, all_healthy, row
 from tiers.sinks import meters as of_sinks
-from tiers.sinks.settling import FileCounts
+from tiers.sinks.files.settling import FileCounts
 from tiers.sources import meters as of_sources
 from tiers.transport import meters as of_hops
 
@@ -35,7 +35,7 @@ def test_a_healthy_agent() -> None:
     assert (each.state, each.events_in, each.bytes_out) == ("running", 1000, 40_000)
     assert (each.used_bytes, each.free_bytes, each.oldest_s) == (4096, 2**30, 1.5)
     assert each.queued_events == 100
-    assert each.peers == (Peer("agg-1", "up", 1 << 24, 0),)
+    assert each.peers == (PeerRow("agg-1", "up", 1 << 24, 0),)
     assert each.error == ""
     text = "\n".join(agents_lines([each]))
     for wanted in ("edge-1", "running", "1,000", "166.0 KiB", "4.0 KiB", "1.5s", "agg-1 up, 16.0"):
@@ -73,7 +73,7 @@ def test_a_receiver_shows_who_sends() -> None:
         "outputs": [],
         "receiver": {"senders": [{"agent": "edge-1", "credit_bytes": 5}]},
     }
-    assert row("agg-1", "aggregator", told).peers == (Peer("edge-1", "sends", 5, 0),)
+    assert row("agg-1", "aggregator", told).peers == (PeerRow("edge-1", "sends", 5, 0),)
 
 
 @given(st.dictionaries(st.sampled_from(sorted(plain_status("x"))), JSON))

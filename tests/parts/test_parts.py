@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.waiting import eventually
-from tiers.core.meters import Kind as MeterKind
-from tiers.core.meters import Meter, Sample
-from tiers.core.steps import Key, Kind
+from tiers.agent.parts.parts import Parts
+from tiers.core.meters import Meter, MeterKind, Sample
+from tiers.core.steps import Key, StepKind
 from tiers.observe.meters import Meters
-from tiers.parts.parts import Parts
 
 WORK = Meter("test_work", "", MeterKind.COUNTER, "What was done", ("part",))
-SINK, SOURCE, STATUS = Key(Kind.SINK, "out"), Key(Kind.SOURCE, "in"), Key(Kind.STATUS)
+SINK, SOURCE, STATUS = Key(StepKind.SINK, "out"), Key(StepKind.SOURCE, "in"), Key(StepKind.STATUS)
 WITHIN_S = 5.0
 
 
@@ -194,7 +193,7 @@ async def test_one_that_does_not_settle_is_ended_in_time() -> None:
 async def test_one_that_fails_is_made_anew_and_no_other_notices(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tiers.backoff.Backoff.wait_s", lambda *_: 0.0)
+    monkeypatch.setattr("tiers.host.backoff.Backoff.wait_s", lambda *_: 0.0)
     async with rigged() as rig:
         await rig.apply(sink=1, source=1)
         sink, before = rig.dummy(SINK), rig.dummy(SOURCE)

@@ -13,10 +13,10 @@ import pytest
 from tests.faults.cluster import published_files
 from tests.transport.parts import a_free_address, is_open
 from tests.waiting import eventually
-from tiers import reloading
-from tiers.agent import Agent
+from tiers.agent import reloading
+from tiers.agent.agent import Agent
+from tiers.agent.reloading import begin
 from tiers.observe.snapshot import snapshot
-from tiers.reloading import begin
 from tiers.topology import Address
 
 HEAD = """
@@ -39,7 +39,7 @@ roll_after = "{roll_after}"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reloading, "LOOK_S", 0.01)
-    monkeypatch.setattr("tiers.agent.TEND_S", 0.01)
+    monkeypatch.setattr("tiers.agent.agent.TEND_S", 0.01)
 
 
 class Rig:

@@ -14,27 +14,27 @@ import pytest
 from tests.channel.making import opened
 from tests.metering import number
 from tests.waiting import eventually
+from tiers.agent.parts.parts import Parts
+from tiers.agent.parts.source import SourcePart, SourceSpec
 from tiers.channel.channel import Channel
 from tiers.contracts import Intake, InterceptorContext
 from tiers.core.batch import Envelope, Unnumbered, split, verify
 from tiers.core.block import Block
 from tiers.core.change import Change
 from tiers.core.codecs import decompress
-from tiers.core.cutting import Cut, CuttingRules
+from tiers.core.entry.cutting import Cut, CuttingRules
+from tiers.core.entry.routes import everywhere
 from tiers.core.progress import Work
-from tiers.core.routes import everywhere
-from tiers.core.steps import Key, Kind
+from tiers.core.steps import Key, StepKind
+from tiers.entry.intake import SourceIntake
+from tiers.entry.press import Press
 from tiers.errors import TiersError
-from tiers.intake import SourceIntake
-from tiers.interceptors.chain import Chain, Link
+from tiers.host.clock import CLOCK, Clock
+from tiers.interceptors.chain import Chain, ChainLink
 from tiers.interceptors.static import Static, StaticOptions
 from tiers.observe.meters import Meters
-from tiers.parts.parts import Parts
-from tiers.parts.source import SourcePart, SourceSpec
-from tiers.press import Press
 from tiers.sources import meters
 from tiers.sources.source import SourceOptions
-from tiers.world import CLOCK, Clock
 
 LINES = 200
 
@@ -120,7 +120,7 @@ class StoppedClock(Clock):
 OPTIONS = SourceOptions(type="numbers", name="numbers")
 RULES = CuttingRules(linger_s=0.001)
 SPEC = SourceSpec(OPTIONS, (), RULES, 1 << 20, everywhere(("out",)), (), 60.0)
-KEY = Key(Kind.SOURCE, "numbers")
+KEY = Key(StepKind.SOURCE, "numbers")
 
 
 class Rig:
@@ -141,7 +141,7 @@ class Rig:
     def chain(self, spec: SourceSpec) -> Chain:
         here = InterceptorContext("edge-1", "host")
         made = [(one, cast(StaticOptions, one)) for one in spec.interceptors]
-        return Chain([Link(one, Static(options, here)) for one, options in made], 1 << 20)
+        return Chain([ChainLink(one, Static(options, here)) for one, options in made], 1 << 20)
 
     async def settled(self) -> None:
         await self.channel.submit(Change())
@@ -196,7 +196,7 @@ def has(rig: Rig, events: int) -> bool:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiers.backoff.Backoff.wait_s", lambda *_: 0.0)
+    monkeypatch.setattr("tiers.host.backoff.Backoff.wait_s", lambda *_: 0.0)
 
 
 async def test_it_goes_on_where_it_was_stored(tmp_path: Path, quick: None) -> None:

@@ -17,17 +17,17 @@ from types import SimpleNamespace
 
 import lmdb
 
-from tiers import durable
-from tiers.agent import Agent
+from tiers.agent.agent import Agent
+from tiers.agent.reloading import begin
 from tiers.channel import opening
 from tiers.channel.channel import Channel
-from tiers.core.arriving import Arrived
 from tiers.core.batch import BatchId
 from tiers.core.change import Change
-from tiers.core.handshake import Effects
-from tiers.core.messages import Ack
-from tiers.reloading import begin
-from tiers.sinks.stores import local
+from tiers.core.hop.arriving import Arrived
+from tiers.core.hop.handshake import ReceiverEffects
+from tiers.core.hop.messages import Ack
+from tiers.host import durable
+from tiers.sinks.files.stores import local
 from tiers.transport.receiving import ReceiverEnd
 
 
@@ -70,7 +70,7 @@ def main(topology: Path, name: str, marks: Path, *, drain: bool) -> None:
             done.add_done_callback(partial(stored, change))
         return done
 
-    def acking(end: ReceiverEnd, effects: Effects) -> None:
+    def acking(end: ReceiverEnd, effects: ReceiverEffects) -> None:
         note(one for _, said in effects.say if isinstance(said, Ack) for one in said.stored)
         perform(end, effects)
 

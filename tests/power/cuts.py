@@ -25,7 +25,7 @@ from tests.power.disk import Disk, Entry, entries
 from tiers.channel.channel import Channel
 from tiers.channel.checking import value_problems
 from tiers.core.change import ChannelLimits
-from tiers.core.manifest import Manifest, decode
+from tiers.core.commit.manifest import Manifest, decode
 from tiers.observe.client import tell_drain
 
 Environ = dict[str, str]

@@ -17,8 +17,8 @@ from typing import Final
 from tests.faults.cluster import Cluster, free_port_pair, published_files
 from tests.faults.counting import Published
 from tests.waiting import wait_for
+from tiers.agent.reloading import hash_of
 from tiers.observe.client import tell_reload
-from tiers.reloading import hash_of
 from tiers.topology import load
 
 PATIENCE_S: Final = 60.0

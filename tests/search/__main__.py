@@ -9,7 +9,7 @@ from tests.search.commit import Search
 from tests.search.explorer import Found, search
 from tests.search.hop import Hop
 from tests.search.lives import Lives
-from tiers.core.messages import Guarantee
+from tiers.core.hop.messages import Guarantee
 
 
 @click.command()

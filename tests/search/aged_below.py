@@ -10,10 +10,10 @@ from tests.search.below import FREE_BYTES, Below
 from tests.search.shapes import draw
 from tiers.core.batch import BatchId
 from tiers.core.dedupe import Content, Known
-from tiers.core.handshake import Effects
-from tiers.core.hosting import ReceiverLimits
-from tiers.core.messages import Ack, Bundle, Goodbye, Identity, Message
-from tiers.core.receiver import Receiver
+from tiers.core.hop.handshake import ReceiverEffects
+from tiers.core.hop.hosting import ReceiverLimits
+from tiers.core.hop.messages import Ack, Bundle, Goodbye, Identity, Message
+from tiers.core.hop.receiver import Receiver
 
 LATER: Final = 1.0  # a twin that was asked has not answered by then
 
@@ -139,7 +139,7 @@ class AgedBelow(Below):
         self.tells = self.tells._replace(published=lines)
         self._did(self.receiver.passed_on([key]))
 
-    def _did(self, effects: Effects) -> None:
+    def _did(self, effects: ReceiverEffects) -> None:
         self.tells = self.tells._replace(renews=self.tells.renews or bool(effects.renew))
         if effects.append:
             self.commits.append([(batch.content, batch.flagged) for batch in effects.append])

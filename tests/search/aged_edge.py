@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from tests.search.aging import Changes, ChannelPoint, Lifeline, content_of, record, settle
 from tests.search.edge import LONG_AGO, Edge
-from tiers.core.assigning import Effects
 from tiers.core.batch import BatchId
-from tiers.core.messages import Bundle, Carried
-from tiers.core.peers import PeerState, Pending
-from tiers.core.sender import Sender
+from tiers.core.hop.assigning import SenderEffects
+from tiers.core.hop.messages import Bundle, Carried
+from tiers.core.hop.peers import PeerState, Pending
+from tiers.core.hop.sender import Sender
 
 
 class EdgeTold(NamedTuple):
@@ -126,7 +126,7 @@ class AgedEdge(Edge):
             pending.asked_s = LONG_AGO
         self._did(self.sender.tick(0.0))
 
-    def _did(self, effects: Effects, *, hellos: bool = False) -> None:
+    def _did(self, effects: SenderEffects, *, hellos: bool = False) -> None:
         assert self.sender is not None
         self.renews = self.renews or bool(effects.renew)
         sends, effects.send = effects.send, []

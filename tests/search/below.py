@@ -6,13 +6,13 @@ from typing import Any, Final, NamedTuple
 
 from tests.search.shapes import draw
 from tiers.core.batch import BatchId
-from tiers.core.credit import Credits
 from tiers.core.dedupe import Content, Known
-from tiers.core.handshake import Effects
-from tiers.core.hosting import ReceiverLimits
+from tiers.core.hop.credit import Credits
+from tiers.core.hop.handshake import ReceiverEffects
+from tiers.core.hop.hosting import ReceiverLimits
+from tiers.core.hop.messages import Bundle, Guarantee, Identity, Message
+from tiers.core.hop.receiver import Receiver
 from tiers.core.life import Life
-from tiers.core.messages import Bundle, Guarantee, Identity, Message
-from tiers.core.receiver import Receiver
 
 FREE_BYTES: Final = 1 << 20
 
@@ -101,7 +101,7 @@ class Below:
         self.disks += 1
         self.crash()
 
-    def _did(self, effects: Effects) -> None:
+    def _did(self, effects: ReceiverEffects) -> None:
         if effects.append:
             self.commits.append([(batch.content, batch.flagged) for batch in effects.append])
         self.said += [("edge", message) for _, message in effects.say]

@@ -10,9 +10,9 @@ from tests.search.aging import ChannelPoint
 from tests.search.edge import RECEIVERS
 from tests.search.shapes import Messages, Parts
 from tiers.core.batch import BatchId
+from tiers.core.hop.messages import Guarantee
+from tiers.core.hop.peers import PeerState
 from tiers.core.life import Life, Point
-from tiers.core.messages import Guarantee
-from tiers.core.peers import PeerState
 
 Fault = Literal[
     "none",

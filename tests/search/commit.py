@@ -1,11 +1,11 @@
 """The commit protocol of several sinks with copies of one batch: everything that may happen.
 
-It drives the code that ships: `Settlement` (core/claims.py) and `Publication` (core/commit.py)
-decide; here are only the store, the channels and what core leaves to the sink. As in the Rust
-model that the protocol was designed with: a sink may crash at every step, an answer may be lost
-before or after the deed, a call may be carried out at any time after its caller gave it up, a
-listing takes in any part of what comes while it runs, a day may be closed at any moment, and a
-sink's disk may be lost.
+It drives the code that ships: `Settlement` (core/commit/claims.py) and `Publication`
+(core/commit/publication.py) decide; here are only the store, the channels and what core leaves to
+the sink. As in the Rust model that the protocol was designed with: a sink may crash at every step,
+an answer may be lost before or after the deed, a call may be carried out at any time after its
+caller gave it up, a listing takes in any part of what comes while it runs, a day may be closed at
+any moment, and a sink's disk may be lost.
 
 Two things keep it finite: file ids (`files` per sink), and `troubles`, the crashes and lost
 answers in all.
@@ -20,7 +20,7 @@ from typing import Final, Literal, NamedTuple
 
 from tests.search.sink import NAMES, At, Sink, Sinks
 from tests.search.stored import DAY, Store
-from tiers.core import layout
+from tiers.core.commit import store_names
 
 World = tuple[int, ...]  # store, troubles left, what has become of a disk, sinks
 Fault = Literal["", "back", "cloned"]  # the disk of the first sink
@@ -150,7 +150,7 @@ class Search:
             steps = [
                 (f"LATE {one.kind} {one.target}", store.carrying_out(one)) for one in store.late
             ]
-            closed = layout.closed_path(DAY)
+            closed = store_names.closed_path(DAY)
             if self.closes and not store.has(closed):
                 steps.append(("the day is closed", store.put(closed, b"")))
             known = tuple([(label, self._store(after)) for label, after in steps])
@@ -215,4 +215,4 @@ class Search:
 def _busy(sink: Sink) -> str:
     """A name, where it is at a file."""
     at_a_file = sink.machine and sink.planned
-    return layout.file_name(sink.planned_by, sink.planned) if at_a_file else ""
+    return store_names.file_name(sink.planned_by, sink.planned) if at_a_file else ""

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tests.search.shapes import draw
-from tiers.core.assigning import Effects
 from tiers.core.batch import BatchId, Envelope, seal
+from tiers.core.hop.assigning import SenderEffects
+from tiers.core.hop.messages import Bundle, Carried, Guarantee, Hello, Identity, Message, Welcome
+from tiers.core.hop.peers import HandedTo, PeerLimits, Pending
+from tiers.core.hop.sender import Sender
 from tiers.core.life import Life
-from tiers.core.messages import Bundle, Carried, Guarantee, Hello, Identity, Message, Welcome
-from tiers.core.peers import HandedTo, PeerLimits, Pending
-from tiers.core.sender import Sender
 
 ORIGIN: Final = b"edge's channel.."
 RECORDS: Final = {
@@ -128,7 +128,7 @@ class Edge:
             message = replace(message, agent=name)
         self._did(self.sender.heard(name, message, 0.0))
 
-    def _did(self, effects: Effects, *, hellos: bool = False) -> None:
+    def _did(self, effects: SenderEffects, *, hellos: bool = False) -> None:
         for name, message in effects.say:
             if hellos or not isinstance(message, Hello):  # those are said when the model wants it
                 self.said.append((name, message))

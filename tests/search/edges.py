@@ -6,8 +6,8 @@ from tests.search.edge import ORIGIN, RECEIVERS, Edge
 from tests.search.shapes import DRAWN, FRESH, Messages, Outcome, Parts
 from tests.search.wire import CURRENT, NEW, SAME, Change, Links, Sent
 from tiers.core.batch import BatchId
-from tiers.core.messages import Guarantee
-from tiers.core.peers import PeerState
+from tiers.core.hop.messages import Guarantee
+from tiers.core.hop.peers import PeerState
 
 
 class PeerFacts(NamedTuple):

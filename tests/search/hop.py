@@ -17,7 +17,7 @@ from tests.search.edge import RECEIVERS
 from tests.search.edges import Edges, Facts
 from tests.search.shapes import Messages
 from tests.search.wire import Links, Sent
-from tiers.core.messages import Guarantee
+from tiers.core.hop.messages import Guarantee
 
 World = tuple[int, int, int, int, int]  # troubles, sending side, two links, past
 

@@ -34,7 +34,7 @@ from tests.search.cast import (
 )
 from tests.search.edge import RECEIVERS
 from tests.search.talk import Talk
-from tiers.core.messages import Ack, Bundle, Guarantee
+from tiers.core.hop.messages import Ack, Bundle, Guarantee
 
 Trouble = Literal["crash", "connection lost", "WELCOME lost", "slow twin"]
 TROUBLES: Final[tuple[Trouble, ...]] = get_args(Trouble)

@@ -2,9 +2,9 @@
 
 import copy
 
-from tiers.core.calls import Answer
-from tiers.core.claims import Settlement, Step
-from tiers.core.commit import Publication, State
+from tiers.core.commit.calls import CallAnswer
+from tiers.core.commit.claims import Settlement, Step
+from tiers.core.commit.publication import Publication, State
 
 Machine = Settlement | Publication
 
@@ -72,7 +72,7 @@ def _plain(machine: Machine) -> None:
 
 
 def _tell(machine: Machine, answer: object) -> None:
-    if isinstance(answer, Answer):
+    if isinstance(answer, CallAnswer):
         machine.answer(answer)
     elif isinstance(answer, tuple):
         machine.listed(answer)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from tiers.core.peers import PeerLimits
+from tiers.core.hop.peers import PeerLimits
 
 NAME_BYTES: Final = 8  # nothing else that is kept is bytes of this length
 _count = itertools.count(1)

@@ -21,15 +21,15 @@ from typing import Final, NamedTuple
 
 from tests.search.machines import Machine, Machines
 from tests.search.stored import BATCH, DAY, Late, Store
-from tiers.core import calls, commit, layout
 from tiers.core.batch import BatchId
-from tiers.core.calls import Answer
-from tiers.core.claim import Claim, encode_claim
-from tiers.core.claims import Outcome, Settlement
-from tiers.core.commit import Publication, State
-from tiers.core.filing import Ref
-from tiers.core.looks import Manifests
-from tiers.core.plan import Plan
+from tiers.core.commit import calls, publication, store_names
+from tiers.core.commit.calls import CallAnswer
+from tiers.core.commit.claim import Claim, encode_claim
+from tiers.core.commit.claims import Outcome, Settlement
+from tiers.core.commit.filing import Ref
+from tiers.core.commit.manifest_index import Manifests
+from tiers.core.commit.planned import Plan
+from tiers.core.commit.publication import Publication, State
 
 NAMES: Final = "abc"
 _BEFORE_ITS_MANIFEST: Final = (State.WRITE, State.STAGE, State.INTEND)
@@ -63,7 +63,7 @@ class Sink(NamedTuple):
         return f"{name}{self.starts[0]}" if self.renewed else name
 
     def writer(self, name: str) -> str:
-        return layout.writer_name(self.called(name), self.start_name)
+        return store_names.writer_name(self.called(name), self.start_name)
 
     @property
     def start_name(self) -> str:
@@ -152,10 +152,12 @@ class Sinks:
         match call:
             case calls.Clock():
                 return True
-            case commit.KeepPlan() | commit.Release() | commit.Abandon():
+            case publication.KeepPlan() | publication.Release() | publication.Abandon():
                 return not self._ages  # else there is an image between this and what follows
-            case commit.Write(plan, _):
-                return not (self._twins or store.has(layout.manifest_path(plan.day, plan.name)))
+            case publication.Write(plan, _):
+                return not (
+                    self._twins or store.has(store_names.manifest_path(plan.day, plan.name))
+                )
             case calls.WriteSmall(_, content):
                 return not content
             case calls.Read(path):
@@ -163,15 +165,15 @@ class Sinks:
             case calls.List(path):
                 ages = isinstance(self._machines.all[at.sink.machine], Settlement)
                 return ages and path.endswith("/claims") and bool(store.names(path))
-            case calls.Ask(path) if path.startswith(layout.CLOSED):
-                may_come = self._closes and path == layout.closed_path(DAY)
+            case calls.Exists(path) if path.startswith(store_names.CLOSED):
+                may_come = self._closes and path == store_names.closed_path(DAY)
                 return store.has(path) or not may_come
-            case calls.Ask(path):
+            case calls.Exists(path):
                 _, day, _, file = path.split("/")
-                written = layout.split_file_name(file)
+                written = store_names.split_file_name(file)
                 assert written is not None
                 mine = not self._twins and written[0] in (at.sink.writer(name), at.sink.planned_by)
-                known = mine or store.has(layout.manifest_path(day, file))
+                known = mine or store.has(store_names.manifest_path(day, file))
                 return known and store.settled(day, file)
             case _:
                 return False
@@ -181,7 +183,7 @@ class Sinks:
     def _begin(self, name: str, at: At) -> Steps:
         sink = at.sink
         day = f"{DAY}.1" if sink.closed else DAY
-        if sink.copy == 2 or layout.is_later_generation(day):
+        if sink.copy == 2 or store_names.is_later_generation(day):
             manifests = Manifests(sink.writer(name))
             settlement = Settlement(sink.called(name), day, [BATCH], manifests, 0, sink.waits)
             yield "settles", self._with(at, sink, settlement)
@@ -226,10 +228,10 @@ class Sinks:
                 yield from self._deed(name, at, Late("move", source, b"", target))
             case calls.Replace(source, target):
                 yield from self._deed(name, at, Late("replace", source, b"", target))
-            case commit.Write(_, path):
+            case publication.Write(_, path):
                 yield from self._deed(name, at, Late("put", "", b"T", path))
-            case calls.Ask(path):
-                there = Answer.THERE if store.has(path) else Answer.ABSENT
+            case calls.Exists(path):
+                there = CallAnswer.THERE if store.has(path) else CallAnswer.ABSENT
                 yield f"asks {path}: {there.name}", self._told(name, at, there)
             case calls.Read(path):
                 yield f"reads {path}", self._told(name, at, store.content(path))
@@ -243,7 +245,7 @@ class Sinks:
     def _in_channel(self, name: str, at: At, call: object) -> Steps:
         sink = at.sink
         match call:
-            case commit.KeepPlan(plan):
+            case publication.KeepPlan(plan):
                 sink = sink._replace(
                     planned=plan.file_id,
                     planned_day=plan.day,
@@ -251,10 +253,10 @@ class Sinks:
                     next_file=plan.file_id + 1,
                 )
                 label = "keeps its plan"
-            case commit.Release():
+            case publication.Release():
                 sink = sink._replace(copy=0, planned=0, planned_by="")
                 label = "releases"
-            case commit.Abandon():
+            case publication.Abandon():
                 sink = sink._replace(
                     copy=2 if call.flagged else sink.copy, planned=0, planned_by=""
                 )
@@ -262,16 +264,16 @@ class Sinks:
             case _:
                 raise AssertionError(call)
         at = at._replace(sink=sink)
-        yield label, self._told(name, at, Answer.DONE)
+        yield label, self._told(name, at, CallAnswer.DONE)
         if at.troubles:
             yield f"{label}: crash after", self._crashed(name, _trouble(at))
 
     def _perform_staged(self, name: str, at: At, call: calls.WriteSmall) -> Steps:
-        staged, move = self._due(name, self._told(name, at, Answer.DONE))
+        staged, move = self._due(name, self._told(name, at, CallAnswer.DONE))
         assert isinstance(move, calls.Move | calls.Replace) and move.source == call.path
         if not call.content and isinstance(move, calls.Replace):
             # A void mark is emptied: nothing that anybody asks about changes.
-            yield "empties", self._told(name, staged, Answer.DONE)
+            yield "empties", self._told(name, staged, CallAnswer.DONE)
             return
         kind = "put" if isinstance(move, calls.Replace) else "put new"
         yield from self._deed(name, staged, Late(kind, "", call.content, move.target))
@@ -285,9 +287,9 @@ class Sinks:
             return
         before, after = _trouble(at), _trouble(done)
         late = before._replace(store=at.store.giving_up(deed))
-        yield f"{label}: lost before", self._told(name, before, Answer.LOST)
+        yield f"{label}: lost before", self._told(name, before, CallAnswer.LOST)
         for when, then in (("after", after), ("to be late", late)):
-            yield f"{label}: lost {when}", self._told(name, then, Answer.LOST)
+            yield f"{label}: lost {when}", self._told(name, then, CallAnswer.LOST)
             yield f"{label}: crash {when}", self._crashed(name, then)
 
     def _list(self, name: str, at: At, path: str, *, crowd: bool) -> Steps:
@@ -344,8 +346,9 @@ class Sinks:
         return self.started(name, at) if self._ages else self._resumed(at)
 
     def started(self, name: str, at: At, *, other: bool = False) -> At:
-        """A start of its channel: it looks for itself in the store (`sinks/traces.py`), and what
-        it finds that it does not know renews the channel. `other`: the first of another life."""
+        """A start of its channel: it looks for itself in the store
+        (`sinks/files/traces.py`), and what it finds that it does not know renews the
+        channel. `other`: the first of another life."""
         sink = at.sink
         start = sink.start + (1 if other else 2)  # odd ones are the other's
         if any(self._is_unknown(name, sink, file) for file in at.store.file_names()):
@@ -356,7 +359,7 @@ class Sinks:
 
     @staticmethod
     def _is_unknown(name: str, sink: Sink, file: str) -> bool:
-        written = layout.split_file_name(file)
+        written = store_names.split_file_name(file)
         if written is None:
             return False
         of, _, start = written[0].partition(".")

@@ -4,10 +4,10 @@ from collections.abc import Container
 from functools import cache
 from typing import Final, NamedTuple
 
-from tiers.core import layout
 from tiers.core.batch import BatchId
-from tiers.core.calls import Answer
-from tiers.core.claim import decode_claim
+from tiers.core.commit import store_names
+from tiers.core.commit.calls import CallAnswer
+from tiers.core.commit.claim import decode_claim
 
 DAY: Final = "2026-11-23"
 BATCH: Final = BatchId(b"o" * 16, 7)
@@ -41,7 +41,7 @@ class Store(NamedTuple):
 
     def published(self) -> int:
         """How many files users see."""
-        return sum(not path.startswith(f"{layout.OWN}/") for path, _ in self.files)
+        return sum(not path.startswith(f"{store_names.OWN}/") for path, _ in self.files)
 
     def file_names(self) -> set[str]:
         """Of all files that a sink may look for itself among."""
@@ -54,17 +54,17 @@ class Store(NamedTuple):
         files = dict(self.files) | {path: content}
         return self._replace(files=tuple(sorted(files.items())))
 
-    def truth(self, deed: Late) -> Answer:
+    def truth(self, deed: Late) -> CallAnswer:
         """What a deed would be answered now."""
         if deed.kind in ("move", "replace") and not self.has(deed.source):
-            return Answer.SOURCE_GONE
+            return CallAnswer.SOURCE_GONE
         if deed.kind in ("move", "put new") and self.has(deed.target):
-            return Answer.TARGET_THERE
-        return Answer.DONE
+            return CallAnswer.TARGET_THERE
+        return CallAnswer.DONE
 
     def after(self, deed: Late) -> "Store":
         """The deed is carried out."""
-        if self.truth(deed) is not Answer.DONE:
+        if self.truth(deed) is not CallAnswer.DONE:
             return self
         if not deed.source:
             return self.put(deed.target, deed.content)
@@ -83,7 +83,7 @@ class Store(NamedTuple):
     def settled(self, day: str, name: str) -> bool:
         """What became of a file will not change: its tmp is gone, and nothing late is about it.
         (Asked by its own sink, which is not writing it, or where its manifest is there.)"""
-        tmp = layout.tmp_path(day, name)
+        tmp = store_names.tmp_path(day, name)
         return not self.has(tmp) and not self._late_about(_paths(day, name))
 
     def _late_about(self, paths: Container[str]) -> bool:
@@ -133,5 +133,5 @@ def _claimed(content: bytes) -> tuple[str, int]:
 
 
 def _paths(day: str, name: str) -> tuple[str, str, str]:
-    tmp, manifest = layout.tmp_path(day, name), layout.manifest_path(day, name)
-    return tmp, manifest, layout.void_path(day, name)
+    tmp, manifest = store_names.tmp_path(day, name), store_names.manifest_path(day, name)
+    return tmp, manifest, store_names.void_path(day, name)

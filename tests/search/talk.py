@@ -6,7 +6,7 @@ from typing import Any, Final
 from tests.search.cast import ADDRESS, BELOWS, SENDERS, Cast, Flying, Now, Part
 from tests.search.edge import RECEIVERS
 from tests.search.shapes import FRESH, Outcome
-from tiers.core.messages import Ack, Bundle, Hello, Ping, Pong, Welcome
+from tiers.core.hop.messages import Ack, Bundle, Hello, Ping, Pong, Welcome
 
 RENEWALS_MAX: Final = 3  # of one kind: more would be a loop
 

@@ -14,11 +14,11 @@ from tests.search.expecting import holds, is_seen
 from tests.search.explorer import search
 from tests.search.stored import Late, Store
 from tests.simulation.planted import BUGS
-from tiers.core import claims, commit
-from tiers.core.calls import Answer
-from tiers.core.claim import Claim, decode_claim
-from tiers.core.claims import Settlement, Step
-from tiers.core.commit import TABLE, Publication, State
+from tiers.core.commit import claims, publication
+from tiers.core.commit.calls import CallAnswer
+from tiers.core.commit.claim import Claim, decode_claim
+from tiers.core.commit.claims import Settlement, Step
+from tiers.core.commit.publication import TABLE, Publication, State
 
 LIMIT = 250_000  # states; a rule that is left out is seen long before
 
@@ -58,13 +58,13 @@ def no_fence(patch: Patch) -> None:
 
 
 def no_check(patch: Patch) -> None:
-    patch.setitem(TABLE, (State.INTEND, Answer.DONE), State.PUBLISH)
+    patch.setitem(TABLE, (State.INTEND, CallAnswer.DONE), State.PUBLISH)
 
 
 def check_before_the_intent(patch: Patch) -> None:
-    patch.setitem(TABLE, (State.WRITE, Answer.DONE), State.CHECK_CLAIMS)
-    patch.setitem(TABLE, (State.CHECK_CLOSED, Answer.ABSENT), State.STAGE)
-    patch.setitem(TABLE, (State.INTEND, Answer.DONE), State.PUBLISH)
+    patch.setitem(TABLE, (State.WRITE, CallAnswer.DONE), State.CHECK_CLAIMS)
+    patch.setitem(TABLE, (State.CHECK_CLOSED, CallAnswer.ABSENT), State.STAGE)
+    patch.setitem(TABLE, (State.INTEND, CallAnswer.DONE), State.PUBLISH)
 
 
 def flagged_and_not_claimed(patch: Patch) -> None:
@@ -92,14 +92,14 @@ def a_claims_number_is_not_compared(patch: Patch) -> None:
     call = Settlement.call
     patch.setattr(Settlement, "call", lambda self, number: call(self, 1))
     patch.setattr(claims, "decode_claim", same)
-    patch.setattr(commit, "decode_claim", same)
-    patch.setitem(claims._PLAIN, (Step.CLAIM, Answer.TARGET_THERE), Step.READ_CLAIM)
+    patch.setattr(publication, "decode_claim", same)
+    patch.setitem(claims._PLAIN, (Step.CLAIM, CallAnswer.TARGET_THERE), Step.READ_CLAIM)
     content = Settlement.content
 
     def believe(self: Settlement, data: bytes | None) -> None:
         content(self, data)
         if self.step is Step.REPLACE and not self.waited:
-            self.answer(Answer.DONE)  # an older one of my own counts as mine
+            self.answer(CallAnswer.DONE)  # an older one of my own counts as mine
 
     patch.setattr(Settlement, "content", believe)
 
@@ -109,21 +109,21 @@ def void_asked_before_tmp(patch: Patch) -> None:
     for (state, answer), after in list(TABLE.items()):
         if after is State.ASK_TMP and state not in asks:
             patch.setitem(TABLE, (state, answer), State.ASK_VOID)
-    patch.setitem(TABLE, (State.ASK_VOID, Answer.ABSENT), State.ASK_TMP)
-    patch.setitem(TABLE, (State.ASK_TMP, Answer.ABSENT), State.ASK_MANIFEST)
+    patch.setitem(TABLE, (State.ASK_VOID, CallAnswer.ABSENT), State.ASK_TMP)
+    patch.setitem(TABLE, (State.ASK_TMP, CallAnswer.ABSENT), State.ASK_MANIFEST)
     patch.setattr(Publication, "found", lambda plan: Publication(plan, State.ASK_VOID))
 
 
 def a_closed_day_is_ignored(patch: Patch) -> None:
-    patch.setitem(TABLE, (State.CHECK_CLOSED, Answer.THERE), State.PUBLISH)
+    patch.setitem(TABLE, (State.CHECK_CLOSED, CallAnswer.THERE), State.PUBLISH)
 
 
 def a_rename_is_believed(patch: Patch) -> None:
-    patch.setitem(TABLE, (State.PUBLISH, Answer.SOURCE_GONE), State.RELEASE)
+    patch.setitem(TABLE, (State.PUBLISH, CallAnswer.SOURCE_GONE), State.RELEASE)
 
 
 def a_lost_rename_is_disbelieved(patch: Patch) -> None:
-    patch.setitem(TABLE, (State.PUBLISH, Answer.LOST), State.ABANDON)
+    patch.setitem(TABLE, (State.PUBLISH, CallAnswer.LOST), State.ABANDON)
 
 
 def a_tmp_is_removed_not_voided(patch: Patch) -> None:

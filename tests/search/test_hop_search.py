@@ -10,9 +10,9 @@ from tests.search.edge import Edge
 from tests.search.explorer import search
 from tests.search.hop import Hop
 from tests.simulation.planted import BUGS
-from tiers.core.assigning import Effects
 from tiers.core.batch import BatchId
 from tiers.core.dedupe import Known
+from tiers.core.hop.assigning import SenderEffects
 
 LIMIT = 60_000  # states; a rule that is left out is seen long before
 
@@ -87,7 +87,7 @@ def dedupe_in_memory_only(patch: Patch) -> None:
 def delete_before_ack(patch: Patch) -> None:
     did = Edge._did
 
-    def early(self: Edge, effects: Effects, **named: bool) -> None:
+    def early(self: Edge, effects: SenderEffects, **named: bool) -> None:
         did(self, effects, **named)
         sent = [one.position for sending in effects.send for one in sending.batches]
         self.commits += [("release", position) for position in sent]

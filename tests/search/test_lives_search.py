@@ -10,9 +10,9 @@ from tests.search.aging import Lifeline
 from tests.search.explorer import search
 from tests.search.lives import Lives, Trouble
 from tests.simulation.planted import BUGS
-from tiers.core.handshake import Effects, Handshake
+from tiers.core.hop.handshake import Handshake, ReceiverEffects
+from tiers.core.hop.messages import Hello
 from tiers.core.life import Life
-from tiers.core.messages import Hello
 
 CRASH: Trouble = "crash"
 LOST: Trouble = "connection lost"
@@ -63,7 +63,9 @@ def test_what_is_left_out_is_seen(bug: str, model: Lives) -> None:
 def a_place_is_forgotten_with_the_welcome(patch: Patch) -> None:
     greet = Handshake._greet
 
-    def early(self: Handshake, route: bytes, hello: Hello, now: float, effects: Effects) -> None:
+    def early(
+        self: Handshake, route: bytes, hello: Hello, now: float, effects: ReceiverEffects
+    ) -> None:
         greet(self, route, hello, now, effects)
         self._me.life.meet(hello.channel, hello.agent, hello.point)
 

@@ -11,8 +11,8 @@ import pytest
 from tests.search.commit import Search
 from tests.search.expecting import holds, is_seen
 from tests.search.sink import At, Sink, Sinks
-from tiers.core import layout
-from tiers.core.looks import Manifests
+from tiers.core.commit import store_names
+from tiers.core.commit.manifest_index import Manifests
 
 Patch = pytest.MonkeyPatch
 LIMIT = 100_000  # states; a rule that is left out is seen long before
@@ -52,7 +52,7 @@ def lives_write_under_one_name(patch: Patch) -> None:
 
 def files_of_earlier_starts_are_its_own(patch: Patch) -> None:
     def is_own(self: Manifests, name: str) -> bool:
-        written = layout.split_file_name(name)
+        written = store_names.split_file_name(name)
         return written is not None and written[0].split(".")[0] == self.own.split(".")[0]
 
     patch.setattr(Manifests, "_is_own", is_own)

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from tests.search.below import Below, Told
 from tests.search.edge import RECORDS
 from tests.search.shapes import FRESH, Messages, Parts
-from tiers.core.messages import Ack, Bundle, Guarantee, Hello, Welcome
+from tiers.core.hop.messages import Ack, Bundle, Guarantee, Hello, Welcome
 
 CURRENT: Final = 0
 Sent = tuple[int, tuple[int, ...]]  # a message: its shape, and the numbers of its names

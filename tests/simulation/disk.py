@@ -15,9 +15,9 @@ from tiers.channel.accounts import Accounts
 from tiers.channel.channel import Channel
 from tiers.channel.environment import Environment, Panicked, Transaction
 from tiers.channel.home import Home
-from tiers.channel.layout import QUEUE_KEY, State
+from tiers.channel.layout import QUEUE_KEY, ChannelState
 from tiers.channel.living import ChannelLife
-from tiers.channel.writer import Done, Report, Submitted, Writer
+from tiers.channel.writer import Done, Submitted, Writer, WriterReport
 from tiers.contracts import Clock
 from tiers.core.batch import Envelope
 from tiers.core.change import ChannelLimits
@@ -136,12 +136,12 @@ class SimWriter(Writer):
     def __init__(
         self,
         environment: Environment,
-        state: State,
+        state: ChannelState,
         life: ChannelLife,
         limits: ChannelLimits,
         accounts: Accounts,
         clock: Clock,
-        report: Callable[[Report], None],
+        report: Callable[[WriterReport], None],
     ) -> None:
         super().__init__(environment, state, life, limits, accounts, clock, self._tell_later)
         assert isinstance(environment, SimEnvironment)
@@ -160,7 +160,7 @@ class SimWriter(Writer):
         self._sim_begun = True
         self._sim_loop.call_later(LOOK_EVERY_S, self._idle)
 
-    def _tell_later(self, report: Report) -> None:
+    def _tell_later(self, report: WriterReport) -> None:
         if not self._sim_begun or self._ended:
             self._to_loop(report)
             return

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 from tests.simulation.faults import CLOCK, LIVES
 from tests.simulation.published import Violation, show
 from tests.simulation.store import Files
-from tiers.agent import Agent
-from tiers.audit import accounts, counting
+from tiers.agent.agent import Agent
+from tiers.audit.audit import accounts, counting
+from tiers.audit.holdings import AgentHolding, holding_of
+from tiers.audit.published import read_store
 from tiers.core.batch import BatchId
-from tiers.core.peers import PeerState
-from tiers.holdings import Holding, holding_of
+from tiers.core.hop.peers import PeerState
 from tiers.observe.snapshot import audit
-from tiers.shelf import read_store
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import Node
@@ -34,11 +34,11 @@ class Shown:
         return "simulated"
 
 
-def held_by(agent: Agent) -> Holding:
+def held_by(agent: Agent) -> AgentHolding:
     told = holding_of(
         agent.name, agent.topology.tier_of(agent.name).name, {"audit": audit(agent.channel)}
     )
-    assert isinstance(told, Holding), told
+    assert isinstance(told, AgentHolding), told
     return told
 
 

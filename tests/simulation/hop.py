@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from tiers.core.assigning import Effects as SenderEffects
 from tiers.core.batch import BatchId, Envelope, seal
 from tiers.core.dedupe import Content, Known
-from tiers.core.handshake import Effects as ReceiverEffects
-from tiers.core.hosting import ReceiverLimits
-from tiers.core.life import Life
-from tiers.core.messages import (
+from tiers.core.hop.assigning import SenderEffects
+from tiers.core.hop.handshake import ReceiverEffects
+from tiers.core.hop.hosting import ReceiverLimits
+from tiers.core.hop.messages import (
     Bundle,
     Carried,
     Guarantee,
@@ -30,9 +29,10 @@ from tiers.core.messages import (
     encode,
     encode_bundle,
 )
-from tiers.core.peers import HandedTo, PeerLimits, Pending
-from tiers.core.receiver import Receiver
-from tiers.core.sender import Sender
+from tiers.core.hop.peers import HandedTo, PeerLimits, Pending
+from tiers.core.hop.receiver import Receiver
+from tiers.core.hop.sender import Sender
+from tiers.core.life import Life
 
 LIMITS = PeerLimits(
     window_bytes_max=4000,

@@ -18,7 +18,7 @@ from tests.simulation.topology import Shape
 from tiers.channel.writer import Done
 from tiers.core.batch import BatchId, open_envelope, split
 from tiers.core.change import Handed, Put
-from tiers.core.messages import Guarantee
+from tiers.core.hop.messages import Guarantee
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import Boot

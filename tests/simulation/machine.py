@@ -17,9 +17,9 @@ from tests.simulation.published import Violation
 from tests.simulation.store import SimStore, SimWorkers
 from tests.simulation.topology import ROOT
 from tiers import interceptors, sources
+from tiers.agent.parts.slot import Slot
 from tiers.contracts import Channel, Link, Store
 from tiers.core.change import ChannelLimits
-from tiers.parts.slot import Slot
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import Boot

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from tiers.contracts import Link
-from tiers.core.messages import Answer, decode
+from tiers.core.hop.messages import Answer, decode
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import Boot

@@ -10,7 +10,7 @@ from tests.simulation.ledger import Disk
 from tests.simulation.loop import OWNER
 from tests.simulation.store import SimStore, Tape
 from tests.simulation.topology import with_credit
-from tiers.agent import Agent
+from tiers.agent.agent import Agent
 from tiers.topology import Topology
 
 CREDIT_BYTES: Final = 500  # of one sender

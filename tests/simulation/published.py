@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from tiers.core import manifest
 from tiers.core.batch import BatchId
+from tiers.core.commit import manifest
 
 if TYPE_CHECKING:
     from tests.simulation.store import Files

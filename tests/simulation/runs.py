@@ -9,7 +9,7 @@ from typing import Final
 from tests.simulation.planted import BUGS, UNLIKE
 from tests.simulation.topology import DEFAULT, Shape, shapes
 from tests.simulation.world import LINES, Chosen, Outcome, World
-from tiers.core.messages import Guarantee
+from tiers.core.hop.messages import Guarantee
 
 THREE_SINKS: Final = "three-sinks"
 ROUTES: Final = "routes"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.simulation.injecting import step_of
-from tiers.core.answers import Listed, Moved
 from tiers.core.batch import Buffer
+from tiers.core.commit.answers import Listed, Moved
 from tiers.errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:

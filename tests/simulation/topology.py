@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tiers.core.messages import Guarantee
-from tiers.core.routes import When
+from tiers.core.entry.routes import When
+from tiers.core.hop.messages import Guarantee
 from tiers.topology import Tier, Topology, load
 from tiers.topology.conditions import in_file, write
 

@@ -39,10 +39,10 @@ from tests.simulation.nodes import CREDIT_BYTES, Boot, Image, Node, SimAgent
 from tests.simulation.published import Violation
 from tests.simulation.store import Files, Wanted
 from tests.simulation.topology import Shape, with_credit
-from tiers.agent import AGAIN
-from tiers.core.messages import Guarantee
+from tiers.agent.agent import AGAIN
+from tiers.agent.reloading import begin
+from tiers.core.hop.messages import Guarantee
 from tiers.errors import ChannelUnavailable, UsageError
-from tiers.reloading import begin
 
 BEGINNING_MS = 1_795_391_985_000  # 15 s before midnight, UTC
 BATCH_BYTES_MAX = 1000  # a sender may overshoot its credit by one batch

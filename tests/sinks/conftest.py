@@ -7,8 +7,8 @@ import pytest
 
 from tests.sinks.parts import open_channel
 from tiers.channel.channel import Channel
-from tiers.core import commit
-from tiers.sinks import file_sink
+from tiers.core import backoff
+from tiers.sinks.files import sink as file_sink
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ async def channel(tmp_path: Path) -> AsyncIterator[Channel]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off and the wait for calls that hang, cut short."""
-    monkeypatch.setattr(commit, "BACKOFF_MIN_S", 0.001)
-    monkeypatch.setattr(commit, "BACKOFF_MAX_S", 0.01)
-    monkeypatch.setattr(commit, "REFUSED_MIN_S", 0.001)
-    monkeypatch.setattr(commit, "REFUSED_MAX_S", 0.01)
+    monkeypatch.setattr(backoff, "BACKOFF_MIN_S", 0.001)
+    monkeypatch.setattr(backoff, "BACKOFF_MAX_S", 0.01)
+    monkeypatch.setattr(backoff, "REFUSED_MIN_S", 0.001)
+    monkeypatch.setattr(backoff, "REFUSED_MAX_S", 0.01)
     monkeypatch.setattr(file_sink, "_STOP_S", 0.02)

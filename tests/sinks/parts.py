@@ -12,18 +12,18 @@ import zstandard
 
 from tests.metering import number
 from tests.waiting import eventually
+from tiers.agent.world import Machine
 from tiers.channel.channel import Channel
 from tiers.contracts import Sink, SinkContext, Store
-from tiers.core.answers import Listed, Moved
 from tiers.core.batch import BatchId, Buffer, Envelope, Hop, seal
 from tiers.core.change import Change, ChannelLimits, Put
 from tiers.core.codecs import compressor
+from tiers.core.commit.answers import Listed, Moved
 from tiers.core.meters import Meter
 from tiers.errors import StoreUnavailable
-from tiers.outlet import ChannelOutlet
-from tiers.sinks.file_options import FileOptions
-from tiers.sinks.file_sink import FileSink
-from tiers.world import Machine
+from tiers.sinks.files.options import FileOptions
+from tiers.sinks.files.sink import FileSink
+from tiers.sinks.outlet import ChannelOutlet
 
 AT = 1_795_424_645_678  # 2026-11-23T09:04:05.678Z
 OUTPUT = "out"

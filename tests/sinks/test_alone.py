@@ -25,9 +25,9 @@ from tests.waiting import eventually
 from tiers.channel.channel import Channel
 from tiers.core.batch import Buffer, Envelope
 from tiers.errors import StoreRefused, StoreUnavailable
-from tiers.sinks import body, loading
+from tiers.sinks.files import body, loading
+from tiers.sinks.files.openings import Openings
 from tiers.sinks.formats import proven
-from tiers.sinks.openings import Openings
 
 LINES = [b"a\n", b"b\n", b"c\n"]
 BAD = 2
@@ -37,7 +37,7 @@ from pathlib import Path
 from tests.sinks.parts import MemorySink, Said, emptied, open_channel, running
 from tiers.sinks.formats import proven
 from tiers.sinks import body
-from tiers.sinks.stores.local import LocalStore
+from tiers.sinks.files.stores.local import LocalStore
 
 def die(envelope, *rest, **options):
     if envelope.seq == 2:

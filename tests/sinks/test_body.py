@@ -16,10 +16,10 @@ from tests.sinks.parts import open_file, record
 from tiers.core import codecs
 from tiers.core.batch import Buffer, open_envelope, split
 from tiers.core.codecs import EXTENSIONS, compressor
-from tiers.core.filing import Ref
-from tiers.core.plan import Plan
+from tiers.core.commit.filing import Ref
+from tiers.core.commit.planned import Plan
 from tiers.errors import BatchError, ChannelUnavailable, StoreUnavailable
-from tiers.sinks.body import CHUNK_BYTES, SMALL_BYTES, Body
+from tiers.sinks.files.body import CHUNK_BYTES, SMALL_BYTES, Body
 
 CODECS = ["none", "gzip", "zstd"]
 

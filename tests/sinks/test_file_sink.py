@@ -24,16 +24,17 @@ from tests.sinks.parts import (
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
 from tiers.channel.meters import NEWEST
-from tiers.core import layout
 from tiers.core.batch import BatchId, seal
 from tiers.core.change import Change
 from tiers.core.codecs import opened_lines
+from tiers.core.commit import store_names
+from tiers.core.commit.manifest import Manifest, decode
+from tiers.core.commit.planned import Plan, encode_plan
 from tiers.core.events import Event, pack, read
-from tiers.core.manifest import Manifest, decode
-from tiers.core.plan import Plan, encode_plan
 from tiers.errors import ChannelUnavailable, StoreRefused
-from tiers.sinks import formats, hands, meters
-from tiers.sinks.file_options import FileOptions
+from tiers.sinks import formats, meters
+from tiers.sinks.files import at_work
+from tiers.sinks.files.options import FileOptions
 
 DAY_MS = 86_400_000
 
@@ -121,9 +122,9 @@ async def test_a_file_that_is_not_flagged_costs_six_calls(channel: Channel) -> N
         await fill(channel, [b"a\n"])
         await emptied(channel)
         for number in range(50):  # claims and manifests of others
-            claim = layout.claim_path("2026-11-23", BatchId(b"p" * 16, number))
+            claim = store_names.claim_path("2026-11-23", BatchId(b"p" * 16, number))
             store._put(claim, b"?")
-            store._put(layout.manifest_path("2026-11-23", f"x.out.0-{number:010d}"), b"?")
+            store._put(store_names.manifest_path("2026-11-23", f"x.out.0-{number:010d}"), b"?")
         store.seen.clear()
         await fill(channel, [b"b\n"] * 3, 2)
         await emptied(channel)
@@ -177,7 +178,7 @@ async def test_a_file_that_was_published_before_a_restart_counts_with_its_events
     records = {f"plan/{OUTPUT}/0000000007".encode(): encode_plan(plan)}
     await channel.submit(Change(records=records))
     store = MemoryStore()
-    manifest = layout.manifest_path(plan.day, plan.name)
+    manifest = store_names.manifest_path(plan.day, plan.name)
     store.make_parents(manifest)
     store.files[manifest] = b"what it says is not read"
     sink = MemorySink(Said(channel), store)
@@ -201,8 +202,8 @@ async def test_a_full_channel_hastens_what_is_not_due(
 async def test_references_held_are_bounded_while_the_store_is_down(
     channel: Channel, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
-    monkeypatch.setattr("tiers.outlet.HELD_MAX", 10)
-    monkeypatch.setattr("tiers.sinks.file_sink.LOAD_MAX", 4)
+    monkeypatch.setattr("tiers.sinks.outlet.HELD_MAX", 10)
+    monkeypatch.setattr("tiers.sinks.files.sink.LOAD_MAX", 4)
     store, said = MemoryStore(), Said(channel)
     blocks = [b"line %d\n" % n for n in range(50)]
     await fill(channel, blocks)
@@ -274,8 +275,8 @@ async def test_what_a_newer_version_sealed_waits_for_the_upgrade(
     monkeypatch.setattr("tiers.sinks.opening.FRAMINGS", ("lines", "columns"))
     monkeypatch.setattr("tiers.sinks.opening.CODECS", ("none", "brotli"))
     monkeypatch.setattr("tiers.core.codecs._open", lambda _, body, *__: iter([bytes(body)]))
-    monkeypatch.setattr("tiers.sinks.body.proven", opened_lines)
-    monkeypatch.setattr(formats.Text, "encode", lambda _, __, body: iter(body))
+    monkeypatch.setattr("tiers.sinks.files.body.proven", opened_lines)
+    monkeypatch.setattr(formats.TextFormat, "encode", lambda _, __, body: iter(body))
     async with running(MemorySink(Said(channel), store)):
         await emptied(channel)
     lines = b"".join(published(store.files).values()).splitlines()
@@ -326,7 +327,7 @@ async def test_a_directory_that_is_refused_does_not_hold_up_the_others(
 async def test_no_more_than_so_many_files_wait_for_a_person(
     channel: Channel, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hands, "REFUSED_MAX", 3)
+    monkeypatch.setattr(at_work, "REFUSED_MAX", 3)
     store = MemoryStore()
     acted: list[bool] = []
     planned: list[int] = []

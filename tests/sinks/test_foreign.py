@@ -10,11 +10,11 @@ import pytest
 from tests.sinks.parts import MemorySink, Said, fill
 from tests.sinks.test_two_sinks import BLOCKS, DAY, channel_with, lines, running
 from tests.waiting import eventually
-from tiers.core import layout
 from tiers.core.batch import BatchId
-from tiers.core.claim import Claim, encode_claim
-from tiers.core.manifest import Item, Manifest, encode, sealed_line
-from tiers.sinks.stores.local import LocalStore
+from tiers.core.commit import store_names
+from tiers.core.commit.claim import Claim, encode_claim
+from tiers.core.commit.manifest import Item, Manifest, encode, sealed_line
+from tiers.sinks.files.stores.local import LocalStore
 
 ID = BatchId(b"o" * 16, 1)
 SINK = "x.out.0"
@@ -67,8 +67,8 @@ KINDS = (
     *("directory", "full directory", "loop", "dangling link", "pipe", "socket", "huge"),
     *CONTENTS,
 )
-FILE = layout.file_name(SINK, 1).encode()
-CLAIM = layout.claim_name(ID).encode()
+FILE = store_names.file_name(SINK, 1).encode()
+CLAIM = store_names.claim_name(ID).encode()
 # What may be there, and how many lines may have to wait for it.
 PLACES = {
     "beside": (

@@ -10,11 +10,11 @@ from tests.core.batches import an_envelope
 from tests.sinks.parts import open_file
 from tiers.core.batch import open_envelope, seal, split
 from tiers.core.codecs import EXTENSIONS, compressor
+from tiers.core.commit.filing import Ref
+from tiers.core.commit.planned import Plan
 from tiers.core.events import Event, pack, read
-from tiers.core.filing import Ref
-from tiers.core.plan import Plan
 from tiers.errors import BatchError
-from tiers.sinks.body import Body
+from tiers.sinks.files.body import Body
 from tiers.sinks.formats import FORMATS
 
 LINES = [b"one", b"two", b"three #012 of its own"]

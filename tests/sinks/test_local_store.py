@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tiers.core.answers import Moved
+from tiers.core.commit.answers import Moved
 from tiers.errors import StoreRefused, StoreUnavailable
-from tiers.sinks.stores import local
-from tiers.sinks.stores.local import LocalStore
+from tiers.sinks.files.stores import local
+from tiers.sinks.files.stores.local import LocalStore
 
 
 @pytest.fixture

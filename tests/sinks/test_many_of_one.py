@@ -10,10 +10,10 @@ import pytest
 from tests.sinks.parts import AT, OUTPUT, MemorySink, MemoryStore, Said, published, record, running
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
-from tiers.core import layout
 from tiers.core.batch import BatchId, Hop
 from tiers.core.change import Change, ChannelLimits, Put
-from tiers.core.claim import Claim, encode_claim
+from tiers.core.commit import store_names
+from tiers.core.commit.claim import Claim, encode_claim
 from tiers.errors import StoreRefused
 from tiers.sinks import meters
 
@@ -62,16 +62,16 @@ def claim_all(store: MemoryStore, kind: Kind) -> None:
     for seq in range(1, MANY + 1):
         batch = BatchId(FLOOD, seq)
         text = encode_claim(Claim("sink-9.out", batch, 7)) if kind.claimed != b"?" else b"?"
-        store._put(layout.claim_path("2026-11-23", batch), text)
+        store._put(store_names.claim_path("2026-11-23", batch), text)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 async def test_a_flood_of_one_takes_nobodys_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
 ) -> None:
-    monkeypatch.setattr("tiers.outlet.HELD_MAX", 40)
-    monkeypatch.setattr("tiers.sinks.file_sink.BUCKETS_MAX", 12)
-    monkeypatch.setattr("tiers.sinks.file_sink.LOAD_MAX", 10)
+    monkeypatch.setattr("tiers.sinks.outlet.HELD_MAX", 40)
+    monkeypatch.setattr("tiers.sinks.files.sink.BUCKETS_MAX", 12)
+    monkeypatch.setattr("tiers.sinks.files.sink.LOAD_MAX", 10)
     store, most = MemoryStore(), 0
     if kind.flagged and kind.claimed:
         claim_all(store, kind)
@@ -113,7 +113,7 @@ async def test_what_a_store_refuses_of_one_leaves_room_for_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also for those that came after a restart, which finds the refused ones planned."""
-    monkeypatch.setattr("tiers.sinks.hands.REFUSED_MAX", 10)
+    monkeypatch.setattr("tiers.sinks.files.at_work.REFUSED_MAX", 10)
     store = MemoryStore()
 
     def refuse(_number: int, name: str) -> None:

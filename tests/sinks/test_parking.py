@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiers.core.batch import BatchId
-from tiers.core.filing import Bucket, Ref
-from tiers.sinks.parking import Parking, Place
+from tiers.core.commit.filing import Bucket, Ref
+from tiers.sinks.files.parking import ParkedGroup, Parking
 
 BUCKET = Bucket("2026-11-23", "a")
-OTHERS, STOPPED = Place(BUCKET, False), Place(BUCKET, True)
+OTHERS, STOPPED = ParkedGroup(BUCKET, False), ParkedGroup(BUCKET, True)
 
 
 def refs(*positions: int, came_s: float = 0.0) -> list[tuple[Ref, str]]:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tiers.core import looks
 from tiers.core.batch import BatchId
-from tiers.core.calls import Read
-from tiers.core.looks import File, Manifests
-from tiers.core.manifest import Item, Manifest, encode
-from tiers.sinks.performing import perform
-from tiers.sinks.stores.local import LocalStore
+from tiers.core.commit import manifest_index
+from tiers.core.commit.calls import Read
+from tiers.core.commit.manifest import Item, Manifest, encode
+from tiers.core.commit.manifest_index import File, Manifests
+from tiers.sinks.files.performing import perform
+from tiers.sinks.files.stores.local import LocalStore
 from tiers.sinks.workers import Workers
 
 FILE = File("2026-11-23", "s.o.1-0000000007")
@@ -38,13 +38,13 @@ async def test_a_long_manifest_is_read_beside_the_loop(
     content = encode(Manifest("s.o.1", 7, FILE.day, "web/x.log", "none", 1, items))
     (tmp_path / "manifest").write_bytes(content)
     readers = set()
-    decode = looks.decode  # type: ignore[attr-defined]
+    decode = manifest_index.decode  # type: ignore[attr-defined]
 
     def noted(data: bytes) -> Manifest:
         readers.add(threading.current_thread())
         return decode(data)
 
-    monkeypatch.setattr(looks, "decode", noted)
+    monkeypatch.setattr(manifest_index, "decode", noted)
     machine, workers = Reader(), Workers("test", 1)
     await perform(machine, Read("manifest"), LocalStore(tmp_path), workers)
     assert machine.manifests.has(FILE, BatchId(b"o" * 16, 2))

@@ -19,16 +19,16 @@ from tests.sinks.parts import (
 )
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
-from tiers.core import layout
-from tiers.sinks.traces import unknown_trace
+from tiers.core.commit import store_names
+from tiers.sinks.files.traces import unknown_trace
 
 DAY = "2026-11-23"
 
 
 def names(channel: Channel) -> tuple[str, str]:
     """The sink, and its start."""
-    sink = layout.sink_name("sink-1", OUTPUT, channel.channel_id)
-    return sink, layout.start_name(channel.life.starts[-1].id)
+    sink = store_names.sink_name("sink-1", OUTPUT, channel.channel_id)
+    return sink, store_names.start_name(channel.life.starts[-1].id)
 
 
 @pytest.mark.parametrize("room", ["tmp", "void", "manifests"])
@@ -49,8 +49,8 @@ async def test_what_it_does_not_know_of_itself_renews_it(
     async with running(MemorySink(said, store)):
         await emptied(channel)
     sink, own = names(channel)
-    writer = layout.writer_name(sink, start or own)
-    store._put(f".tiers/{day}/{room}/{layout.file_name(writer, file_id)}", b"")
+    writer = store_names.writer_name(sink, start or own)
+    store._put(f".tiers/{day}/{room}/{store_names.file_name(writer, file_id)}", b"")
     await fill(channel, [b"b\n"], 2)
     async with running(MemorySink(said, store)):
         await eventually(lambda: said.renewals or not channel.entries(OUTPUT))
@@ -80,8 +80,8 @@ async def test_what_others_wrote_is_nothing_to_it(channel: Channel, name: str) -
 async def test_what_is_older_than_the_retention_does_not_count(channel: Channel) -> None:
     store, said = MemoryStore(), Said(channel)
     sink, _ = names(channel)
-    writer = layout.writer_name(sink, "f" * 16)
-    store._put(f".tiers/{DAY}/manifests/{layout.file_name(writer, 1)}", b"")
+    writer = store_names.writer_name(sink, "f" * 16)
+    store._put(f".tiers/{DAY}/manifests/{store_names.file_name(writer, 1)}", b"")
     stop = MemorySink(said, store)._stop
     arguments = (store, sink, frozenset[str](), 0)
     assert unknown_trace(*arguments, -1, stop) == ""

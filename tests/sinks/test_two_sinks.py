@@ -20,15 +20,15 @@ from tests.sinks.parts import (
 )
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
-from tiers.core import layout
-from tiers.core.answers import Listed, Moved
 from tiers.core.batch import BatchId
-from tiers.core.claim import Claim, encode_claim
+from tiers.core.commit import store_names
+from tiers.core.commit.answers import Listed, Moved
+from tiers.core.commit.claim import Claim, encode_claim
 from tiers.errors import StoreRefused
+from tiers.host.clock import CLOCK
 from tiers.sinks import meters
-from tiers.sinks.days import tend_days
-from tiers.sinks.stores.local import LocalStore
-from tiers.world import CLOCK
+from tiers.sinks.files.days import tend_days
+from tiers.sinks.files.stores.local import LocalStore
 
 BLOCKS = [b"line %d\n" % n for n in range(1, 7)]
 ID = BatchId(b"o" * 16, 1)
@@ -97,7 +97,7 @@ async def stopped_before_publishing(channel: Channel, root: Path, name: str) -> 
 
     class Stopping(LocalStore):
         def length(self, path: str) -> int | None:
-            if path.startswith(layout.CLOSED):
+            if path.startswith(store_names.CLOSED):
                 loop.call_soon_threadsafe(reached.set)
                 never.wait()  # a daemon thread: it ends with the process
             return super().length(path)
@@ -106,7 +106,7 @@ async def stopped_before_publishing(channel: Channel, root: Path, name: str) -> 
     task = asyncio.create_task(sink.run())
     await asyncio.wait_for(reached.wait(), 30)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tiers.sinks.file_sink._STOP_S", 0.0)
+        patch.setattr("tiers.sinks.files.sink._STOP_S", 0.0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
@@ -136,7 +136,7 @@ async def test_a_sink_that_is_gone_is_taken_over_and_fenced_when_it_comes_back(
 async def test_many_flagged_batches_are_claimed_some_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tiers.sinks.file_sink.CLAIMS_MAX", 2)
+    monkeypatch.setattr("tiers.sinks.files.sink.CLAIMS_MAX", 2)
     root = tmp_path / "out"
     async with channel_with(tmp_path / "a", flagged=True) as one:
         sink = sink_of(one, root, "a")
@@ -177,11 +177,11 @@ async def test_what_is_parked_beside_a_file_is_counted_once(tmp_path: Path) -> N
 
     class Counting(LocalStore):
         def length(self, path: str) -> int | None:
-            if path.startswith(layout.CLOSED):
+            if path.startswith(store_names.CLOSED):
                 seen.append(sink.number(meters.HELD))
             return super().length(path)
 
-    other = root / layout.claim_path(DAY, ID)
+    other = root / store_names.claim_path(DAY, ID)
     other.parent.mkdir(parents=True)
     other.write_bytes(encode_claim(Claim("another.out.0", ID, 5)))
     async with channel_with(tmp_path / "a", flagged=True) as channel:
@@ -209,7 +209,7 @@ async def test_parked_batches_are_seen_in_the_status(tmp_path: Path) -> None:
             await eventually(lambda: waiting.number(meters.PARKED) == len(BLOCKS))
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(LocalStore, "list", look)
-                await eventually(lambda: looks.count(layout.claims_path(DAY)) > 1)
+                await eventually(lambda: looks.count(store_names.claims_path(DAY)) > 1)
             assert waiting.counts.parked_ever == len(BLOCKS)
             assert not lines(root)
 
@@ -217,7 +217,7 @@ async def test_parked_batches_are_seen_in_the_status(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not ours\n", b'{"tiers":"claim"}\n00000000\n'])
 async def test_a_bad_claim_stops_its_batch_and_no_other(tmp_path: Path, content: bytes) -> None:
     root = tmp_path / "out"
-    claim = root / layout.claim_path(DAY, ID)
+    claim = root / store_names.claim_path(DAY, ID)
     claim.parent.mkdir(parents=True)
     claim.write_bytes(content)
     async with channel_with(tmp_path / "a", flagged=True) as channel:
@@ -225,7 +225,7 @@ async def test_a_bad_claim_stops_its_batch_and_no_other(tmp_path: Path, content:
         async with running(sink):
             await eventually(lambda: lines(root) == Counter(BLOCKS[1:]))
             await eventually(lambda: sink.status()["stopped"])
-            assert layout.claim_name(ID) in str(sink.status()["stopped"])
+            assert store_names.claim_name(ID) in str(sink.status()["stopped"])
             assert claim.read_bytes() == content
             claim.unlink()  # somebody has looked at it
             await eventually(empty(channel))
@@ -234,7 +234,7 @@ async def test_a_bad_claim_stops_its_batch_and_no_other(tmp_path: Path, content:
 
 async def test_a_bad_manifest_stops_what_is_flagged_and_nothing_else(tmp_path: Path) -> None:
     root = tmp_path / "out"
-    bad = root / layout.manifest_path(DAY, layout.file_name("x.out.0", 1))
+    bad = root / store_names.manifest_path(DAY, store_names.file_name("x.out.0", 1))
     bad.parent.mkdir(parents=True)
     bad.write_bytes(b'{"tiers":"manifest"')
     async with channel_with(tmp_path / "a", flagged=True) as channel:
@@ -252,13 +252,13 @@ async def test_a_bad_manifest_stops_what_is_flagged_and_nothing_else(tmp_path: P
 
 async def test_a_directory_where_a_claim_should_be_stops_its_batch(tmp_path: Path) -> None:
     root = tmp_path / "out"
-    claim = root / layout.claim_path(DAY, ID)
+    claim = root / store_names.claim_path(DAY, ID)
     claim.mkdir(parents=True)
     async with channel_with(tmp_path / "a", flagged=True) as channel:
         sink = sink_of(channel, root, "a")
         async with running(sink):
             await eventually(lambda: lines(root) == Counter(BLOCKS[1:]))
-            await eventually(lambda: layout.claim_name(ID) in str(sink.status()["stopped"]))
+            await eventually(lambda: store_names.claim_name(ID) in str(sink.status()["stopped"]))
             claim.rmdir()
             await eventually(empty(channel))
     assert lines(root) == Counter(BLOCKS)
@@ -266,7 +266,7 @@ async def test_a_directory_where_a_claim_should_be_stops_its_batch(tmp_path: Pat
 
 async def test_a_manifest_far_too_large_is_not_read_into_memory(tmp_path: Path) -> None:
     root = tmp_path / "out"
-    bad = root / layout.manifest_path(DAY, layout.file_name("x.out.0", 1))
+    bad = root / store_names.manifest_path(DAY, store_names.file_name("x.out.0", 1))
     bad.parent.mkdir(parents=True)
     with bad.open("wb") as file:
         file.truncate(1 << 40)  # sparse
@@ -310,7 +310,7 @@ async def test_a_manifest_that_is_refused_stops_what_is_flagged_and_nothing_else
     tmp_path: Path, call: str
 ) -> None:
     root = tmp_path / "out"
-    foreign = root / layout.manifest_path(DAY, layout.file_name("x.out.0", 1))
+    foreign = root / store_names.manifest_path(DAY, store_names.file_name("x.out.0", 1))
     foreign.parent.mkdir(parents=True)
     foreign.write_bytes(b"not ours to read")
     async with channel_with(tmp_path / "a", flagged=True) as channel:
@@ -331,7 +331,7 @@ async def test_a_claim_that_is_refused_stops_its_batch_and_no_other(
     tmp_path: Path, flagged: bool
 ) -> None:
     root = tmp_path / "out"
-    claim = root / layout.claim_path(DAY, ID)
+    claim = root / store_names.claim_path(DAY, ID)
     claim.parent.mkdir(parents=True)
     claim.write_bytes(b"not ours to read")
     async with channel_with(tmp_path / "a", flagged=flagged) as channel:
@@ -355,7 +355,7 @@ async def test_a_claim_that_cannot_be_taken_over_stops_its_batch_and_no_other(
         channel_with(tmp_path / "b", flagged=True) as other,
     ):
         await stopped_before_publishing(one, root, "a")
-        claim = layout.claim_name(ID)
+        claim = store_names.claim_name(ID)
         store = Refusing(root, "replace", claim)
         sink = MemorySink(Said(other, agent="b"), store, path="", takeover_after=0.4)
         async with running(sink):
@@ -398,8 +398,8 @@ async def test_a_day_that_is_closed_under_way(tmp_path: Path) -> None:
 
     class Closing(LocalStore):
         def length(self, path: str) -> int | None:
-            mark = root / layout.closed_path(DAY)
-            if path == layout.closed_path(DAY) and not mark.exists():
+            mark = root / store_names.closed_path(DAY)
+            if path == store_names.closed_path(DAY) and not mark.exists():
                 mark.parent.mkdir(parents=True)
                 mark.touch()
             return super().length(path)

@@ -8,8 +8,8 @@ from tiers.sources.tail.generation import Generation
 from tiers.sources.tail.likeness import Log
 from tiers.sources.tail.marks import STRONG_BYTES, mark_of
 from tiers.sources.tail.matching import Kin
-from tiers.sources.tail.packed import Room
-from tiers.sources.tail.sightings import Sighting, Start, Texts
+from tiers.sources.tail.packed import OpeningMemory
+from tiers.sources.tail.sightings import Sighting, StartAt, Texts
 from tiers.sources.tail.texts import open_text
 from tiers.sources.tail.verdicts import Same, Verdict
 
@@ -19,7 +19,7 @@ LOG = "/logs/app.log"
 class Scene:
     def __init__(self) -> None:
         self.disk = ModelDisk(births=True)
-        self.room = Room(lambda: None)
+        self.room = OpeningMemory(lambda: None)
         self.texts = Texts(self.disk, self.room)
         self._keys = 0
 
@@ -64,7 +64,7 @@ class Scene:
         generation.opened = opened
         self.disk.unlink("/logs/held")
 
-    def start(self, sighting: Sighting, offset: int) -> Start:
+    def start(self, sighting: Sighting, offset: int) -> StartAt:
         return self.texts.start(sighting, offset)
 
     def decide(

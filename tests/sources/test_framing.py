@@ -16,7 +16,7 @@ from tests.sources.dialects import (
     counted,
     in_characters,
 )
-from tiers.sources.framing import Kind, Reader, reader
+from tiers.sources.framing import FramingReader, Kind, reader
 
 EVENT_BYTES_MAX = 1 << 20
 
@@ -26,7 +26,7 @@ sizes = st.lists(st.integers(1, 40), max_size=60)
 
 def feed(
     stream: bytes, cuts: list[int], kind: Kind = "auto", event_size_max: int = EVENT_BYTES_MAX
-) -> tuple[bytes, Reader]:
+) -> tuple[bytes, FramingReader]:
     one, out = reader(kind, event_size_max), b""
     for size in [*cuts, len(stream)]:
         out += one.feed(stream[:size]) if stream else b""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tiers.sources.tail.following import Following
-from tiers.sources.tail.step import FollowOptions, Step
+from tiers.sources.tail.step import Advance, FollowOptions
 
 ROTATE_WAIT_S = 5.0
 
@@ -46,7 +46,7 @@ class Follower:
             self.options, dict(self.stored if positions is None else positions), clock=self.clock
         )
 
-    def step(self, draining: bool = False) -> Step:
+    def step(self, draining: bool = False) -> Advance:
         step = self.following.advance(self.now, (), False, draining)
         if step.block:
             data = bytes(step.block.data)

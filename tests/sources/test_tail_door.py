@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tiers.sources.tail import door
-from tiers.sources.tail.door import Disk, Entry, Status
+from tiers.sources.tail.door import DirectoryEntry, Disk, Status
 
 
 def told(path: Path) -> dict[str, Status]:
@@ -103,11 +103,11 @@ def test_kinds_of_entries_are_told_in_the_order_of_names(link: Path) -> None:
     found = Disk().entries(str(directory))
     inodes = {entry.name: entry.lstat().st_ino for entry in directory.iterdir()}
     assert found == [
-        Entry("a-link", inodes["a-link"], is_directory=False, is_link=True),
-        Entry("another", inodes["another"], is_directory=False, is_link=False),
-        Entry("b", inodes["b"], is_directory=True, is_link=False),
-        Entry("link", inodes["link"], is_directory=False, is_link=True),
-        Entry("log", inodes["log"], is_directory=False, is_link=False),
+        DirectoryEntry("a-link", inodes["a-link"], is_directory=False, is_link=True),
+        DirectoryEntry("another", inodes["another"], is_directory=False, is_link=False),
+        DirectoryEntry("b", inodes["b"], is_directory=True, is_link=False),
+        DirectoryEntry("link", inodes["link"], is_directory=False, is_link=True),
+        DirectoryEntry("log", inodes["log"], is_directory=False, is_link=False),
     ]
 
 
@@ -123,11 +123,11 @@ def test_opening_waits_for_nobody_and_is_not_inherited(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_told_to_be_a_directory_is_none() -> None:
-    class Entry:
+    class DirectoryEntry:
         def is_dir(self, *, follow_symlinks: bool) -> bool:
             raise PermissionError(follow_symlinks)
 
-    assert not door._is_directory(Entry())  # type: ignore[arg-type]
+    assert not door._is_directory(DirectoryEntry())  # type: ignore[arg-type]
 
 
 def test_holes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from tests.sources.scene import LOG
 from tests.tailing.disk import Inode, ModelDisk
 from tiers.sources.tail.following import STARTED, Following
 from tiers.sources.tail.generation import Generation, unpack
-from tiers.sources.tail.step import FollowOptions, Step
+from tiers.sources.tail.step import Advance, FollowOptions
 from tiers.sources.tail.walk import Stopped
 
 WAIT_S = 5.0
@@ -68,7 +68,9 @@ class Life:
         self.now += seconds
         self.disk.passed(seconds)
 
-    def step(self, woken: tuple[str, ...] = (), look: bool = False, draining: bool = False) -> Step:
+    def step(
+        self, woken: tuple[str, ...] = (), look: bool = False, draining: bool = False
+    ) -> Advance:
         step = self.following.advance(self.now, woken, look, draining)
         self.counts.update(step.counts)
         if step.block is not None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.sources.scene import LOG, Scene
 from tests.tailing.disk import ModelDisk
-from tiers.sources.tail.door import Entry
+from tiers.sources.tail.door import DirectoryEntry
 from tiers.sources.tail.generation import Generation
 from tiers.sources.tail.looking import Look, Looked
 from tiers.sources.tail.sightings import Sighting
@@ -33,7 +33,7 @@ class Failing(ModelDisk):
         if error := self.fails.get((name, what), 0):
             raise OSError(error, os.strerror(error), what)
 
-    def entries(self, directory: str) -> list[Entry]:
+    def entries(self, directory: str) -> list[DirectoryEntry]:
         self._fail("entries", directory)
         return super().entries(directory)
 

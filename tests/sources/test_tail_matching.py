@@ -9,11 +9,11 @@ import pytest
 from tests.sources.scene import Scene
 from tiers.sources.tail.generation import Generation
 from tiers.sources.tail.marks import STRONG_BYTES
-from tiers.sources.tail.sightings import Sighting, Start, unseen
+from tiers.sources.tail.sightings import Sighting, StartAt, unseen
 from tiers.sources.tail.verdicts import (
     Copied,
     Fresh,
-    Known,
+    KnownText,
     Lost,
     Outgrown,
     Same,
@@ -38,9 +38,9 @@ def test_what_a_verdict_says_where_nothing_is_said(scene: Scene) -> None:
     generation, file = scene.knows(LONG), scene.sees("app.log", LONG)
     begin = scene.start(file, 0)
     assert Same(generation, file) == Same(generation, file, False, False, None, 0)
-    assert Fresh(file) == Fresh(file, False, Start(0, size=0), 0)
+    assert Fresh(file) == Fresh(file, False, StartAt(0, size=0), 0)
     assert Copied(file, file, begin) == Copied(file, file, begin, True, None)
-    assert Known(file, begin) == Known(file, begin, True, False)
+    assert KnownText(file, begin) == KnownText(file, begin, True, False)
     assert Lost(generation) == Lost(generation, False)
 
 
@@ -828,7 +828,7 @@ def test_new_ones_are_read_elder_ones_first_and_the_log_last(scene: Scene) -> No
 def test_in_a_directory_that_is_new_what_is_elder_was_there_before(scene: Scene) -> None:
     gone = scene.knows(NOISE, done=True)
     file = scene.sees("app.log.1", LONG, elder=True)
-    assert scene.decide([gone], [file]) == [Known(file, scene.texts.known(file))]
+    assert scene.decide([gone], [file]) == [KnownText(file, scene.texts.known(file))]
 
 
 @pytest.mark.parametrize("done", [False, True])
@@ -836,7 +836,7 @@ def test_noise_in_place_of_a_known_one_is_not_read(scene: Scene, done: bool) -> 
     file = scene.sees("app.log.1", NOISE)
     generation = scene.knows(LONG, None, file, done=done)
     lost: list[Verdict] = [] if done else [Lost(generation)]
-    known = Known(file, unseen(file), overwritten=True)
+    known = KnownText(file, unseen(file), overwritten=True)
     assert scene.decide([generation], [file]) == [*lost, known]
     text = scene.sees("app.log.2", OTHER)
     generation.is_at(text.status)
@@ -855,7 +855,7 @@ def test_files_with_nothing_to_tell_their_birth_are_no_known_ones(scene: Scene) 
 
 def test_at_first_what_is_at_the_path_is_read_and_what_is_beside_is_known(scene: Scene) -> None:
     log, beside = scene.sees("app.log", LONG), scene.sees("app.log.1", OTHER)
-    known = Known(beside, scene.texts.known(beside))
+    known = KnownText(beside, scene.texts.known(beside))
     assert scene.decide([], [log, beside], first=True) == [Fresh(log, True), known]
     skipped = Fresh(log, True, scene.texts.known(log))
     assert scene.decide([], [log, beside], first=True, skip=True) == [skipped, known]
@@ -873,7 +873,7 @@ def test_at_first_a_compressed_copy_is_known_without_a_look_into_it(scene: Scene
         scene.sees("app.log", LONG),
         scene.sees("app.log.1.gz", gzip.compress(LONG, mtime=0)),
     )
-    known = Known(copy, scene.texts.known(copy))
+    known = KnownText(copy, scene.texts.known(copy))
     for hidden in (False, True):
         found = scene.decide([], [log, copy], first=True, hidden=hidden)
         assert found == [Fresh(log, True, doubt=STRONG_BYTES), known]
@@ -881,13 +881,15 @@ def test_at_first_a_compressed_copy_is_known_without_a_look_into_it(scene: Scene
 
 def test_at_first_files_beside_are_no_copies_of_each_other(scene: Scene) -> None:
     files = [scene.sees(f"app.log.{i}", LONG) for i in (1, 2)]
-    known = [Known(file, scene.texts.known(file)) for file in files]
+    known = [KnownText(file, scene.texts.known(file)) for file in files]
     assert scene.decide([], files, first=True) == known
 
 
 def test_at_first_nothing_is_known_beside_a_log_that_cannot_be_asked(scene: Scene) -> None:
     beside = scene.sees("app.log.1", LONG)
-    assert scene.decide([], [beside], first=True, hidden=True) == [Known(beside, unseen(beside))]
+    assert scene.decide([], [beside], first=True, hidden=True) == [
+        KnownText(beside, unseen(beside))
+    ]
 
 
 def test_at_first_two_logs_at_the_globs_may_be_copies_of_each_other(scene: Scene) -> None:

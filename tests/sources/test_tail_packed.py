@@ -14,7 +14,7 @@ from tests.sources.compressed import KINDS, LINES, TEXT, VARIANTS, Pack
 from tests.sources.test_tail import ROTATE_WAIT_S, Follower, append
 from tiers.sources.tail.door import Disk
 from tiers.sources.tail.following import Following
-from tiers.sources.tail.packed import Room, Streams, may_become
+from tiers.sources.tail.packed import OpeningMemory, Streams, may_become
 
 
 def rotated_while_down(log: Path, name: str, pack: Pack, cut: int) -> tuple[Follower, bytes, bytes]:
@@ -235,18 +235,18 @@ def test_compressed_files_are_read_one_after_the_other(
     """Each is opened from its beginning a few times at the most, and memory is bounded."""
     begun: list[int] = []
     taken: list[int] = []
-    real, claim = Streams.__init__, Room.claim
+    real, claim = Streams.__init__, OpeningMemory.claim
 
     def begin(self: Streams, raw: Any) -> None:
         begun.append(1)
         real(self, raw)
 
-    def claimed(self: Room, *args: Any) -> None:
+    def claimed(self: OpeningMemory, *args: Any) -> None:
         claim(self, *args)
         taken.append(self.bytes_taken)
 
     monkeypatch.setattr(Streams, "__init__", begin)
-    monkeypatch.setattr(Room, "claim", claimed)
+    monkeypatch.setattr(OpeningMemory, "claim", claimed)
     follower = Follower(tmp_path / "*.log*", block_size_max=10_000, open_files_max=open_files_max)
     wanted = []
     for number in range(8):

@@ -3,17 +3,17 @@
 import pytest
 
 from tiers.sources.tail import problems
-from tiers.sources.tail.problems import Problems
+from tiers.sources.tail.problems import ReadProblems
 
 EIO = OSError(5, "Input/output error")
 
 
-def texts(found: Problems, harmless: bool = False) -> list[str]:
+def texts(found: ReadProblems, harmless: bool = False) -> list[str]:
     return [each.text for each in found.all() if each.harmless is harmless]
 
 
 def test_what_a_look_finds_again_stands_since_it_was_first_found() -> None:
-    found = Problems()
+    found = ReadProblems()
     found.note_look([("/a", EIO)], [("/b", "b is odd")], 1.0)
     found.note_look([("/a", EIO), ("/c", "c is wrong")], [("/b", "b is odd")], 2.0)
     told = [(each.text, each.since_s, each.harmless) for each in found.all()]
@@ -29,13 +29,13 @@ def test_what_a_look_finds_again_stands_since_it_was_first_found() -> None:
 
 
 def test_of_two_about_one_path_the_first_is_told_and_a_problem_before_a_remark() -> None:
-    found = Problems()
+    found = ReadProblems()
     found.note_look([("/a", "one"), ("/a", "two")], [("/a", "odd")], 1.0)
     assert (texts(found), texts(found, True)) == (["one"], [])
 
 
 def test_a_file_stands_until_it_was_read() -> None:
-    found = Problems()
+    found = ReadProblems()
     found.stand("/a", EIO, 1.0)
     found.stand("/b", OSError("odd"), 2.0)
     found.stand("/a", OSError(13, "Permission denied"), 3.0)
@@ -52,7 +52,7 @@ def test_a_file_stands_until_it_was_read() -> None:
 
 
 def test_one_line_about_all() -> None:
-    found = Problems()
+    found = ReadProblems()
     assert found.line() == found.line(harmless=True) == ""
     found.note_look([("/a", "a is wrong")], [("/b", "b is odd"), ("/c", "c is odd")], 1.0)
     assert found.line() == "a is wrong"
@@ -63,7 +63,7 @@ def test_one_line_about_all() -> None:
 
 def test_more_than_are_kept_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(problems, "PROBLEMS_MAX", 2)
-    found = Problems()
+    found = ReadProblems()
     found.note_look([(f"/{i}", str(i)) for i in range(4)], [("/b", "odd")], 1.0)
     assert texts(found) == ["0", "1"]
     assert found.line() == "0 (and 4 more)"

@@ -7,7 +7,7 @@ import pytest
 
 from tests.sources.scene import Scene
 from tiers.sources.tail.marks import mark_of
-from tiers.sources.tail.sightings import Start, Unreadable
+from tiers.sources.tail.sightings import StartAt, Unreadable
 from tiers.sources.tail.texts import PlainText
 
 OPEN_MAX = 16
@@ -76,11 +76,11 @@ def test_where_a_line_begins(scene: Scene, offset: int, line: int) -> None:
 def test_what_a_text_is_known_by(scene: Scene) -> None:
     file = scene.sees("app.log.1", LONG)
     head, seam = mark_of(LONG[:1024], 0), mark_of(LONG[1400 - 1024 : 1400], 1400 - 1024)
-    assert scene.texts.start(file, 1400) == Start(1400, 0, head, seam, 1400)
+    assert scene.texts.start(file, 1400) == StartAt(1400, 0, head, seam, 1400)
     holed = scene.sees("app.log.2", bytes(100) + LONG + b"torn")
     known = scene.texts.known(holed)
     size = 100 + len(LONG)
-    assert known == Start(
+    assert known == StartAt(
         size,
         100,
         mark_of(LONG[:1024], 100),
@@ -89,12 +89,12 @@ def test_what_a_text_is_known_by(scene: Scene) -> None:
     )
     data = gzip.compress(LONG, mtime=0)
     packed = scene.sees("app.log.3", data)
-    assert scene.texts.known(packed) == Start(0, 0, head, size=len(data), blind=True, packed=True)
-    assert scene.texts.start(packed, 1400) == Start(1400, 0, head, seam, 1400, packed=True)
+    assert scene.texts.known(packed) == StartAt(0, 0, head, size=len(data), blind=True, packed=True)
+    assert scene.texts.start(packed, 1400) == StartAt(1400, 0, head, seam, 1400, packed=True)
     generation = scene.knows(b"")
     for start in (known, scene.texts.known(packed)):
         start.begin(generation)
-        assert start == Start(
+        assert start == StartAt(
             generation.offset,
             generation.begin,
             generation.head,

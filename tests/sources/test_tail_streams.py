@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.sources.compressed import KINDS, LINES, TEXT, VARIANTS, ZEROS, skippable
 from tiers.sources.tail import packed, streams
 from tiers.sources.tail.door import Disk
-from tiers.sources.tail.packed import MAGIC_BYTES, Reader, reader
+from tiers.sources.tail.packed import MAGIC_BYTES, PackedReader, reader
 from tiers.sources.tail.streams import CutOff, Damaged, NotRead, Raw
 
 STEP = 1 << 18
@@ -35,14 +35,14 @@ class Bytes(Disk):
         return offset if offset < len(self.data) else None
 
 
-def opened(data: bytes) -> tuple[Reader, Bytes]:
+def opened(data: bytes) -> tuple[PackedReader, Bytes]:
     found = reader(data[:MAGIC_BYTES])
     assert found
     door = Bytes(data)
     return found(Raw(door, 0)), door
 
 
-def all_of(packed: Reader, step: int = STEP) -> bytes:
+def all_of(packed: PackedReader, step: int = STEP) -> bytes:
     pieces = []
     while piece := packed.read(step):
         assert len(piece) <= step

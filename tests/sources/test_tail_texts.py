@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tiers.sources.tail.door import Disk
-from tiers.sources.tail.packed import Room
+from tiers.sources.tail.packed import OpeningMemory
 from tiers.sources.tail.streams import CutOff, Damaged, Raw
 from tiers.sources.tail.texts import Changed, PackedText, PlainText, open_text
 
@@ -45,7 +45,7 @@ def make() -> Callable[..., PackedText]:
     Unpacked.begun = Unpacked.asked = 0
 
     def make(text: bytes, fault: Damaged | None = None) -> PackedText:
-        return PackedText(Disk(), -1, lambda _: Unpacked(text, fault), Room(lambda: None))
+        return PackedText(Disk(), -1, lambda _: Unpacked(text, fault), OpeningMemory(lambda: None))
 
     return make
 
@@ -132,7 +132,7 @@ def test_the_room_knows_what_one_takes_until_it_is_dropped() -> None:
         raw.claim(100)
         return Unpacked(TEXT[:10])
 
-    room = Room(lambda: None, KEPT + STEP + 150)
+    room = OpeningMemory(lambda: None, KEPT + STEP + 150)
     one, other = (PackedText(Disk(), -1, begin, room) for _ in range(2))
     assert room.bytes_taken == 0
     assert one.read(0, 5) == TEXT[:5]
@@ -150,7 +150,7 @@ def test_the_room_knows_what_one_takes_until_it_is_dropped() -> None:
     [((40, 60), [0, 1]), ((40, 61), [1]), ((101,), [0]), ((50, 50, 1), [1, 2]), ((9, 99), [1])],
 )
 def test_who_used_the_room_longest_ago_leaves_it(sizes: tuple[int, ...], kept: list[int]) -> None:
-    room, left = Room(lambda: None, 100), []
+    room, left = OpeningMemory(lambda: None, 100), []
     who = [object() for _ in sizes]
     for number, size in enumerate(sizes):
         room.claim(who[number], size, lambda number=number: left.append(number))  # type: ignore[misc]
@@ -174,13 +174,17 @@ def test_another_file_at_the_path_is_not_read_and_not_left_open(
         (status.inode, status.birth_ns + 1),
     ]:
         with pytest.raises(Changed) as raised:
-            open_text(Disk(), str(path), inode, birth_ns, Room(lambda: None))
+            open_text(Disk(), str(path), inode, birth_ns, OpeningMemory(lambda: None))
         assert raised.value.errno == errno.ESTALE
     (tmp_path / "directory").mkdir()
     other = Disk().stat(str(tmp_path / "directory"))
     with pytest.raises(Changed):
         open_text(
-            Disk(), str(tmp_path / "directory"), other.inode, other.birth_ns, Room(lambda: None)
+            Disk(),
+            str(tmp_path / "directory"),
+            other.inode,
+            other.birth_ns,
+            OpeningMemory(lambda: None),
         )
     assert len(closed) == 3
     for descriptor in closed:
@@ -207,7 +211,9 @@ def test_a_file_that_became_another_text_in_its_place(
     path = tmp_path / "log"
     path.write_bytes(before)
     status = Disk().stat(str(path))
-    opened = open_text(Disk(), str(path), status.inode, status.birth_ns, Room(lambda: None))
+    opened = open_text(
+        Disk(), str(path), status.inode, status.birth_ns, OpeningMemory(lambda: None)
+    )
     opened.text.read(0, opened.text.size)
     path.write_bytes(after)
     os.utime(path, ns=(1, 1))

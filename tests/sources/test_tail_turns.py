@@ -9,9 +9,9 @@ import pytest
 
 from tests.sources.scene import Scene
 from tiers.sources.tail.generation import Generation
-from tiers.sources.tail.problems import Problems
+from tiers.sources.tail.problems import ReadProblems
 from tiers.sources.tail.reading import Limits
-from tiers.sources.tail.turns import LOOKS_MIN, TurnLimits, Turns
+from tiers.sources.tail.turns import LOOKS_MIN, ReadingTurns, TurnLimits
 from tiers.sources.tail.walk import Stopped
 
 WAIT_S = 5.0
@@ -24,9 +24,9 @@ class Shared(Scene):
 
     def __init__(self, open_files_max: int = 100) -> None:
         super().__init__()
-        self.problems = Problems()
+        self.problems = ReadProblems()
         limits = TurnLimits(Limits(len(LINES[0]), 1000), open_files_max, WAIT_S)
-        self.turns = Turns(self.disk, limits, self.problems, lambda: 7.0, self.room)
+        self.turns = ReadingTurns(self.disk, limits, self.problems, lambda: 7.0, self.room)
 
     def follows(self, name: str, data: bytes = b"".join(LINES), **keys: Any) -> Generation:
         file = self.sees(name, data)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tiers.sources.tail.door import Disk, Entry, Status
+from tiers.sources.tail.door import DirectoryEntry, Disk, Status
 from tiers.sources.tail.ours import Ours
 from tiers.sources.tail.walk import WALK_S_MAX, Listings, Stopped, Walk, Walked, absolute
 
@@ -310,7 +310,7 @@ class Refusing(Disk):
         self._ask("lstat", path)
         return super().lstat(path)
 
-    def entries(self, directory: str) -> list[Entry]:
+    def entries(self, directory: str) -> list[DirectoryEntry]:
         self._ask("entries", directory)
         return super().entries(directory)
 
@@ -357,7 +357,7 @@ def test_each_directory_is_listed_once(tmp_path: Path) -> None:
     listed: list[str] = []
 
     class Listed(Disk):
-        def entries(self, directory: str) -> list[Entry]:
+        def entries(self, directory: str) -> list[DirectoryEntry]:
             listed.append(directory)
             return super().entries(directory)
 
@@ -402,7 +402,7 @@ def test_a_directory_that_cannot_be_listed_is_asked_once_and_told(code: int, is_
     asked: list[str] = []
 
     class Refusing(Disk):
-        def entries(self, directory: str) -> list[Entry]:
+        def entries(self, directory: str) -> list[DirectoryEntry]:
             asked.append(directory)
             raise OSError(code, os.strerror(code), directory)
 

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tiers.sources.tail.door import Entry, Status
+from tiers.sources.tail.door import DirectoryEntry, Status
 
 TICK_NS = 4_000_000
 OPEN_MAX = 1000
@@ -139,16 +139,16 @@ class ModelDisk:
         self._call("fstat")
         return self._status(self.descriptors[descriptor])
 
-    def entries(self, directory: str) -> list[Entry]:
+    def entries(self, directory: str) -> list[DirectoryEntry]:
         self._call("entries")
         below = directory.rstrip("/") + "/"
         found = [
-            Entry(path[len(below) :], inode.number, False, False)
+            DirectoryEntry(path[len(below) :], inode.number, False, False)
             for path, inode in self.names.items()
             if path.startswith(below) and "/" not in path[len(below) :]
         ]
         found += [
-            Entry(path[len(below) :], 2 + number, True, False)
+            DirectoryEntry(path[len(below) :], 2 + number, True, False)
             for number, path in enumerate(DIRECTORIES)
             if path.startswith(below) and path != "/" and "/" not in path[len(below) :]
         ]

@@ -14,48 +14,50 @@ from tiers.sources.tail.likeness import Likeness
 from tiers.sources.tail.looking import Look
 from tiers.sources.tail.marks import Text
 from tiers.sources.tail.matching import Kin
-from tiers.sources.tail.packed import Room
+from tiers.sources.tail.packed import OpeningMemory
 from tiers.sources.tail.sightings import Sighting, Texts
 from tiers.sources.tail.texts import OpenText
-from tiers.sources.tail.turns import Turns
+from tiers.sources.tail.turns import ReadingTurns
 
 
 @contextmanager
 def _failed_is_done() -> Iterator[None]:
-    def fail(self: Turns, generation: Generation, error: OSError) -> None:
+    def fail(self: ReadingTurns, generation: Generation, error: OSError) -> None:
         self.release(generation)
         generation.offset = generation.extent
 
-    with patch.object(Turns, "_fail", fail):
+    with patch.object(ReadingTurns, "_fail", fail):
         yield
 
 
 @contextmanager
 def _never_again() -> Iterator[None]:
-    def fail(self: Turns, generation: Generation, error: OSError) -> None:
+    def fail(self: ReadingTurns, generation: Generation, error: OSError) -> None:
         self.release(generation)
         generation.extent = generation.offset
 
-    with patch.object(Turns, "_fail", fail):
+    with patch.object(ReadingTurns, "_fail", fail):
         yield
 
 
 @contextmanager
 def _done_at_once() -> Iterator[None]:
-    real = Turns.next_ending
+    real = ReadingTurns.next_ending
 
-    def next_ending(self: Turns, now: float, draining: bool) -> Any:
+    def next_ending(self: ReadingTurns, now: float, draining: bool) -> Any:
         for generation in self.leaving.values():
             generation.looks, generation.quiet_since = 9, now - 1e9
         return real(self, now, draining)
 
-    with patch.object(Turns, "next_ending", next_ending):
+    with patch.object(ReadingTurns, "next_ending", next_ending):
         yield
 
 
 @contextmanager
 def _opened_by_path() -> Iterator[None]:
-    def open_text(door: Door, path: str, inode: int, birth_ns: int, room: Room) -> OpenText:
+    def open_text(
+        door: Door, path: str, inode: int, birth_ns: int, room: OpeningMemory
+    ) -> OpenText:
         descriptor = door.open(path)
         return OpenText(door, descriptor, door.fstat(descriptor), room)
 
@@ -78,13 +80,13 @@ def _believed(generation: Generation, text: Text, length: int) -> bytes:
 
 @contextmanager
 def _closed_for_the_limit() -> Iterator[None]:
-    def close_one(self: Turns) -> bool:
+    def close_one(self: ReadingTurns) -> bool:
         for generation in self.open.values():
             self.release(generation)
             return True
         return False
 
-    with patch.object(Turns, "_close_one", close_one):
+    with patch.object(ReadingTurns, "_close_one", close_one):
         yield
 
 

@@ -20,7 +20,7 @@ from tests.tailing.disk import OPEN_MAX, Inode, ModelDisk
 from tiers.sources.tail.following import STARTED, Following
 from tiers.sources.tail.names import is_rotated
 from tiers.sources.tail.reading import HOLE_BYTES_MIN
-from tiers.sources.tail.step import FollowOptions, Step
+from tiers.sources.tail.step import Advance, FollowOptions
 
 ROTATE_WAIT_S: Final = 5.0
 GLOBS: Final = (("/logs/app.log",), ("/logs/*.log",), ("/logs/app.log*",))
@@ -157,7 +157,7 @@ class Play:
                 return looked
         return False
 
-    def _put(self, step: Step) -> None:
+    def _put(self, step: Advance) -> None:
         if step.block is not None:
             data = bytes(step.block.data)
             assert data.count(b"\n") == step.block.count

@@ -11,11 +11,13 @@ import zmq
 from tests.core.batches import a_record
 from tests.faults.cluster import free_port_pair
 from tests.waiting import eventually
+from tiers.agent.world import Machine
 from tiers.channel.channel import Channel
 from tiers.core.batch import BatchId, Hop, verify
 from tiers.core.change import Change, ChannelLimits, Put
-from tiers.core.hosting import ReceiverLimits
-from tiers.core.messages import (
+from tiers.core.entry.routes import everywhere
+from tiers.core.hop.hosting import ReceiverLimits
+from tiers.core.hop.messages import (
     Bundle,
     Guarantee,
     Hello,
@@ -26,14 +28,12 @@ from tiers.core.messages import (
     decode_bundle,
     encode,
 )
-from tiers.core.peers import PeerLimits
-from tiers.core.routes import everywhere
-from tiers.core.visitors import VisitorLimits
-from tiers.outlet import ChannelOutlet
+from tiers.core.hop.peers import PeerLimits
+from tiers.core.hop.visitors import VisitorLimits
+from tiers.sinks.outlet import ChannelOutlet
 from tiers.topology import Address
 from tiers.transport.receiving import ReceiverEnd
 from tiers.transport.sending import SenderGroup
-from tiers.world import Machine
 
 PEER_LIMITS = PeerLimits(
     heartbeat_s=0.1, failover_after_s=0.3, silence_s=3.0, retry_max_s=0.3, ack_timeout_s=5.0

@@ -13,8 +13,8 @@ import zmq
 from tests.hostile.speaking import Stranger
 from tests.transport.hop import Hop, a_hop, flows
 from tests.waiting import eventually
-from tiers.core.messages import PROTOCOL, Hello
-from tiers.core.visitors import VisitorLimits
+from tiers.core.hop.messages import PROTOCOL, Hello
+from tiers.core.hop.visitors import VisitorLimits
 from tiers.transport.gate import Gate, OwnMemory, network
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(16) + b"\0" + bytes(31)

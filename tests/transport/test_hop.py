@@ -25,8 +25,8 @@ from tiers.channel.channel import Channel
 from tiers.channel.meters import NEWEST
 from tiers.core.batch import BatchId, verify
 from tiers.core.change import Change, ChannelLimits, Put
-from tiers.core.hosting import ReceiverLimits
-from tiers.core.messages import (
+from tiers.core.hop.hosting import ReceiverLimits
+from tiers.core.hop.messages import (
     HEAD_BYTES_MAX,
 )
 from tiers.errors import ChannelUnavailable

@@ -13,12 +13,12 @@ from tests.metering import number
 from tests.transport.hop import Hop, a_hop
 from tests.transport.parts import PEER_LIMITS, ReceiverSide, SenderSide
 from tests.waiting import eventually
-from tiers.core.assigning import Effects
 from tiers.core.change import Change, ChannelLimits
-from tiers.core.hosting import ReceiverLimits
-from tiers.core.messages import Guarantee
-from tiers.core.peers import Pending
-from tiers.core.sender import Sender
+from tiers.core.hop.assigning import SenderEffects
+from tiers.core.hop.hosting import ReceiverLimits
+from tiers.core.hop.messages import Guarantee
+from tiers.core.hop.peers import Pending
+from tiers.core.hop.sender import Sender
 from tiers.transport import meters
 
 SMALL = ChannelLimits(size_bytes_max=4 << 20, high=0.5, low=0.3, free_floor_bytes=0)
@@ -183,12 +183,12 @@ async def test_very_many_that_were_handed_on_are_read_in_several_turns(
     await put(sender, range(1, 26))
     await all_handed(sender, 25)
     await hop.stop(sender)
-    for module in ("tiers.core.sender", "tiers.transport.sending"):
+    for module in ("tiers.core.hop.sender", "tiers.transport.sending"):
         monkeypatch.setattr(f"{module}.QUEUE_BATCHES_MAX", 10)
     offered: list[int] = []
     offer = Sender.offer
 
-    def counting(self: Sender, batches: Sequence[Pending], now: float) -> Effects:
+    def counting(self: Sender, batches: Sequence[Pending], now: float) -> SenderEffects:
         offered.append(len(batches))
         return offer(self, batches, now)
 

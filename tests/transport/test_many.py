@@ -13,8 +13,8 @@ from tests.metering import number
 from tests.transport.hop import Hop, a_hop
 from tests.transport.parts import ReceiverSide, Stranger
 from tiers.core.change import Change
-from tiers.core.hosting import ReceiverLimits
-from tiers.core.messages import (
+from tiers.core.hop.hosting import ReceiverLimits
+from tiers.core.hop.messages import (
     PROTOCOL,
     Ack,
     Bundle,

@@ -9,8 +9,8 @@ from tests.metering import number
 from tests.transport.hop import Hop, a_hop
 from tiers.channel.meters import SKIPPED, UNROUTED_EVENTS
 from tiers.core.change import NO_OUTPUT
-from tiers.core.messages import Guarantee
-from tiers.core.routes import Absent, Branch, Not, Route, Unrouted
+from tiers.core.entry.routes import Absent, Branch, Not, Route, Unrouted
+from tiers.core.hop.messages import Guarantee
 
 NOBODY = {"of-no-batch": Not(Absent())}
 

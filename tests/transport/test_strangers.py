@@ -22,8 +22,8 @@ from tests.transport.parts import (
     a_free_address,
 )
 from tests.waiting import eventually
-from tiers.core.hosting import ReceiverLimits
-from tiers.core.messages import (
+from tiers.core.hop.hosting import ReceiverLimits
+from tiers.core.hop.messages import (
     GREETING_BYTES_MAX,
     PROTOCOL,
     Bundle,
@@ -271,8 +271,8 @@ async def test_another_topologys_agent_is_refused(hop: Hop) -> None:
 
 async def test_another_protocol_is_refused(hop: Hop, monkeypatch: pytest.MonkeyPatch) -> None:
     await hop.receiver()
-    monkeypatch.setattr("tiers.core.sender.PROTOCOL", 2)
-    monkeypatch.setattr("tiers.core.sender.PROTOCOL_MIN", 2)
+    monkeypatch.setattr("tiers.core.hop.sender.PROTOCOL", 2)
+    monkeypatch.setattr("tiers.core.hop.sender.PROTOCOL_MIN", 2)
     error = await refused(await hop.sender())
     assert error == "refused: protocol 2; agg-1 speaks 1: upgrade agg-1"
 

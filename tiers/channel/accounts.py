@@ -27,7 +27,7 @@ WINDOW_BYTES: Final = 256  # of a window of ids, with its checksums: a new origi
 DEAD_PART: Final = 4  # dead letters take at most one fourth of a channel's size
 
 
-class Move(NamedTuple):
+class AccountChange(NamedTuple):
     """What a first agent has more (or less) of, in bytes of records."""
 
     queued: int = 0  # waits for an output
@@ -35,9 +35,9 @@ class Move(NamedTuple):
     kept: int = 0  # batches that were to be dead letters, and had no room as such
     seen: int = 0  # what is remembered of the ids of those that have left, about
 
-    def __add__(self, other: tuple[object, ...]) -> "Move":
-        assert isinstance(other, Move)
-        return Move(*(one + more for one, more in zip(self, other, strict=True)))
+    def __add__(self, other: tuple[object, ...]) -> "AccountChange":
+        assert isinstance(other, AccountChange)
+        return AccountChange(*(one + more for one, more in zip(self, other, strict=True)))
 
     @property
     def room(self) -> int:
@@ -45,7 +45,7 @@ class Move(NamedTuple):
         return self.queued + self.seen
 
 
-Moves = Mapping[str, Move]
+Moves = Mapping[str, AccountChange]
 
 
 @dataclass(slots=True)
@@ -54,12 +54,12 @@ class Accounts:
 
     dead_bytes_max: int
     dead_bytes: int = 0
-    by_agent: dict[str, Move] = field(default_factory=dict)
+    by_agent: dict[str, AccountChange] = field(default_factory=dict)
 
     def take(self, moves: Moves) -> None:
         """Changes that are on disk."""
         for agent, move in moves.items():
-            now = self.by_agent.get(agent, Move()) + move
+            now = self.by_agent.get(agent, AccountChange()) + move
             self.dead_bytes += move.dead
             if any(now):
                 self.by_agent[agent] = now
@@ -70,12 +70,14 @@ class Accounts:
         """A part of what is remembered was forgotten, in time: whose it was is not known."""
         for agent, move in list(self.by_agent.items()):
             if move.seen:
-                self.take({agent: Move(seen=-math.ceil(move.seen * min(1.0, part)))})
+                self.take({agent: AccountChange(seen=-math.ceil(move.seen * min(1.0, part)))})
 
     def may_bury(self, agent: str, size: int, moves: Moves) -> bool:
         """Whether a dead letter of so many bytes has room, beside what `moves` bring."""
         total = self.dead_bytes + sum(move.dead for move in moves.values())
-        held = self.by_agent.get(agent, Move()).dead + moves.get(agent, Move()).dead
+        held = (
+            self.by_agent.get(agent, AccountChange()).dead + moves.get(agent, AccountChange()).dead
+        )
         return size <= may_take(self.dead_bytes_max - total, held)
 
     def kept(self) -> dict[str, int]:
@@ -91,7 +93,7 @@ def dead_bytes_max(size_bytes_max: int) -> int:
 def counted(environment: Environment, txn: Transaction, size_bytes_max: int) -> Accounts:
     """The accounts of what is in a channel now."""
     accounts = Accounts(dead_bytes_max(size_bytes_max))
-    moves: dict[str, Move] = {}
+    moves: dict[str, AccountChange] = {}
     seen: set[int] = set()
     with txn.cursor(environment.db["queue"]) as cursor:
         for key, stored in cursor:
@@ -100,7 +102,7 @@ def counted(environment: Environment, txn: Transaction, size_bytes_max: int) -> 
                 seen.add(position)
                 item = unpack_item(unguard("queue", key, stored))
                 agent = first_agent(item.hops)
-                moves[agent] = moves.get(agent, Move()) + Move(queued=item.size)
+                moves[agent] = moves.get(agent, AccountChange()) + AccountChange(queued=item.size)
     with txn.cursor(environment.db["dead"]) as cursor:
         for key, stored in cursor:
             position = DEAD_KEY.unpack(key)[0]
@@ -108,6 +110,6 @@ def counted(environment: Environment, txn: Transaction, size_bytes_max: int) -> 
                 seen.add(position)
                 item = unpack_letter(unguard("dead", key, stored)).item
                 agent = first_agent(item.hops)
-                moves[agent] = moves.get(agent, Move()) + Move(dead=item.size)
+                moves[agent] = moves.get(agent, AccountChange()) + AccountChange(dead=item.size)
     accounts.take(moves)
     return accounts

@@ -14,22 +14,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tiers.channel import again
+from tiers.channel import refetching
 from tiers.channel.accounts import WINDOW_BYTES
-from tiers.channel.again import Again
 from tiers.channel.beginnings import begin_outputs
 from tiers.channel.layout import (
     DEAD_KEY,
     QUEUE_KEY,
     STATE,
-    Item,
     Letter,
+    QueueItem,
     first_agent,
     guard,
     unguard,
     unpack_letter,
 )
 from tiers.channel.letters import TWICE_GIVEN, Letters
+from tiers.channel.refetching import Again
 from tiers.core import dedupe, withheld
 from tiers.core.batch import BatchId, sum_of
 from tiers.core.change import NO_OUTPUT, Change, Handed, Put
@@ -222,12 +222,12 @@ class Applying(Letters):
         return counted
 
     def _again_of(self, batch: BatchId) -> Again | None:
-        key = again.key_of(batch)
+        key = refetching.key_of(batch)
         stored = self._txn.get(key, db=self._db["records"]) if self._again else None
-        return None if stored is None else again.unpack(unguard("records", key, stored))
+        return None if stored is None else refetching.unpack(unguard("records", key, stored))
 
     def _keep(self, batch: BatchId, known: Again) -> None:
-        key = again.key_of(batch)
+        key = refetching.key_of(batch)
         self._txn.put(key, guard(key, known.pack()), db=self._db["records"])
 
     def _end_again(self, batch: BatchId) -> None:
@@ -235,7 +235,7 @@ class Applying(Letters):
         known = self._again_of(batch)
         if known is None or known.outputs or any(self._is_queued(at) for at in known.positions):
             return
-        self._txn.delete(again.key_of(batch), db=self._db["records"])
+        self._txn.delete(refetching.key_of(batch), db=self._db["records"])
         self._pass_on(batch)
 
     def _bury(self, output: str, position: int, reason: str, *, again: bool = False) -> None:
@@ -264,7 +264,7 @@ class Applying(Letters):
             for output in put.outputs:
                 self._bury(output, position, put.dead)
 
-    def _let_go(self, position: int, item: Item) -> None:
+    def _let_go(self, position: int, item: QueueItem) -> None:
         """One output has let go of a batch; the last lets it go on its way."""
         if self._is_queued(position):
             return

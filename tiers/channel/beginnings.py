@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from tiers.channel import withheld
 from tiers.channel.environment import Environment, Transaction
-from tiers.channel.layout import SEEN_KEY, State, guard, unguard
+from tiers.channel.layout import SEEN_KEY, ChannelState, guard, unguard
 from tiers.channel.living import ORIGIN, origins_of
 from tiers.channel.windows import read_window
 from tiers.core.batch import BatchId
@@ -18,7 +18,11 @@ from tiers.core.withheld import Withheld, encode
 
 
 def begin_outputs(
-    environment: Environment, txn: Transaction, state: State, outputs: Sequence[str], now_ms: int
+    environment: Environment,
+    txn: Transaction,
+    state: ChannelState,
+    outputs: Sequence[str],
+    now_ms: int,
 ) -> None:
     """These are new. Nothing is known yet of what they were not to have."""
     if not outputs:
@@ -40,7 +44,9 @@ def _blocks(last: int) -> Iterator[tuple[int, int]]:
         yield first, bits if first else bits & ~1
 
 
-def _last_numbers(environment: Environment, txn: Transaction, state: State) -> dict[bytes, int]:
+def _last_numbers(
+    environment: Environment, txn: Transaction, state: ChannelState
+) -> dict[bytes, int]:
     """Of each origin that was seen here, or gave numbers here."""
     found: dict[bytes, int] = {}
     for key, stored in txn.cursor(environment.db["seen"]):

@@ -3,10 +3,10 @@
 from heapq import nlargest
 
 from tiers.channel.accounts import Accounts
-from tiers.channel.room import Room, Sizes
-from tiers.channel.writer import Report
+from tiers.channel.headroom import Headroom, Sizes
+from tiers.channel.writer import WriterReport
 from tiers.core.change import ChannelLimits
-from tiers.core.messages import OVER_MAX
+from tiers.core.hop.messages import OVER_MAX
 from tiers.core.quota import may_take
 from tiers.units import show_size
 
@@ -15,7 +15,7 @@ class Capacity:
     """`pending_bytes` are of puts that were submitted and are not committed; `failed` is why the
     channel has ended."""
 
-    def __init__(self, limits: ChannelLimits, accounts: Accounts, report: Report) -> None:
+    def __init__(self, limits: ChannelLimits, accounts: Accounts, report: WriterReport) -> None:
         self.report = report
         self.pending_bytes = 0
         self.failed: Exception | None = None
@@ -25,7 +25,9 @@ class Capacity:
     def work_by(self, limits: ChannelLimits) -> None:
         """From now on."""
         self._floor_bytes = limits.free_floor_bytes
-        self._room = Room(limits.size_bytes_max, limits.high, limits.low, limits.free_floor_bytes)
+        self._room = Headroom(
+            limits.size_bytes_max, limits.high, limits.low, limits.free_floor_bytes
+        )
 
     def free_bytes(self) -> int:
         if self.report.trouble or self.failed is not None:

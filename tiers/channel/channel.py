@@ -20,7 +20,8 @@ from tiers.channel import meters
 from tiers.channel.accounts import dead_bytes_max
 from tiers.channel.capacity import Capacity
 from tiers.channel.disk import LMDB, Disk, lock_soon
-from tiers.channel.layout import RECORD_KEY_BYTES_MAX, State
+from tiers.channel.headroom import pending_bytes
+from tiers.channel.layout import RECORD_KEY_BYTES_MAX, ChannelState
 from tiers.channel.living import ORIGIN, RENEW, ChannelLife, Origin, origins_of
 from tiers.channel.opening import (
     Opened,
@@ -30,15 +31,14 @@ from tiers.channel.opening import (
     open_directory,
 )
 from tiers.channel.reader import Reader
-from tiers.channel.room import pending_bytes
 from tiers.channel.route_counts import RouteCounts
-from tiers.channel.writer import Report, Submitted, Writer
+from tiers.channel.writer import Submitted, Writer, WriterReport
 from tiers.contracts import Clock
 from tiers.core.batch import BatchId
 from tiers.core.change import NO_OUTPUT, Change, ChannelLimits, ChannelStats, QueueStats
 from tiers.core.meters import Histogram, Sample
 from tiers.errors import ChannelDamaged, ChannelUnavailable
-from tiers.world import CLOCK
+from tiers.host.clock import CLOCK
 
 CLOSE_WITHIN_S: Final = 10.0  # how long `close` waits for commits that do not succeed
 _FADE_EVERY_S: Final = 60.0
@@ -214,11 +214,11 @@ class Channel(Reader):
         for output in (*(one[0] for one in waiting), *(one.output for one in change.handed)):
             assert output in self._outputs, output
 
-    def _report_from_writer(self, report: Report) -> None:
+    def _report_from_writer(self, report: WriterReport) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._take_report, report)
 
-    def _take_report(self, report: Report) -> None:
+    def _take_report(self, report: WriterReport) -> None:
         self._capacity.report = report
         self._outputs.update({name: one.id for name, one in report.state.outputs.items()})
         if (passed_s := self._loop.time() - self._faded_s) >= _FADE_EVERY_S:
@@ -375,7 +375,7 @@ class Channel(Reader):
         yield from meters.samples(self.stats(), self.commits, self._clock.now_ms())
         yield from self._routed.samples()
 
-    def _queue_stats(self, state: State) -> dict[str, QueueStats]:
+    def _queue_stats(self, state: ChannelState) -> dict[str, QueueStats]:
         return {
             name: QueueStats(
                 totals.batches,

@@ -16,8 +16,8 @@ from tiers.channel.layout import (
     QUEUE_KEY,
     SEEN_KEY,
     STATE,
-    Identity,
-    State,
+    ChannelIdentity,
+    ChannelState,
     Totals,
     unguard,
     unpack_identity,
@@ -25,7 +25,7 @@ from tiers.channel.layout import (
     unpack_letter,
     unpack_state,
 )
-from tiers.channel.salvage_index import committed_groups
+from tiers.channel.salvage.index import committed_groups
 from tiers.channel.trees import file_end, misplaced, taken_for_trees, tree_entries
 from tiers.core import batch, dedupe
 from tiers.errors import BatchError, ChannelDamaged
@@ -34,8 +34,8 @@ from tiers.errors import BatchError, ChannelDamaged
 class Head(NamedTuple):
     """The two values of `meta`."""
 
-    identity: Identity
-    state: State
+    identity: ChannelIdentity
+    state: ChannelState
 
 
 # A meta page: header (16 bytes) | magic, version, address, mapsize (24) | two trees (48 each, the
@@ -170,7 +170,7 @@ def _decode(database: str, key: bytes, value: bytes) -> None:
         dedupe.check_piece(value)
 
 
-def _total_problems(environment: Environment, txn: Views, state: State) -> Iterator[str]:
+def _total_problems(environment: Environment, txn: Views, state: ChannelState) -> Iterator[str]:
     found = {one.id: Totals(one.id) for one in state.outputs.values()}
     batches = environment.db["batches"]
     for key, stored in txn.cursor(environment.db["queue"]):

@@ -11,7 +11,7 @@ from tiers.channel.checking import structure_problems
 from tiers.channel.environment import Environment, translated
 from tiers.channel.home import Home, home_of
 from tiers.errors import UsageError
-from tiers.own_directory import holder
+from tiers.host.own_directory import holder
 
 
 class Disk(Protocol):

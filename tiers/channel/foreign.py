@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tiers.channel.layout import FORMAT, IDENTITY, format_of, unguard
-from tiers.channel.salvage_pages import PageFile, databases
+from tiers.channel.salvage.pages import PageFile, databases
 from tiers.errors import ChannelDamaged, UsageError
 
 _LMDB: Final = 1  # MDB_DATA_VERSION of LMDB 0.9

@@ -5,15 +5,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from tiers.channel import again, withheld
-from tiers.channel.accounts import Accounts, Move
+from tiers.channel import refetching, withheld
+from tiers.channel.accounts import AccountChange, Accounts
 from tiers.channel.environment import Environment, Transaction
 from tiers.channel.layout import (
     POSITION,
     QUEUE_KEY,
     SEEN_KEY,
-    Item,
-    State,
+    ChannelState,
+    QueueItem,
     guard,
     pack_hops,
     unguard,
@@ -35,7 +35,7 @@ class Held:
         self,
         environment: Environment,
         txn: Transaction,
-        before: State,
+        before: ChannelState,
         now_ms: int,
         accounts: Accounts,
         *,
@@ -44,7 +44,7 @@ class Held:
         self.state = before.copy()
         self.passed_on: list[BatchId] = []
         self.apart: list[str] = []  # of what came under a known id: what is said of it
-        self.moves: dict[str, Move] = {}
+        self.moves: dict[str, AccountChange] = {}
         self._accounts = accounts
         self._ask_again = ask_again
         self._environment = environment
@@ -56,7 +56,7 @@ class Held:
         self._withheld: dict[bytes, Withheld] = {}
         self._again = self._is_any_again()
 
-    def _store(self, put: Put, position: int, **what: Any) -> Item:
+    def _store(self, put: Put, position: int, **what: Any) -> QueueItem:
         """The record and its note; the item for whatever is to hold them."""
         at = POSITION.pack(position)
         # Positions only grow, so LMDB may fill page after page instead of splitting them.
@@ -65,7 +65,7 @@ class Held:
         if put.note:
             self._txn.put(at, guard(at, put.note), db=self._db["notes"])
         self.state.batches += 1
-        item = Item(
+        item = QueueItem(
             put.flagged,
             put.arrived,
             bool(put.note),
@@ -86,12 +86,12 @@ class Held:
             piece = unguard("sums", key, stored) if stored is not None else b""
         return key, piece
 
-    def _item(self, output: str, position: int) -> Item | None:
+    def _item(self, output: str, position: int) -> QueueItem | None:
         key = QUEUE_KEY.pack(self.state.outputs[output].id, position)
         stored = self._txn.get(key, db=self._db["queue"])
         return None if stored is None else unpack_item(unguard("queue", key, stored))
 
-    def _take_from_queue(self, output: str, position: int) -> Item | None:
+    def _take_from_queue(self, output: str, position: int) -> QueueItem | None:
         """The item, no longer in the queue; None when that output had let go of it before."""
         totals = self.state.outputs[output]
         key = QUEUE_KEY.pack(totals.id, position)
@@ -105,9 +105,9 @@ class Held:
         return item
 
     def _move(self, agent: str, **bytes_more: int) -> None:
-        self.moves[agent] = self.moves.get(agent, Move()) + Move(**bytes_more)
+        self.moves[agent] = self.moves.get(agent, AccountChange()) + AccountChange(**bytes_more)
 
-    def _delete(self, position: int, item: Item) -> None:
+    def _delete(self, position: int, item: QueueItem) -> None:
         at = POSITION.pack(position)
         if not self._txn.delete(at, db=self._db["batches"]):
             raise ChannelDamaged(f"position {position} was queued and has no batch")
@@ -176,9 +176,9 @@ class Held:
 
     def _is_any_again(self) -> bool:
         cursor = self._txn.cursor(self._db["records"])
-        return cursor.set_range(again.PREFIX) and cursor.key().startswith(again.PREFIX)
+        return cursor.set_range(refetching.PREFIX) and cursor.key().startswith(refetching.PREFIX)
 
-    def _queue(self, output: str, position: int, item: Item) -> None:
+    def _queue(self, output: str, position: int, item: QueueItem) -> None:
         totals = self.state.outputs[output]
         key = QUEUE_KEY.pack(totals.id, position)
         self._txn.put(key, guard(key, item.pack()), db=self._db["queue"])

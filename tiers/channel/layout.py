@@ -31,7 +31,7 @@ from isal.isal_zlib import crc32
 
 from tiers.core.batch import BatchId, Buffer, Hop
 from tiers.core.change import NO_OUTPUT, Entry
-from tiers.core.peers import HandedTo
+from tiers.core.hop.peers import HandedTo
 from tiers.errors import ChannelDamaged
 
 FORMAT: Final = 4
@@ -66,7 +66,7 @@ def unguard(database: str, key: Buffer, stored: Buffer) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class QueueItem:
     """A batch in the queue of one output, as stored."""
 
     flagged: bool
@@ -105,7 +105,7 @@ class Item:
         )
 
 
-def unpack_item(value: bytes) -> Item:
+def unpack_item(value: bytes) -> QueueItem:
     """The item of these bytes, whose checksum was right. Raises ChannelDamaged."""
     if len(value) <= _ITEM.size:
         raise ChannelDamaged(f"queue item of {len(value)} bytes is too short")
@@ -115,7 +115,9 @@ def unpack_item(value: bytes) -> Item:
     if bits & _HANDED:
         handed_to, rest = _unpack_to(rest)
     again = bool(bits & _AGAIN)
-    return Item(*flags, stored_ms, count, size, BatchId(origin, seq), crc, rest, handed_to, again)
+    return QueueItem(
+        *flags, stored_ms, count, size, BatchId(origin, seq), crc, rest, handed_to, again
+    )
 
 
 def _unpack_to(data: bytes) -> tuple[HandedTo, bytes]:
@@ -145,7 +147,7 @@ def first_agent(hops: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ChannelIdentity:
     """What a channel is, written once."""
 
     channel_id: bytes
@@ -162,14 +164,14 @@ def format_of(value: bytes) -> int:
         return int(msgpack.unpackb(value)[0])
 
 
-def unpack_identity(value: bytes) -> Identity:
+def unpack_identity(value: bytes) -> ChannelIdentity:
     with decoding("identity"):
         version, channel_id, begun_ms = msgpack.unpackb(value)
         if version != FORMAT:
             raise ChannelDamaged(f"channel has format {version}; this version reads {FORMAT}")
         if not isinstance(channel_id, bytes) or len(channel_id) != 16:
             raise ChannelDamaged("channel id is not 16 bytes")
-        return Identity(channel_id, int(begun_ms))
+        return ChannelIdentity(channel_id, int(begun_ms))
 
 
 @dataclass(slots=True)
@@ -183,7 +185,7 @@ class Totals:
 
 
 @dataclass(slots=True)
-class State:
+class ChannelState:
     """What changes with every group, written in its transaction."""
 
     origin: bytes = bytes(16)  # drawn by the last start; whose numbers are counted here
@@ -195,7 +197,7 @@ class State:
     dead: int = 0
     outputs: dict[str, Totals] = field(default_factory=dict)
 
-    def copy(self) -> "State":
+    def copy(self) -> "ChannelState":
         outputs = {
             name: Totals(one.id, one.batches, one.events, one.size_bytes)
             for name, one in self.outputs.items()
@@ -221,13 +223,13 @@ class State:
         return bytes(msgpack.packb([self.origin, self.origin_ms, *numbers, outputs]))
 
 
-def unpack_state(value: bytes) -> State:
+def unpack_state(value: bytes) -> ChannelState:
     with decoding("state"):
         origin, *numbers, outputs = msgpack.unpackb(value)
         if not isinstance(origin, bytes) or len(origin) != 16 or len(numbers) != 6:
             raise ChannelDamaged("state without an origin, or of too few numbers")
         origin_ms, next_seq, next_position, groups, batches, dead = map(int, numbers)
-        state = State(origin, origin_ms, next_seq, next_position, groups, batches, dead)
+        state = ChannelState(origin, origin_ms, next_seq, next_position, groups, batches, dead)
         state.outputs = {name: Totals(*each) for name, *each in outputs}
         return state
 
@@ -238,7 +240,7 @@ class Letter(NamedTuple):
     output: str
     reason: str
     at_ms: int
-    item: Item
+    item: QueueItem
 
     def pack(self) -> bytes:
         return bytes(msgpack.packb([self.output, self.reason, self.at_ms, self.item.pack()]))

@@ -24,8 +24,8 @@ from tiers.channel.home import Home
 from tiers.channel.layout import (
     IDENTITY,
     STATE,
-    Identity,
-    State,
+    ChannelIdentity,
+    ChannelState,
     decoding,
     guard,
     unguard,
@@ -63,7 +63,7 @@ def unpack_origin(value: bytes) -> Origin:
         return Origin(*(int(number) for number in msgpack.unpackb(value)))
 
 
-def origins_of(records: dict[bytes, bytes], state: State) -> dict[bytes, Origin]:
+def origins_of(records: dict[bytes, bytes], state: ChannelState) -> dict[bytes, Origin]:
     """All that gave numbers here; the present one is among them. `records` are those of ORIGIN."""
     found = {key[len(ORIGIN) :]: unpack_origin(value) for key, value in records.items()}
     return found | {state.origin: Origin(state.next_seq - 1, state.origin_ms)}
@@ -113,8 +113,8 @@ class ChannelLife(Life):
 class Begun:
     """What a start found and did."""
 
-    identity: Identity
-    state: State
+    identity: ChannelIdentity
+    state: ChannelState
     life: ChannelLife
     news: str = ""  # for a person: what happened to the disk, and what that means
 
@@ -131,7 +131,7 @@ class Starting:
     clock: Clock
     now_ms: int = field(init=False)
 
-    def begin(self, identity: Identity, state: State) -> Begun:
+    def begin(self, identity: ChannelIdentity, state: ChannelState) -> Begun:
         """Writes all of it, identity and state too."""
         self.now_ms = self.clock.now_ms()
         news, renewed = "", self._take(RENEW)
@@ -154,7 +154,7 @@ class Starting:
             self._put("records", NEWS, msgpack.packb([news, self.now_ms]))
         return Begun(identity, state, life, news or self._recent_news())
 
-    def _begin_origin(self, state: State) -> set[bytes]:
+    def _begin_origin(self, state: ChannelState) -> set[bytes]:
         """All origins of this channel, the new one among them."""
         if state.next_seq > 1:
             ended = Origin(state.next_seq - 1, state.origin_ms)

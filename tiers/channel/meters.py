@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from tiers.core.change import ChannelStats
-from tiers.core.meters import Histogram, Kind, Meter, Sample, seconds
+from tiers.core.meters import Histogram, Meter, MeterKind, Sample, seconds
 
-COUNTER, GAUGE, HISTOGRAM = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
+COUNTER, GAUGE, HISTOGRAM = MeterKind.COUNTER, MeterKind.GAUGE, MeterKind.HISTOGRAM
 
 SIZE: Final = Meter("channel_size_bytes", "bytes", GAUGE, "Size of the channel, by the topology")
 USED: Final = Meter("channel_used_bytes", "bytes", GAUGE, "Pages in use in the channel's file")

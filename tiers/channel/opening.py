@@ -24,13 +24,13 @@ from tiers.channel.disk import LMDB, Disk
 from tiers.channel.environment import GROW_BYTES, Environment, MapFull, translated
 from tiers.channel.foreign import refuse_foreign
 from tiers.channel.home import Home
-from tiers.channel.layout import SET_ASIDE, Identity, State, guard, unguard
+from tiers.channel.layout import SET_ASIDE, ChannelIdentity, ChannelState, guard, unguard
 from tiers.channel.living import Begun, ChannelLife, Starting
 from tiers.channel.mounts import mount_table, refuse_network
 from tiers.contracts import Clock
-from tiers.durable import sync_directory, write_durably
 from tiers.errors import ChannelDamaged, ChannelUnavailable
-from tiers.world import CLOCK
+from tiers.host.clock import CLOCK
+from tiers.host.durable import sync_directory, write_durably
 
 HEADROOM_BYTES_MIN: Final = 64 << 20
 SET_ASIDE_STEM: Final = "channel.damaged-"
@@ -40,8 +40,8 @@ class Opened(NamedTuple):
     """A channel that may be used."""
 
     environment: Environment
-    identity: Identity
-    state: State
+    identity: ChannelIdentity
+    state: ChannelState
     set_aside: str  # empty, or what happened to the channel that was here before
     life: ChannelLife
     news: str  # empty, or what happened to its disk
@@ -166,8 +166,8 @@ def _begin(
     """The new start, on disk when this returns."""
     opened = environment.last_commit()
     while True:
-        identity = head.identity if head else Identity(clock.token(16), clock.now_ms())
-        state = head.state.copy() if head else State()
+        identity = head.identity if head else ChannelIdentity(clock.token(16), clock.now_ms())
+        state = head.state.copy() if head else ChannelState()
         fresh = [name for name in outputs if head and name not in state.outputs]
         state.add_outputs(outputs)
         try:

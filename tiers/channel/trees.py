@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from tiers.channel.salvage_pages import PageFile, databases
+from tiers.channel.salvage.pages import PageFile, databases
 
 
 def tree_entries(file: Path) -> dict[str, int]:
@@ -37,7 +37,7 @@ def taken_for_trees(file: Path) -> list[str]:
         pages.close()
 
 
-class End(NamedTuple):
+class FileEnd(NamedTuple):
     """Where a file ends, in bytes; `needed` is asked for only where it `is_short`."""
 
     size: int
@@ -45,15 +45,15 @@ class End(NamedTuple):
     needed: int = 0  # the end of the last value
 
 
-def file_end(file: Path) -> End:
+def file_end(file: Path) -> FileEnd:
     """Where the file ends, and where its values do."""
     pages = PageFile(file)
     try:
         metas = pages.metas()
         if not metas or metas[0].end <= pages.size:
-            return End(pages.size, is_short=False)
+            return FileEnd(pages.size, is_short=False)
         trees = databases(pages, metas[0]).values()
         ends = (node.offset + node.size for tree in trees for node in pages.walk(tree))
-        return End(pages.size, is_short=True, needed=max(ends, default=0))
+        return FileEnd(pages.size, is_short=True, needed=max(ends, default=0))
     finally:
         pages.close()

@@ -20,7 +20,7 @@ PREFIX: Final = b"withheld/"
 SINCE: Final = b"channel/withheld-since"
 
 
-class Place(NamedTuple):
+class BlockKey(NamedTuple):
     """Of which output, origin and block a record is."""
 
     output: str
@@ -38,12 +38,12 @@ def key_of(output: str, batch: BatchId) -> bytes:
     return PREFIX + output.encode() + b"/" + block
 
 
-def place_of(key: bytes) -> Place:
+def place_of(key: bytes) -> BlockKey:
     """ChannelDamaged for a key that is none."""
     told, block = key[len(PREFIX) : -SEEN_KEY.size], key[-SEEN_KEY.size :]
     if not (key.startswith(PREFIX) and told.endswith(b"/")):
         raise ChannelDamaged(f"key {key!r} tells no output and block")
-    return Place(told[:-1].decode(errors="replace"), *SEEN_KEY.unpack(block))
+    return BlockKey(told[:-1].decode(errors="replace"), *SEEN_KEY.unpack(block))
 
 
 def unpack(value: bytes) -> Withheld:
@@ -64,19 +64,19 @@ def since_ms(records: Mapping[bytes, bytes], begun_ms: int) -> int:
     return int(value)
 
 
-class Told(NamedTuple):
+class WithheldTold(NamedTuple):
     """What one output was not to have, by origin."""
 
     skipped: dict[bytes, Runs]
     dropped: dict[bytes, Runs]
 
 
-def told_of(records: Mapping[bytes, bytes]) -> dict[str, Told]:
+def told_of(records: Mapping[bytes, bytes]) -> dict[str, WithheldTold]:
     """By output. `records` are those of PREFIX."""
-    found: dict[str, Told] = {}
+    found: dict[str, WithheldTold] = {}
     for key, value in records.items():
         output, origin, block = place_of(key)
-        one, told = unpack(value), found.setdefault(output, Told({}, {}))
+        one, told = unpack(value), found.setdefault(output, WithheldTold({}, {}))
         for bits, by_origin in ((one.skipped, told.skipped), (one.dropped, told.dropped)):
             if bits:
                 before = by_origin.get(origin, [])

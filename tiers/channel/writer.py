@@ -19,7 +19,7 @@ from tiers.channel.applying import Applying
 from tiers.channel.checking import read_head
 from tiers.channel.environment import GROW_BYTES, Environment, MapFull, Panicked, words
 from tiers.channel.forgetting import Forgetting
-from tiers.channel.layout import State
+from tiers.channel.layout import ChannelState
 from tiers.channel.living import ChannelLife
 from tiers.contracts import Clock
 from tiers.core.batch import BatchId
@@ -62,10 +62,10 @@ Done = tuple[Committed, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class WriterReport:
     """What the writer tells the loop: after each group, and when trouble comes or goes."""
 
-    state: State
+    state: ChannelState
     used_bytes: int
     file_bytes: int
     disk_free_bytes: int
@@ -88,12 +88,12 @@ class Writer(threading.Thread):
     def __init__(
         self,
         environment: Environment,
-        state: State,
+        state: ChannelState,
         life: ChannelLife,
         limits: ChannelLimits,
         accounts: Accounts,
         clock: Clock,
-        report: Callable[[Report], None],
+        report: Callable[[WriterReport], None],
     ) -> None:
         super().__init__(name="channel-writer", daemon=True)
         self._environment = environment
@@ -142,7 +142,7 @@ class Writer(threading.Thread):
                 log.exception("the channel's writer failed")
             self._tell(failed=error)
 
-    def measure(self) -> Report:
+    def measure(self) -> WriterReport:
         """Sizes as they are now."""
         with self._environment.reading() as txn:
             self._sizes.used_bytes = self._environment.used_bytes(txn)
@@ -327,9 +327,11 @@ class Writer(threading.Thread):
     ) -> None:
         self._report(self._now(self._trouble, done, commit_seconds, failed))
 
-    def _now(self, *what: Any) -> Report:
+    def _now(self, *what: Any) -> WriterReport:
         sizes = self._sizes
-        return Report(self._state, sizes.used_bytes, sizes.file_bytes, sizes.disk_free_bytes, *what)
+        return WriterReport(
+            self._state, sizes.used_bytes, sizes.file_bytes, sizes.disk_free_bytes, *what
+        )
 
 
 def _apply(applying: Applying, item: Submitted) -> Committed:

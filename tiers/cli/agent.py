@@ -42,12 +42,12 @@ def command(topology: Path, name: str, data: Path | None, drain: bool, strict: b
     Example:
       tiers agent web-logs.toml edge-1 --data /var/lib/tiers
     """
-    from tiers.agent import AGAIN, Agent
-    from tiers.heap import keep_freed
-    from tiers.logs import log_to
+    from tiers.agent.agent import AGAIN, Agent
+    from tiers.agent.logs import log_to
+    from tiers.agent.reloading import begin
+    from tiers.host.heap import keep_freed
+    from tiers.host.printer import Printer
     from tiers.observe.watch import Watch
-    from tiers.printer import Printer
-    from tiers.reloading import begin
     from tiers.topology.findings import findings_of
 
     keep_freed()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from tiers.audit import OriginAccount, Orphan, OutputAccount, Report, audit
+from tiers.audit.audit import OriginAccount, Orphan, OutputAccount, Report, audit
+from tiers.audit.published import Double
 from tiers.cli.kinds import DIRECTORY
 from tiers.cli.status import reach
 from tiers.core import runs
 from tiers.core.printable import printable_text
-from tiers.shelf import Double
 from tiers.topology import load
 from tiers.units import show_size
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from tiers.channel import looking
-from tiers.channel.looking import Look
+from tiers.channel import inspection
+from tiers.channel.inspection import Inspection
 from tiers.core.printable import printable_text
 from tiers.units import show_duration, show_size
 
@@ -30,8 +30,8 @@ def command() -> None:
 @_JSON
 def info(directory: Path, as_json: bool) -> None:
     """Show what a channel holds."""
-    with looking.stopped(directory) as path:
-        found = looking.look(path)
+    with inspection.stopped(directory) as path:
+        found = inspection.look(path)
     if as_json:
         click.echo(json.dumps(_as_json(found)))
     else:
@@ -43,8 +43,8 @@ def info(directory: Path, as_json: bool) -> None:
 @_JSON
 def check(directory: Path, as_json: bool) -> None:
     """Check a channel: its structure, then every checksum. Exit status 1 if anything is wrong."""
-    with looking.stopped(directory) as path:
-        problems = looking.problems(path)
+    with inspection.stopped(directory) as path:
+        problems = inspection.problems(path)
     if as_json:
         click.echo(json.dumps({"channel": str(path), "ok": not problems, "problems": problems}))
     elif problems:
@@ -64,8 +64,8 @@ def salvage(directory: Path, as_json: bool) -> None:
     """Show what can be read of a damaged channel. An agent that has set one aside reads it and
     puts what it holds into its new channel by itself, at every start until it is done: this
     command changes nothing. Exit status 1 if something is lost, or may be."""
-    with looking.stopped(directory) as path:
-        found = looking.salvageable(path)
+    with inspection.stopped(directory) as path:
+        found = inspection.salvageable(path)
     if as_json:
         click.echo(json.dumps({"channel": str(path), **asdict(found)}))
     else:
@@ -80,7 +80,7 @@ def salvage(directory: Path, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _as_json(found: Look) -> dict[str, object]:
+def _as_json(found: Inspection) -> dict[str, object]:
     state = found.head.state
     return {
         "channel": str(found.path),
@@ -108,7 +108,7 @@ def _as_json(found: Look) -> dict[str, object]:
     }
 
 
-def _show(found: Look) -> None:
+def _show(found: Inspection) -> None:
     state = found.head.state
     begun = datetime.fromtimestamp(found.head.identity.begun_ms / 1000, UTC)
     _say(f"channel      {found.path}")

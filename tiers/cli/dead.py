@@ -15,7 +15,7 @@ from tiers.cli.kinds import DIRECTORY
 from tiers.core.change import LetterHead
 from tiers.core.printable import printable_text
 from tiers.dead.choosing import Groups, Wanted, wanted
-from tiers.dead.doors import Door, each, opened
+from tiers.dead.doors import LettersDoor, each, opened
 from tiers.dead.handling import LETTERS_PER_CALL, Done, Key
 from tiers.dead.showing import body_of, first_lines, letter_lines, table_lines, told, write_letter
 from tiers.errors import UsageError
@@ -36,7 +36,7 @@ class Target:
     wanted: Wanted
 
     @asynccontextmanager
-    async def door(self, *, changing: bool = False) -> AsyncIterator[Door]:
+    async def door(self, *, changing: bool = False) -> AsyncIterator[LettersDoor]:
         async with opened(self.directory, self.topology, changing=changing) as door:
             yield door
 
@@ -209,7 +209,7 @@ def drop(as_json: bool, yes: bool, **named: Any) -> None:
     _show_done(done, "dropped for good", as_json)
 
 
-async def _some(door: Door, chosen: Wanted, most: int) -> tuple[list[LetterHead], bool]:
+async def _some(door: LettersDoor, chosen: Wanted, most: int) -> tuple[list[LetterHead], bool]:
     """The first of them, and whether there are more."""
     found: list[LetterHead] = []
     async for head in each(door, chosen):
@@ -219,7 +219,7 @@ async def _some(door: Door, chosen: Wanted, most: int) -> tuple[list[LetterHead]
     return found, False
 
 
-async def _chosen(door: Door, chosen: Wanted) -> list[LetterHead]:
+async def _chosen(door: LettersDoor, chosen: Wanted) -> list[LetterHead]:
     found, more = await _some(door, chosen, CHOSEN_MAX)
     if more:
         click.echo(f"Warning: these are the first {CHOSEN_MAX:,}; run it again for more", err=True)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tiers.child import Phase
 from tiers.cli.kinds import DIRECTORY
 from tiers.cli.up import rows_of
-from tiers.demo import Demo, Outcome
+from tiers.fleet.child import Phase
+from tiers.trial.demo import Demo, DemoResult
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,7 +59,7 @@ def command(
     sys.exit(0 if outcome.ok else 1)
 
 
-def result_lines(outcome: Outcome) -> list[str]:
+def result_lines(outcome: DemoResult) -> list[str]:
     """The result for a person."""
     lines = [
         f"accepted   {outcome.accepted:>12,} lines",
@@ -79,7 +79,7 @@ def result_lines(outcome: Outcome) -> list[str]:
     return lines
 
 
-async def _run(demo: Demo, screen: "_Screen") -> Outcome:
+async def _run(demo: Demo, screen: "_Screen") -> DemoResult:
     loop = asyncio.get_running_loop()
     signals = 0
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from tiers.places import parse_directory
+from tiers.host.path_names import parse_directory
 
 
 class _Directory(click.ParamType[Path]):

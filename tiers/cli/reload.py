@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 
 import click
 
+from tiers.agent.reloading import hash_of
 from tiers.cli.kinds import DIRECTORY
 from tiers.cli.status import reach
 from tiers.core.printable import printable_text
 from tiers.observe.client import Answer, ask_all, tell_reload
-from tiers.reloading import hash_of
 from tiers.topology import Topology, load
 
 _WITHIN_S: Final = 10.0
@@ -21,7 +21,7 @@ _LOOK_S: Final = 0.2
 _NOT_YET: Final = "runs by another file"
 
 
-class Told(NamedTuple):
+class ReloadTold(NamedTuple):
     """What became of the file at one agent."""
 
     agent: str
@@ -61,7 +61,7 @@ def command(topology: Path, data: Path | None, within_s: float, as_json: bool) -
         raise click.exceptions.Exit(1)
 
 
-async def _reload(topology: Topology, data: Path | None, within_s: float) -> list[Told]:
+async def _reload(topology: Topology, data: Path | None, within_s: float) -> list[ReloadTold]:
     agents = reach(topology, data)
     here = [directory for directory, _ in agents.values() if directory is not None]
     await asyncio.gather(*map(tell_reload, here))
@@ -74,22 +74,22 @@ async def _reload(topology: Topology, data: Path | None, within_s: float) -> lis
         await asyncio.sleep(_LOOK_S)
 
 
-def _of(name: str, answer: Answer, wanted: str) -> Told:
+def _of(name: str, answer: Answer, wanted: str) -> ReloadTold:
     if isinstance(answer, str):
-        return Told(name, False, printable_text(answer))
+        return ReloadTold(name, False, printable_text(answer))
     error = answer.get("topology_error")
     if error and answer.get("topology_refused_hash") == wanted:
-        return Told(name, False, f"refused: {printable_text(str(error))}")
+        return ReloadTold(name, False, f"refused: {printable_text(str(error))}")
     if answer.get("topology_hash") != wanted:
-        return Told(name, False, _NOT_YET)
+        return ReloadTold(name, False, _NOT_YET)
     restart = tuple(map(printable_text, _texts(answer.get("restart_needed"))))
-    return Told(name, True, f"in force, generation {answer.get('generation')}", restart)
+    return ReloadTold(name, True, f"in force, generation {answer.get('generation')}", restart)
 
 
 def _texts(found: object) -> Iterable[str]:
     return (each for each in found if isinstance(each, str)) if isinstance(found, list) else ()
 
 
-def _line(told: Told) -> str:
+def _line(told: ReloadTold) -> str:
     restart = f"; with a restart: {', '.join(told.restart)}" if told.restart else ""
     return f"{told.agent}: {told.text}{restart}"

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
+from tiers.agent.reloading import KEPT, hash_of
 from tiers.cli.kinds import DIRECTORY
 from tiers.cli.tables import agents_lines, agents_table, row_object
 from tiers.errors import TiersError, UsageError
 from tiers.observe.client import Answer, ask_all
 from tiers.observe.rows import Row, all_healthy, row
-from tiers.reloading import KEPT, hash_of
 from tiers.topology import Topology, load
 from tiers.topology.load import data_directory, look
 

@@ -13,13 +13,13 @@ from typing import IO, TYPE_CHECKING, Final, cast
 
 import click
 
-from tiers.child import Phase
 from tiers.cli.kinds import DIRECTORY
 from tiers.cli.tables import agents_table, row_line, row_object
 from tiers.core.printable import printable_lines, printable_text
+from tiers.fleet.child import Phase
+from tiers.fleet.supervisor import Supervisor
+from tiers.host.printer import Printer, standard_output
 from tiers.observe.rows import Row, row
-from tiers.printer import Printer, standard_output
-from tiers.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from rich.live import Live

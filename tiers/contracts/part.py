@@ -1,5 +1,5 @@
 """The contract of a part of an agent: a source, a sender group, a sink, the receiver, the status
-server. Which parts there are to be, and how each is made: composing.py."""
+server. Which parts there are to be, and how each is made: agent/composing.py."""
 
 from typing import Any, Protocol
 

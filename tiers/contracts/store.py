@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Protocol
 
-from tiers.core.answers import Listed, Moved
 from tiers.core.batch import Buffer
+from tiers.core.commit.answers import Listed, Moved
 
 
 class Store(Protocol):

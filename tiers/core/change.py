@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from tiers.core.batch import BatchId, Buffer, Hop
-from tiers.core.peers import HandedTo
+from tiers.core.hop.peers import HandedTo
 from tiers.core.withheld import Withheld
 
 NO_OUTPUT: Final = "-"  # of a dead letter that no output wanted; no output has such a name

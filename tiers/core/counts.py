@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from tiers.core.meters import Histogram, Kind, Meter, seconds
+from tiers.core.meters import Histogram, Meter, MeterKind, seconds
 
 LATENCY: Final = Meter(
     "sink_latency_seconds",
     "seconds",
-    Kind.HISTOGRAM,
+    MeterKind.HISTOGRAM,
     "End to end, of each event: from when its first agent had stored it until it was published",
     ("output",),
     seconds(0.01, 86_400.0),

@@ -29,7 +29,7 @@ def seconds(least: float, most: float) -> tuple[float, ...]:
     return tuple(bound for bound in _SECONDS if least <= bound <= most)
 
 
-class Kind(StrEnum):
+class MeterKind(StrEnum):
     COUNTER = "counter"  # grows from the agent's start on
     GAUGE = "gauge"  # as it is now
     HISTOGRAM = "histogram"  # how many were how large, from the agent's start on
@@ -42,7 +42,7 @@ class Meter:
 
     name: str  # without the prefix, and without "_total"
     unit: str
-    kind: Kind
+    kind: MeterKind
     help: str
     labels: tuple[str, ...] = ()
     bounds: tuple[float, ...] = ()
@@ -50,7 +50,7 @@ class Meter:
     def __post_init__(self) -> None:
         assert not self.unit or self.name.endswith(self.unit), f"{self.name}: unit {self.unit}"
         assert not self.name.endswith("_total"), f"{self.name}: `shown` says so of a counter"
-        assert (self.kind is Kind.HISTOGRAM) == bool(self.bounds), f"{self.name}: its bounds"
+        assert (self.kind is MeterKind.HISTOGRAM) == bool(self.bounds), f"{self.name}: its bounds"
 
     @property
     def family(self) -> str:
@@ -60,7 +60,7 @@ class Meter:
     @property
     def shown(self) -> str:
         """The name under which it is told: `tiers_sink_files_total`."""
-        return self.family + ("_total" if self.kind is Kind.COUNTER else "")
+        return self.family + ("_total" if self.kind is MeterKind.COUNTER else "")
 
     def of(self, value: "float | Histogram", *labels: str) -> "Sample":
         """What it is now, for these values of its labels."""

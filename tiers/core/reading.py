@@ -28,7 +28,7 @@ E = TypeVar("E", bound=Queued)
 Closed = Callable[[str], bool]  # whether none of a first agent's batches are to be brought now
 
 
-class Reading:
+class ReadAhead:
     """Call `begin`, read entries behind that position, and give them to `pick`: what that brings
     is held until it is let go of."""
 

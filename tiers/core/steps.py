@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 
-class Kind(Enum):
+class StepKind(Enum):
     """Of a part. The value is for people."""
 
     STATUS = "status"
@@ -32,18 +32,18 @@ class Kind(Enum):
 
 # A receiver and senders part together: who sends and who takes need not wait for each other.
 _STAGES = {
-    Kind.STATUS: 0,
-    Kind.SINK: 1,
-    Kind.SENDER: 2,
-    Kind.RECEIVER: 2,
-    Kind.SOURCE: 3,
+    StepKind.STATUS: 0,
+    StepKind.SINK: 1,
+    StepKind.SENDER: 2,
+    StepKind.RECEIVER: 2,
+    StepKind.SOURCE: 3,
 }
 
 
 class Key(NamedTuple):
     """What a part is known by."""
 
-    kind: Kind
+    kind: StepKind
     name: str = ""
 
     def __str__(self) -> str:

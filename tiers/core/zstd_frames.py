@@ -27,7 +27,7 @@ _BLOCK_BYTES_MAX: Final = 128 << 10
 _CHECKSUM_BYTES: Final = 4
 
 
-class Kind(enum.Enum):
+class FrameKind(enum.Enum):
     HEADER = enum.auto()
     BLOCK = enum.auto()  # opens to 128 KiB at most
     CHECKSUM = enum.auto()
@@ -36,7 +36,7 @@ class Kind(enum.Enum):
 
 
 class Piece(NamedTuple):
-    kind: Kind
+    kind: FrameKind
     at: int
     size: int
 
@@ -46,27 +46,27 @@ def frame(there: There, at: int) -> Iterator[Piece]:
     not asked. CUT comes again until there is more. Raises zstandard.ZstdError for what is no
     frame."""
     while len(header := bytes(there(at, _HEADER_BYTES_MAX))) < (wanted := _wanted(header)):
-        yield Piece(Kind.CUT, at, wanted)
+        yield Piece(FrameKind.CUT, at, wanted)
     if int.from_bytes(header[:4], "little") >> 4 == _SKIPPABLE:
         size = int.from_bytes(header[4:8], "little")
-        yield Piece(Kind.SKIPPABLE, at, _SKIPPABLE_HEADER_BYTES + size)
+        yield Piece(FrameKind.SKIPPABLE, at, _SKIPPABLE_HEADER_BYTES + size)
         return
     has_checksum = zstandard.get_frame_parameters(header).has_checksum
-    yield Piece(Kind.HEADER, at, wanted)
+    yield Piece(FrameKind.HEADER, at, wanted)
     at += wanted
     last = False
     while not last:
         while len(head := there(at, _BLOCK_HEADER_BYTES)) < _BLOCK_HEADER_BYTES:
-            yield Piece(Kind.CUT, at, _BLOCK_HEADER_BYTES)
+            yield Piece(FrameKind.CUT, at, _BLOCK_HEADER_BYTES)
         block = int.from_bytes(head, "little")
         last, kind, size = bool(block & 1), block >> 1 & 3, block >> 3
         if kind == _RESERVED_BLOCK or size > _BLOCK_BYTES_MAX:
             raise zstandard.ZstdError("no block of zstd")
         size = _BLOCK_HEADER_BYTES + (1 if kind == _RLE_BLOCK else size)
-        yield Piece(Kind.BLOCK, at, size)
+        yield Piece(FrameKind.BLOCK, at, size)
         at += size
     if has_checksum:
-        yield Piece(Kind.CHECKSUM, at, _CHECKSUM_BYTES)
+        yield Piece(FrameKind.CHECKSUM, at, _CHECKSUM_BYTES)
 
 
 def is_cut_off(there: There, steps_max: float = math.inf) -> bool:
@@ -75,10 +75,10 @@ def is_cut_off(there: There, steps_max: float = math.inf) -> bool:
     at, steps = 0, 0
     while there(at, 1):
         for piece in frame(there, at):
-            if piece.kind is Kind.CUT:
+            if piece.kind is FrameKind.CUT:
                 return True
             at = piece.at + piece.size
-            steps += piece.kind is not Kind.CHECKSUM
+            steps += piece.kind is not FrameKind.CHECKSUM
             if steps > steps_max:
                 raise EOFError(f"more than {steps_max} zstd blocks")
     return at > 0 and not there(at - 1, 1)

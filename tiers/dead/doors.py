@@ -6,22 +6,22 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
-from tiers.channel import looking
+from tiers.agent.composing import channel_limits
+from tiers.agent.reloading import KEPT
+from tiers.channel import inspection
 from tiers.channel.channel import Channel
-from tiers.composing import channel_limits
 from tiers.core.change import LetterHead
 from tiers.dead.choosing import Wanted
-from tiers.dead.handling import LETTERS_PER_PAGE, Done, Handling, Key, Reading, page
+from tiers.dead.handling import LETTERS_PER_PAGE, Done, Handling, Key, LettersReading, page
 from tiers.dead.wire import Asked
 from tiers.errors import TiersError, UsageError
-from tiers.own_directory import make_own, opening
-from tiers.reloading import KEPT
+from tiers.host.own_directory import make_own, opening
 from tiers.topology import Topology, load
 
 CHANNEL: Final = "channel"
 
 
-class Door(Protocol):
+class LettersDoor(Protocol):
     """Raises UsageError where the agent does not answer."""
 
     async def page(self, after: tuple[int, int], limit: int) -> list[LetterHead]:
@@ -38,7 +38,7 @@ class Door(Protocol):
 class _Opened:
     """A channel that this process has."""
 
-    def __init__(self, reader: Reading, handling: Handling | None = None) -> None:
+    def __init__(self, reader: LettersReading, handling: Handling | None = None) -> None:
         self._reader = reader
         self._handling = handling
 
@@ -60,7 +60,7 @@ class _Opened:
 @asynccontextmanager
 async def opened(
     directory: Path, topology: Topology | None, *, changing: bool
-) -> AsyncIterator[Door]:
+) -> AsyncIterator[LettersDoor]:
     """Of the agent whose files are in `directory` (or of a channel that was set aside). To change
     what a stopped agent has, its outputs are those of `topology`, or of the one that it last
     accepted."""
@@ -76,7 +76,7 @@ async def opened(
         yield asked
         return
     try:
-        with looking.stopped(directory) as path, looking.reading(path) as (_, _, reader):
+        with inspection.stopped(directory) as path, inspection.reading(path) as (_, _, reader):
             if not changing:
                 yield _Opened(reader)
                 return
@@ -126,7 +126,7 @@ async def _open(home: Path, topology: Topology) -> Channel:
         return await Channel.open(home, channel_limits(topology), outputs)
 
 
-async def each(door: Door, wanted: Wanted) -> AsyncIterator[LetterHead]:
+async def each(door: LettersDoor, wanted: Wanted) -> AsyncIterator[LetterHead]:
     """Those that are wanted, by position, as they are when the page that they are on is read."""
     after = (0, 0)
     while heads := await door.page(after, LETTERS_PER_PAGE):

@@ -16,8 +16,8 @@ from tiers.channel import meters
 from tiers.core import batch
 from tiers.core.batch import BatchId, Buffer, Unnumbered
 from tiers.core.change import NO_OUTPUT, Change, LetterHead, Put
+from tiers.core.entry.routes import Route, Routed
 from tiers.core.meters import Sample
-from tiers.core.routes import Route, Routed
 from tiers.errors import BatchError
 from tiers.units import show_size
 
@@ -32,7 +32,7 @@ _LAST_OUTPUT: Final = (1 << 16) - 2  # greater than the id of any
 Key = tuple[int, str]  # position and output
 
 
-class Reading(Protocol):
+class LettersReading(Protocol):
     """Of a channel, from any thread."""
 
     def letters(self, after: tuple[int, int] = (0, 0), limit: int = 1000) -> list[LetterHead]: ...
@@ -42,7 +42,7 @@ class Reading(Protocol):
     def stored(self, position: int) -> bytes: ...
 
 
-class Channel(Reading, Protocol):
+class LettersChannel(LettersReading, Protocol):
     """One that is open for work, on its loop."""
 
     origin: bytes
@@ -91,7 +91,7 @@ class _Ready(NamedTuple):
     anew: Unnumbered | None  # where it wants an id of its own
 
 
-def page(reader: Reading, after: tuple[int, int], limit: int) -> list[LetterHead]:
+def page(reader: LettersReading, after: tuple[int, int], limit: int) -> list[LetterHead]:
     """The next letters behind `after`, at least one if there is any. From any thread."""
     found = reader.letters(after, max(1, min(limit, LETTERS_PER_PAGE)))
     size = 0
@@ -106,8 +106,8 @@ class Handling:
     """Of the dead letters of an open channel. `route` has the outputs by the topology: a letter of
     none of them goes where it says now."""
 
-    def __init__(self, channel: Channel, route: Route) -> None:
-        self.reader: Reading = channel
+    def __init__(self, channel: LettersChannel, route: Route) -> None:
+        self.reader: LettersReading = channel
         self.route = route
         self._channel = channel
         self._lock = asyncio.Lock()

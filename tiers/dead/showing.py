@@ -14,7 +14,7 @@ from tiers.core.codecs import decompress
 from tiers.core.events import EVENTS
 from tiers.core.printable import printable
 from tiers.dead.choosing import Groups
-from tiers.dead.doors import Door
+from tiers.dead.doors import LettersDoor
 from tiers.dead.wire import to_json
 from tiers.errors import BatchError
 from tiers.units import show_size
@@ -25,7 +25,7 @@ _NUMBERS: Final = (1, 2, 3)  # columns
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.-]")
 
 
-class Body(NamedTuple):
+class LetterBody(NamedTuple):
     """What could be read of a letter's batch."""
 
     record: bytes  # as stored; empty where it is gone
@@ -34,25 +34,25 @@ class Body(NamedTuple):
     why: str = ""  # it is damaged, or does not open
 
 
-async def body_of(door: Door, head: LetterHead) -> Body:
+async def body_of(door: LettersDoor, head: LetterHead) -> LetterBody:
     record = await door.stored(head.position)
     if not record:
-        return Body(record, why="damaged: nothing of it could be read")
+        return LetterBody(record, why="damaged: nothing of it could be read")
     try:
         envelope = batch.verify(record)
     except BatchError as error:
-        return Body(record, why=f"damaged: {error}")
+        return LetterBody(record, why=f"damaged: {error}")
     if envelope.codec not in batch.CODECS:
         why = f"does not open: codec {envelope.codec!r} is of a newer version"
-        return Body(record, envelope, why=why)
+        return LetterBody(record, envelope, why=why)
     try:
         data = decompress(envelope.codec, batch.split(record)[1], envelope.size)
     except BatchError as error:
-        return Body(record, envelope, why=f"does not open: {error}")
-    return Body(record, envelope, data)
+        return LetterBody(record, envelope, why=f"does not open: {error}")
+    return LetterBody(record, envelope, data)
 
 
-def told(head: LetterHead, body: Body) -> dict[str, Any]:
+def told(head: LetterHead, body: LetterBody) -> dict[str, Any]:
     """All but the body, for JSON."""
     found = to_json(head) | {"unread": body.why}
     if (envelope := body.envelope) is not None:
@@ -67,7 +67,7 @@ def told(head: LetterHead, body: Body) -> dict[str, Any]:
     return found
 
 
-def first_lines(body: Body, lines: int) -> list[str]:
+def first_lines(body: LetterBody, lines: int) -> list[str]:
     """Printable, long ones cut; where events have headers of their own, with these."""
     if body.data is None:
         return []
@@ -99,7 +99,7 @@ def _first_events(data: bytes, most: int) -> list[str]:
     return found
 
 
-def letter_lines(head: LetterHead, body: Body, lines: int) -> list[str]:
+def letter_lines(head: LetterHead, body: LetterBody, lines: int) -> list[str]:
     """One letter in full, a line each."""
     hops = "; ".join(f"{hop.agent} {_moment(hop.stored_ms)}" for hop in head.hops)
     shown = [
@@ -152,7 +152,7 @@ def _cells(row: Sequence[str], widths: Sequence[int]) -> Iterable[str]:
     yield row[-1]
 
 
-def write_letter(directory: Path, head: LetterHead, body: Body) -> int:
+def write_letter(directory: Path, head: LetterHead, body: LetterBody) -> int:
     """NUMBER-OUTPUT.json, and beside it .body (raw); or .record, where that does not open or is
     damaged; or nothing where it is gone. Bytes of the file beside it. Raises OSError."""
     stem = f"{head.position}-{_UNSAFE.sub('_', head.output)}"

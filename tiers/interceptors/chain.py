@@ -20,7 +20,7 @@ from tiers.interceptors.interceptor import InterceptorOptions
 _SAID_CHARS_MAX: Final = 300
 
 
-class Link(NamedTuple):
+class ChainLink(NamedTuple):
     options: InterceptorOptions
     interceptor: Interceptor
 
@@ -38,7 +38,7 @@ class Chain:
     """Not thread-safe: the blocks of a source come one after the other. `size_max` are raw bytes
     that may become of a block at most, unless it came in larger."""
 
-    def __init__(self, links: Sequence[Link], size_max: int) -> None:
+    def __init__(self, links: Sequence[ChainLink], size_max: int) -> None:
         self._links = links
         self._size_max = size_max
         self._headers = HeaderCheck()
@@ -56,7 +56,7 @@ class Chain:
             passed.blocks = blocks
         return passed
 
-    def _apply(self, link: Link, block: Block, passed: Passed) -> Sequence[Block]:
+    def _apply(self, link: ChainLink, block: Block, passed: Passed) -> Sequence[Block]:
         name = link.options.name
         try:
             found = [each for each in link.interceptor.apply(block) if len(each.data)]

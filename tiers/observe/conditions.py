@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 
-class Kind(NamedTuple):
+class ConditionKind(NamedTuple):
     """What all conditions of one code have in common."""
 
     unhealthy: bool  # a person should act; else it is told, and the agent deals with it
@@ -17,96 +17,96 @@ class Kind(NamedTuple):
 
 
 KINDS: Final = {
-    "topology_refused": Kind(
+    "topology_refused": ConditionKind(
         True, "the last accepted file stays in force", "mend the topology file"
     ),
-    "restart_needed": Kind(False, "goes on with the old settings", "restart the agent"),
-    "directory_gone": Kind(
+    "restart_needed": ConditionKind(False, "goes on with the old settings", "restart the agent"),
+    "directory_gone": ConditionKind(
         True,
         "goes on with the file that it has open, which ends with its process",
         "take it out of the topology file, so that it drains, and start it anew then",
     ),
-    "channel_trouble": Kind(
+    "channel_trouble": ConditionKind(
         True,
         "takes nothing in, acks nothing, tries again",
         "look at the data directory's disk",
     ),
-    "disk_floor": Kind(
+    "disk_floor": ConditionKind(
         True, "takes nothing in until there is room", "free space on the data directory's disk"
     ),
-    "disk_low": Kind(
+    "disk_low": ConditionKind(
         False, "goes on until the floor is reached", "free space on the data directory's disk"
     ),
-    "channel_full": Kind(
+    "channel_full": ConditionKind(
         False, "sources and senders wait", "look at the output that holds most of it"
     ),
-    "channel_set_aside": Kind(
+    "channel_set_aside": ConditionKind(
         True,
         "goes on with a fresh channel, and salvages the old one",
         "look into it: tiers channel info DIR/channel.damaged-...",
     ),
-    "channel_salvaged": Kind(
+    "channel_salvaged": ConditionKind(
         False, "goes on with all of it", "remove DIR/channel.damaged-... once you have looked"
     ),
-    "disk_went_back": Kind(
+    "disk_went_back": ConditionKind(
         False, "has flagged what waited: sinks publish one copy of each", "run tiers audit"
     ),
-    "dead_letters": Kind(
+    "dead_letters": ConditionKind(
         True, "keeps them in the channel", "see why, then retry or drop them: tiers dead list DIR"
     ),
-    "undeliverable": Kind(
+    "undeliverable": ConditionKind(
         True,
         "keeps them in the queue, and takes nothing more of those agents",
         "retry or drop dead letters: tiers dead list DIR; then restart the agent",
     ),
-    "over_share": Kind(
+    "over_share": ConditionKind(
         False, "takes batches of the others, and of these again when some have gone", "-"
     ),
-    "output_orphan": Kind(
+    "output_orphan": ConditionKind(
         True, "keeps its batches", "put the output back until they are delivered"
     ),
-    "output_leaving": Kind(
+    "output_leaving": ConditionKind(
         False, "delivers what waits for it, and ends it then", "wait: it takes no new batches"
     ),
-    "output_error": Kind(True, "keeps the batches and tries again", "see the reason"),
-    "output_stalled": Kind(
+    "output_error": ConditionKind(True, "keeps the batches and tries again", "see the reason"),
+    "output_stalled": ConditionKind(
         True, "keeps the batches", "look at what it writes to or sends to; then restart the agent"
     ),
-    "batches_stopped": Kind(
+    "batches_stopped": ConditionKind(
         True, "the other batches flow on", "mend the file in the store, or take it away"
     ),
-    "connecting": Kind(True, "has just begun to", ""),
-    "no_peer": Kind(
+    "connecting": ConditionKind(True, "has just begun to", ""),
+    "no_peer": ConditionKind(
         True, "keeps the batches and tries again", "start a peer, or look at the network"
     ),
-    "peer_refused": Kind(True, "other peers get the batches", "see the reason"),
-    "peer_down": Kind(
+    "peer_refused": ConditionKind(True, "other peers get the batches", "see the reason"),
+    "peer_down": ConditionKind(
         False,
         "other peers get its batches, flagged: sinks publish one copy of each",
         "start it, or look at the network",
     ),
-    "other_limits": Kind(
+    "other_limits": ConditionKind(
         False, "offers it what it takes, and others the rest", "give both the same topology file"
     ),
-    "batches_refused": Kind(
+    "batches_refused": ConditionKind(
         True,
         "keeps them for the peers that have not refused them; the other batches flow on",
         "see the reason",
     ),
-    "held_back": Kind(False, "waits: its peers take no more for now", "look at the peers"),
-    "sender_error": Kind(False, "goes on with the others", "see the reason"),
-    "source_error": Kind(True, "tries again", "see the reason"),
-    "source_remark": Kind(False, "goes on with the rest", "see whether that is meant"),
-    "interceptor_failed": Kind(
+    "held_back": ConditionKind(False, "waits: its peers take no more for now", "look at the peers"),
+    "sender_error": ConditionKind(False, "goes on with the others", "see the reason"),
+    "source_error": ConditionKind(True, "tries again", "see the reason"),
+    "source_remark": ConditionKind(False, "goes on with the rest", "see whether that is meant"),
+    "interceptor_failed": ConditionKind(
         True, "goes on with the other events; with these as `on_error` says", "see the reason"
     ),
-    "source_failed": Kind(
+    "source_failed": ConditionKind(
         True, "starts the source again, from what is stored", "report the error in the log"
     ),
-    "part_failed": Kind(
+    "part_failed": ConditionKind(
         True, "starts it again; the other parts go on", "report the error in the log"
     ),
-    "source_stalled": Kind(
+    "source_stalled": ConditionKind(
         True, "waits", "restart the agent, and report it with the log and the status"
     ),
 }

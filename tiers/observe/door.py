@@ -28,7 +28,7 @@ _THEIRS: Final = (HttpProcessingError, web.RequestPayloadError, ConnectionError,
 _log = logging.getLogger("tiers")
 
 
-class Door:
+class StatusDoor:
     """`runner` is set up; its application answers. `open` once, `close` any number of times."""
 
     def __init__(self, runner: web.AppRunner, *, anybody: bool) -> None:
@@ -90,7 +90,7 @@ class Door:
 class _Entry(asyncio.Protocol):
     """A connection that has not had its turn."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: StatusDoor) -> None:
         self._door = door
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

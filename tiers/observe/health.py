@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Final
 from tiers.channel.meters import FULL
 from tiers.core.change import ChannelStats
 from tiers.core.filling import Filling
+from tiers.core.hop.peers import Peer, PeerState
 from tiers.core.meters import Sample
-from tiers.core.peers import Peer, PeerState
 from tiers.core.progress import Place, Progress, Work
-from tiers.core.steps import Kind
+from tiers.core.steps import StepKind
+from tiers.host.own_directory import Footing
 from tiers.observe.conditions import KINDS, Condition
 from tiers.observe.journal import Journal
 from tiers.observe.process import CONDITIONS, HEALTHY
-from tiers.own_directory import Footing
 from tiers.units import show_duration, show_size
 
 if TYPE_CHECKING:
-    from tiers.agent import Agent
+    from tiers.agent.agent import Agent
     from tiers.contracts import Sink
     from tiers.transport.sending import SenderGroup
 
@@ -179,7 +179,7 @@ class Health:
 
     def _failing(self) -> Iterator[Condition]:
         for key, why in self._agent.parts.failing():
-            if key.kind is Kind.SOURCE:
+            if key.kind is StepKind.SOURCE:
                 yield Condition("source_failed", key.name, why, at_risk=True)
             else:
                 yield Condition("part_failed", str(key), why)

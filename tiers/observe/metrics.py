@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from tiers.channel.meters import METERS as CHANNEL
-from tiers.core.meters import Histogram, Kind, Meter
+from tiers.core.meters import Histogram, Meter, MeterKind
 from tiers.observe.meters import Numbers
 from tiers.observe.process import METERS as PROCESS
 from tiers.sinks.meters import METERS as SINKS
@@ -34,9 +34,9 @@ def _families(reading: Numbers) -> "Iterator[Metric]":
     from prometheus_client import core
 
     made = {
-        Kind.COUNTER: core.CounterMetricFamily,
-        Kind.GAUGE: core.GaugeMetricFamily,
-        Kind.HISTOGRAM: core.HistogramMetricFamily,
+        MeterKind.COUNTER: core.CounterMetricFamily,
+        MeterKind.GAUGE: core.GaugeMetricFamily,
+        MeterKind.HISTOGRAM: core.HistogramMetricFamily,
     }
     for meter, samples in reading.families():
         family = made[meter.kind](meter.family, meter.help, labels=meter.labels)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tiers import __version__
-from tiers.core.meters import Kind, Meter, Sample
-from tiers.heap import own_bytes
+from tiers.core.meters import Meter, MeterKind, Sample
+from tiers.host.heap import own_bytes
 
 if TYPE_CHECKING:
-    from tiers.agent import Agent
+    from tiers.agent.agent import Agent
 
-GAUGE: Final = Kind.GAUGE
+GAUGE: Final = MeterKind.GAUGE
 
 AGENT: Final = Meter(
     "agent_info",
@@ -44,12 +44,15 @@ DESCRIPTORS_MAX: Final = Meter("max_descriptors", "descriptors", GAUGE, "As many
 MEMORY: Final = Meter(
     "memory_bytes", "bytes", GAUGE, "Memory of its own, without pages of the channel's file"
 )
-CPU: Final = Meter("cpu_seconds", "seconds", Kind.COUNTER, "CPU time of all its threads")
+CPU: Final = Meter("cpu_seconds", "seconds", MeterKind.COUNTER, "CPU time of all its threads")
 LONGEST_TURN: Final = Meter(
     "loop_longest_turn_seconds", "seconds", GAUGE, "The longest turn of the loop since the start"
 )
 LONG_TURNS: Final = Meter(
-    "loop_long_turns", "turns", Kind.COUNTER, "Turns of the loop that were too long: see Strangers"
+    "loop_long_turns",
+    "turns",
+    MeterKind.COUNTER,
+    "Turns of the loop that were too long: see Strangers",
 )
 METERS: Final = (
     *(AGENT, STARTED, GENERATION, TOPOLOGY, HEALTHY, CONDITIONS),

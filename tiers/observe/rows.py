@@ -23,7 +23,7 @@ _FULL_S: Final = 86_400.0  # more is none
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class PeerRow:
     """One next-hop agent, or one agent that sends here."""
 
     agent: str
@@ -66,7 +66,7 @@ class Row:
     flagged: tuple[str, ...] = ()  # what became of flagged batches, a line per output
     behind: tuple[str, ...] = ()  # what sources have not read yet; when the channel will be full
     file: str = ""  # which topology file it runs, where that is another than the one it is asked by
-    peers: tuple[Peer, ...] = ()
+    peers: tuple[PeerRow, ...] = ()
     conditions: tuple[Shown, ...] = ()
     error: str = ""  # what is the matter, or was last; the reason where it is unreachable
 
@@ -119,7 +119,7 @@ def all_healthy(rows: Iterable[Row]) -> bool:
     return all(each.healthy for each in rows)
 
 
-def show_peer(peer: Peer) -> str:
+def show_peer(peer: PeerRow) -> str:
     """`agg-1 up, 16.0 MiB credit`."""
     return f"{peer.agent} {peer.state}, {show_size(peer.credit_bytes)} credit"
 
@@ -153,7 +153,7 @@ def _state(each: Row) -> str:
     return each.state if plain else f"{each.state}, unhealthy"
 
 
-def _peers(answer: Mapping[str, Any], outputs: list[Mapping[str, Any]]) -> Iterable[Peer]:
+def _peers(answer: Mapping[str, Any], outputs: list[Mapping[str, Any]]) -> Iterable[PeerRow]:
     credit, in_flight = (
         {(_text(labels, "output"), _text(labels, "peer")): value for labels, value in told}
         for told in (_told(answer, of_hops.PEER_CREDIT), _told(answer, of_hops.PEER_IN_FLIGHT))
@@ -163,9 +163,9 @@ def _peers(answer: Mapping[str, Any], outputs: list[Mapping[str, Any]]) -> Itera
             name = _text(peer, "agent") or "?"
             key = _text(output, "name"), name
             state = _text(peer, "state") or "unknown"
-            yield Peer(name, state, credit.get(key, 0), in_flight.get(key, 0))
+            yield PeerRow(name, state, credit.get(key, 0), in_flight.get(key, 0))
     for sender in _maps(_map(answer, "receiver"), "senders"):
-        yield Peer(_text(sender, "agent") or "?", "sends", _number(sender, "credit_bytes"), 0)
+        yield PeerRow(_text(sender, "agent") or "?", "sends", _number(sender, "credit_bytes"), 0)
 
 
 def _dropped(answer: Mapping[str, Any]) -> Iterable[tuple[str, int]]:

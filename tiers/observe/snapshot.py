@@ -22,7 +22,7 @@ from tiers.sources import meters as of_sources
 from tiers.transport import meters as of_hops
 
 if TYPE_CHECKING:
-    from tiers.agent import Agent
+    from tiers.agent.agent import Agent
 
 SCHEMA: Final = 1  # of what `snapshot` gives; another where a program that reads it must change
 _PAGE: Final = 1000
@@ -100,7 +100,7 @@ def audit_of(
     held = {output: _held(reader, output) for output in outputs}
     _add_dead(reader, dead)
     told = withheld.told_of(reader.records(withheld.PREFIX))
-    nothing = withheld.Told({}, {})
+    nothing = withheld.WithheldTold({}, {})
     return {
         "origins": {
             origin.hex(): {"last": one.last, "begun_ms": one.begun_ms}

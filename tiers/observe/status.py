@@ -29,8 +29,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from tiers.errors import UsageError
-from tiers.listening import why_not
-from tiers.observe.door import Complaints, Door
+from tiers.host.binding import why_not
+from tiers.host.host_port import split_host_port
+from tiers.observe.door import Complaints, StatusDoor
 from tiers.observe.meters import Meters
 from tiers.observe.metrics import text_of
 from tiers.observe.outside import hide_ids, is_address, without_ids
@@ -55,10 +56,10 @@ def socket_path(directory: Path) -> Iterator[str]:
 
 def split_address(address: str) -> tuple[str, int]:
     """Host and port of `HOST:PORT` or `[V6]:PORT`. Raises UsageError."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    parts = split_host_port(address)
+    if parts is None or not parts.host or parts.port < 0:
         raise UsageError(f"status address {address!r}: wanted HOST:PORT")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return parts.host, parts.port
 
 
 class StatusServer:
@@ -90,7 +91,7 @@ class StatusServer:
         self._drain = drain
         self._directory = directory
         self._address = address
-        self._doors: list[Door] = []
+        self._doors: list[StatusDoor] = []
         self._complaints = Complaints()
 
     async def start(self) -> None:
@@ -141,7 +142,7 @@ class StatusServer:
             shutdown_timeout=_CLOSE_TIMEOUT_S,
             handle_signals=False,
         )
-        door = Door(runner, anybody=not local)
+        door = StatusDoor(runner, anybody=not local)
         self._doors.append(door)
         await runner.setup()
         await door.open(listener)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tiers.channel import looking
+from tiers.channel import inspection
 from tiers.channel.living import ORIGIN, origins_of
 from tiers.errors import TiersError
 from tiers.observe.client import Answer
@@ -16,7 +16,7 @@ def audit_of_stopped(directory: Path, unasked: str) -> Answer:
     if not (directory / "channel" / "data.mdb").exists():
         return unasked
     try:
-        with looking.stopped(directory) as path, looking.reading(path) as (_, head, reader):
+        with inspection.stopped(directory) as path, inspection.reading(path) as (_, head, reader):
             origins = origins_of(reader.records(ORIGIN), head.state)
             begun_ms = head.identity.begun_ms
             told = audit_of(reader, origins, b"", head.state.outputs, begun_ms)

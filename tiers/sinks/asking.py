@@ -1,11 +1,12 @@
 """What a sink asks of its store or channel until it is answered, whatever else."""
 
+import asyncio
 from collections.abc import Callable
 from random import Random
 from typing import Final, TypeVar
 
-from tiers.backoff import back_off
 from tiers.contracts import Workers
+from tiers.core.backoff import backoff_s
 from tiers.core.troubles import Troubles
 from tiers.errors import ChannelUnavailable, StoreRefused, StoreUnavailable
 
@@ -35,3 +36,9 @@ class Asking:
             else:
                 self._troubles.say(key, "")
                 return result
+
+
+async def back_off(failures: int, random: Random, *, refused: bool = False) -> None:
+    """Waits after that many failures in a row. Random, so that sinks do not come back all at
+    once."""
+    await asyncio.sleep(backoff_s(failures, refused, random.random()))

@@ -7,10 +7,10 @@ import os
 from typing import ClassVar, Literal
 
 from tiers.contracts import SinkContext, Store
-from tiers.places import Directory
-from tiers.sinks.file_options import FileOptions
-from tiers.sinks.file_sink import FileSink
-from tiers.sinks.stores.local import LocalStore
+from tiers.host.path_names import Directory
+from tiers.sinks.files.options import FileOptions
+from tiers.sinks.files.sink import FileSink
+from tiers.sinks.files.stores.local import LocalStore
 
 
 class DirectoryOptions(FileOptions):

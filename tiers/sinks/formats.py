@@ -32,7 +32,7 @@ class Format(Protocol):
         """Events in a file's raw bytes. BatchError where they are none of this format."""
 
 
-class Text:
+class TextFormat:
     framing = LINES
 
     def encode(self, envelope: Envelope, body: Iterable[bytes]) -> Iterator[Buffer]:
@@ -58,7 +58,7 @@ class Events:
         return sum(1 for _ in events.read(content))
 
 
-FORMATS: Final[dict[str, Format]] = {"text": Text(), "events": Events()}
+FORMATS: Final[dict[str, Format]] = {"text": TextFormat(), "events": Events()}
 
 
 def proven(envelope: Envelope, body: Buffer, *, strictly: bool = False) -> Iterator[bytes]:

@@ -8,10 +8,10 @@ from pydantic import Field, field_validator
 
 from tiers.contracts import SinkContext, Store
 from tiers.core.printable import without_user
-from tiers.places import wrong_path
-from tiers.sinks.file_options import FileOptions
-from tiers.sinks.file_sink import FileSink
-from tiers.sinks.stores.hdfs import HdfsStore
+from tiers.host.path_names import wrong_path
+from tiers.sinks.files.options import FileOptions
+from tiers.sinks.files.sink import FileSink
+from tiers.sinks.files.stores.hdfs import HdfsStore
 from tiers.units import Duration
 
 _NOT_IN_HDFS: Final = frozenset(":\\*?")

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Final
 
 from tiers.channel.meters import BYTES_OUT, EVENTS_OUT, NEWEST, OUTPUT
 from tiers.core.counts import LATENCY
-from tiers.core.meters import Kind, Meter, Sample
+from tiers.core.meters import Meter, MeterKind, Sample
 
 if TYPE_CHECKING:
     from tiers.contracts import Outlet
-    from tiers.sinks.settling import FileCounts
+    from tiers.sinks.files.settling import FileCounts
 
-COUNTER, GAUGE = Kind.COUNTER, Kind.GAUGE
+COUNTER, GAUGE = MeterKind.COUNTER, MeterKind.GAUGE
 
 FILES: Final = Meter("sink_files", "files", COUNTER, "Files published", OUTPUT)
 BATCHES: Final = Meter("sink_batches", "batches", COUNTER, "Batches delivered", OUTPUT)

@@ -12,7 +12,7 @@ from typing import ClassVar, Final, Literal
 
 from tiers.core.change import Entry
 from tiers.errors import StoreUnavailable
-from tiers.printer import write_some
+from tiers.host.printer import write_some
 from tiers.sinks.formats import FORMATS
 from tiers.sinks.opening import encoded
 from tiers.sinks.plain import PlainSink

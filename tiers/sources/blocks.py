@@ -6,7 +6,7 @@ from typing import NamedTuple
 from tiers.core.batch import Buffer
 
 
-class Cut(NamedTuple):
+class CutBlock(NamedTuple):
     """What `cut` made of its data."""
 
     block: Buffer  # whole newline-terminated events
@@ -15,7 +15,7 @@ class Cut(NamedTuple):
     continuing: bool  # the rest continues a line of which pieces are out already
 
 
-def cut(data: bytes, event_size_max: int, continuing: bool = False) -> Cut:
+def cut(data: bytes, event_size_max: int, continuing: bool = False) -> CutBlock:
     """The whole lines in `data`. A line of more than `event_size_max` bytes (with its newline)
     becomes newline-terminated pieces of at most that, each at least one byte and a newline.
 
@@ -25,7 +25,7 @@ def cut(data: bytes, event_size_max: int, continuing: bool = False) -> Cut:
     assert event_size_max >= 2
     end = data.rfind(b"\n") + 1
     if end <= event_size_max and len(data) - end < event_size_max:
-        return Cut(memoryview(data)[:end], end, 0, continuing and not end)
+        return CutBlock(memoryview(data)[:end], end, 0, continuing and not end)
     parts: list[Buffer] = []
     done = begin = split = 0
     while end - begin > event_size_max:
@@ -41,10 +41,10 @@ def cut(data: bytes, event_size_max: int, continuing: bool = False) -> Cut:
         begin = newline + 1
     parts.append(memoryview(data)[done:end])
     if len(data) - end < event_size_max:
-        return Cut(b"".join(parts), end, split, continuing and not end)
+        return CutBlock(b"".join(parts), end, split, continuing and not end)
     split += not (continuing and end == 0)
     used = _pieces(data, end, len(data), event_size_max - 1, parts)
-    return Cut(b"".join(parts), used, split, True)
+    return CutBlock(b"".join(parts), used, split, True)
 
 
 def _pieces(data: bytes, begin: int, end: int, size: int, parts: list[Buffer]) -> int:

@@ -14,7 +14,7 @@ from tiers.sources.mixed import Mixed
 Kind = Literal["auto", "octet", "newline", "nul"]
 
 
-class Reader(Protocol):
+class FramingReader(Protocol):
     """The framing of one connection. No input or output of its own.
 
     Holds back at most one unfinished message of about `event_size_max` bytes; a longer one leaves
@@ -45,14 +45,14 @@ class Reader(Protocol):
         ...
 
 
-def reader(kind: Kind, event_size_max: int) -> Reader:
+def reader(kind: Kind, event_size_max: int) -> FramingReader:
     if kind in ("newline", "nul"):
         return Delimited(event_size_max, b"\n" if kind == "newline" else b"\0")
     return Mixed(event_size_max, counts.BARE_HEADER if kind == "octet" else counts.HEADER)
 
 
 class Delimited:
-    """Every message ends with the same byte, and nothing else is framing: a `Reader`."""
+    """Every message ends with the same byte, and nothing else is framing: a `FramingReader`."""
 
     def __init__(self, event_size_max: int, end: bytes) -> None:
         self._event_size_max = event_size_max

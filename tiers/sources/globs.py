@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from glob import has_magic
 from typing import Final, Literal, TypeAlias, TypeVar
 
-from tiers.core.layout import OWN
-from tiers.places import wrong_path
+from tiers.core.commit.store_names import OWN
+from tiers.host.path_names import wrong_path
 
 _COMPRESSED: Final = ("gz", "bz2", "xz", "zst", "Z", "lz4", "zip", "br", "lzma", "tgz", "7z")
 

@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 from tiers.contracts import Intake
 from tiers.core.block import Block
 from tiers.core.newlines import count_lines
-from tiers.listening import why_not
+from tiers.host.binding import why_not
+from tiers.host.host_port import PORT_MAX, split_host_port
 from tiers.sources.blocks import in_blocks
 
 _QUIET_S: Final = 0.05  # draining: what a sender sent before is here by then
@@ -86,17 +87,15 @@ class Readable:
 
 def parse_address(text: str) -> tuple[str, int]:
     """Host and port of `"127.0.0.1:5514"` or `"[::1]:5514"`. Raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    host = host[1:-1] if bracketed else host
-    if colon and host in ("", "*"):
+    parts = split_host_port(text)
+    if parts is not None and parts.host in ("", "*"):
+        port = text.rpartition(":")[2]
         raise ValueError(f'an address; every one of the machine is "0.0.0.0:{port}", or "[::]"')
-    odd = any(char.isspace() or not char.isprintable() for char in host)
-    if not colon or odd or (":" in host and not bracketed):
+    if parts is None or any(char.isspace() or not char.isprintable() for char in parts.host):
         raise ValueError('an address such as "127.0.0.1:5514" or "[::1]:5514"')
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise ValueError("a port from 0 to 65535 after the last colon")
-    return host, int(port)
+    if parts.port < 0:
+        raise ValueError(f"a port from 0 to {PORT_MAX} after the last colon")
+    return parts.host, parts.port
 
 
 def host_of(address: tuple[Any, ...]) -> str:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from tiers.core.meters import Kind, Meter, Sample
+from tiers.core.meters import Meter, MeterKind, Sample
 
-COUNTER, GAUGE = Kind.COUNTER, Kind.GAUGE
+COUNTER, GAUGE = MeterKind.COUNTER, MeterKind.GAUGE
 _SOURCE: Final = ("source",)
 
 EVENTS: Final = Meter("source_events", "events", COUNTER, "Events taken in, on disk", _SOURCE)

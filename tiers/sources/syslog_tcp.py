@@ -21,7 +21,7 @@ from typing import Final
 
 from tiers.contracts import Intake
 from tiers.sources.foreign import COMPRESSED, Foreign, compressed_from, foreign
-from tiers.sources.framing import Kind, Reader, reader
+from tiers.sources.framing import FramingReader, Kind, reader
 from tiers.sources.listening import Draining, Headers, Readable, bound, host_of, names_of, put
 from tiers.sources.notes import Notes
 
@@ -48,7 +48,11 @@ class TcpLimits:
 
 class _Connection:
     def __init__(
-        self, one: socket.socket, address: tuple[object, ...], readable: Readable, framing: Reader
+        self,
+        one: socket.socket,
+        address: tuple[object, ...],
+        readable: Readable,
+        framing: FramingReader,
     ) -> None:
         self.socket = one
         self.host = host_of(address)

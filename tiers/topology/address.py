@@ -4,10 +4,10 @@ An agent's address is its data port; control is the port after it, so an agent n
 """
 
 import ipaddress
-import re
 from dataclasses import dataclass
 
-_HOST_PORT = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:]*)):([0-9]{1,5})")
+from tiers.host.host_port import PORT_MAX, split_host_port
+
 _BROADCAST = ipaddress.ip_address("255.255.255.255")
 WANTED = 'an address such as "10.0.0.11:7400" or "[::1]:7400"'
 
@@ -23,20 +23,19 @@ class Address:
     def parse(cls, text: object, ports: int = 1) -> "Address":
         """From `"10.0.0.11:7400"`, `"[::1]:7400"` or `"localhost:7400"`. `ports` is how many
         ports from there on are needed. Raises ValueError, whose text is what was wanted."""
-        match = _HOST_PORT.fullmatch(text) if isinstance(text, str) else None
-        if match is None:
+        parts = split_host_port(text)
+        if parts is None:
             raise ValueError(WANTED)
-        host = match[2] if match[1] is None else match[1]
         try:
-            ip = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+            ip = ipaddress.ip_address("127.0.0.1" if parts.host == "localhost" else parts.host)
         except ValueError:
             raise ValueError(f"{WANTED} (an IP address; names are not looked up yet)") from None
-        if (match[1] is None and ip.version == 6) or ip.is_multicast or ip == _BROADCAST:
+        if (ip.version == 6 and not parts.bracketed) or ip.is_multicast or ip == _BROADCAST:
             raise ValueError(WANTED)
-        if not 1 <= (port := int(match[3])) <= 65536 - ports:
+        if not 1 <= parts.port <= PORT_MAX + 1 - ports:
             more = ": control is the port after it" if ports > 1 else ""
-            raise ValueError(f"a port from 1 to {65536 - ports}{more}")
-        return cls(str(ip), port)
+            raise ValueError(f"a port from 1 to {PORT_MAX + 1 - ports}{more}")
+        return cls(str(ip), parts.port)
 
     @property
     def data(self) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tiers.core.routes import Branch
+from tiers.core.entry.routes import Branch
 from tiers.topology.address import Address
 from tiers.topology.draft import agent_key, tier_key
 from tiers.topology.model import Tier, Topology

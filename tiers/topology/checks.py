@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from tiers.core import paths
 from tiers.core.batch import ENVELOPE_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX
-from tiers.core.peers import PEERS_MAX
+from tiers.core.hop.peers import PEERS_MAX
 from tiers.sources import globs
 from tiers.topology.address import Address
 from tiers.topology.draft import (

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tiers.core.batch import HEADER_BYTES_MAX, HEADERS_MAX
-from tiers.core.routes import Absent, Condition, Glob, Not, OneOf, When
+from tiers.core.entry.routes import Absent, Condition, Glob, Not, OneOf, When
 from tiers.topology.problems import Problems, join, nearest, show
 
 VALUES_MAX: Final = 1000  # of one condition

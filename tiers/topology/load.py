@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from tiers import registry
+from tiers.core.entry.routes import When
 from tiers.core.names import NAME_WANTED, is_name
-from tiers.core.routes import When
 from tiers.errors import ConfigError, Problem, UsageError
+from tiers.host.path_names import parse_directory
+from tiers.host.regular_file import read_regular_file
 from tiers.interceptors import BUILTIN as INTERCEPTORS
 from tiers.interceptors import GROUP as INTERCEPTOR_GROUP
 from tiers.interceptors.interceptor import InterceptorOptions
-from tiers.places import parse_directory
-from tiers.regular_file import read_regular_file
 from tiers.sinks import BUILTIN as SINKS
 from tiers.sinks import GROUP as SINK_GROUP
 from tiers.sources import BUILTIN as SOURCES

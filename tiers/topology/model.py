@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiers.core.routes import Branch, Route, Unrouted, When
+from tiers.core.entry.routes import Branch, Route, Unrouted, When
 from tiers.errors import UsageError
 from tiers.interceptors.interceptor import InterceptorOptions
 from tiers.sources.source import SourceOptions

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from tiers.core.batch import BODY_SIZE_MAX
-from tiers.places import Directory
+from tiers.host.path_names import Directory
 from tiers.units import Duration, Size, parse_duration, parse_size
 
 KIB: Final = 2**10

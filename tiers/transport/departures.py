@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from tiers.contracts import Outlet
-from tiers.core.assigning import Effects, Sending
-from tiers.core.messages import Bundle, Carried, encode_bundle
-from tiers.core.peers import Pending
-from tiers.core.sender import Sender
+from tiers.core.hop.assigning import SenderEffects, Sending
+from tiers.core.hop.messages import Bundle, Carried, encode_bundle
+from tiers.core.hop.peers import Pending
+from tiers.core.hop.sender import Sender
 from tiers.errors import BatchError, ChannelUnavailable
 from tiers.transport.wires import Wires
 
@@ -31,7 +31,7 @@ class Departures:
         outlet: Outlet,
         sender: Sender,
         wires: Mapping[str, Wires],
-        perform: Callable[[Effects], None],
+        perform: Callable[[SenderEffects], None],
         now_s: Callable[[], float],
     ) -> None:
         self._outlet = outlet

@@ -1,4 +1,4 @@
-"""Keeps the connections of a receiver's two ports within their bounds (core/visitors.py).
+"""Keeps the connections of a receiver's two ports within their bounds (core/hop/visitors.py).
 
 libzmq accepts whoever connects, keeps what it has sent of a frame, and bounds neither. But it tells
 of each connection that it accepts, by its descriptor (zmq_socket_monitor(3)), and the kernel tells
@@ -20,9 +20,9 @@ from typing import Final
 
 import zmq
 
+from tiers.core.hop.visitors import Awaited, BytesMoved, Gone, Room, VisitorLimits, Visitors
 from tiers.core.repeats import Repeats
-from tiers.core.visitors import Awaited, Gone, Moved, Room, VisitorLimits, Visitors
-from tiers.heap import own_bytes
+from tiers.host.heap import own_bytes
 from tiers.transport.stir import Stir
 
 EVENTS: Final = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
@@ -295,14 +295,14 @@ def _borrowed(descriptor: int) -> Iterator[socket.socket]:
         connection.detach()
 
 
-def moved(descriptor: int) -> Moved:
+def moved(descriptor: int) -> BytesMoved:
     """What moved over a connection; nothing where it is over."""
     with suppress(OSError), _borrowed(descriptor) as connection:
         length = _MOVED_AT + _MOVED.size
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, length)
         acked, received = _MOVED.unpack_from(info, _MOVED_AT)
-        return Moved(received, acked)
-    return Moved(0)
+        return BytesMoved(received, acked)
+    return BytesMoved(0)
 
 
 def received(descriptor: int) -> int:

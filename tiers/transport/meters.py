@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Final
 
 from tiers.channel.meters import BYTES_OUT, EVENTS_OUT, NEWEST, OUTPUT
 from tiers.core.counts import Counts
-from tiers.core.meters import Kind, Meter, Sample, seconds
-from tiers.core.peers import PeerState
+from tiers.core.hop.peers import PeerState
+from tiers.core.meters import Meter, MeterKind, Sample, seconds
 
 if TYPE_CHECKING:
     from tiers.transport.receiving import ReceiverEnd
     from tiers.transport.sending import SenderGroup
 
-COUNTER, GAUGE = Kind.COUNTER, Kind.GAUGE
+COUNTER, GAUGE = MeterKind.COUNTER, MeterKind.GAUGE
 _PEER: Final = ("output", "peer")
 
 FLAGGED: Final = Meter(
@@ -45,7 +45,7 @@ BYTES_IN: Final = Meter("receiver_bytes", "bytes", COUNTER, "Bytes of these, as 
 AGE: Final = Meter(
     "receiver_age_seconds",
     "seconds",
-    Kind.HISTOGRAM,
+    MeterKind.HISTOGRAM,
     "How old batches were when they arrived: since their first agent had stored them",
     bounds=seconds(0.001, 86_400.0),
 )

@@ -1,6 +1,6 @@
 """An agent's receiving end: PULL for bundles on its port, ROUTER for words on the next.
 
-Lets the core decide (core/receiver.py) and performs what it says. A batch is acked after the
+Lets the core decide (core/hop/receiver.py) and performs what it says. A batch is acked after the
 commit that stores it, not after its arrival: the sender deletes on ack.
 """
 
@@ -14,13 +14,14 @@ from typing import Any
 import zmq
 
 from tiers.contracts import Channel, World
-from tiers.core.arriving import Arrived
 from tiers.core.batch import BatchId, Hop
 from tiers.core.change import Change, Put
 from tiers.core.dedupe import Content
-from tiers.core.handshake import Effects
-from tiers.core.hosting import ReceiverLimits
-from tiers.core.messages import (
+from tiers.core.entry.routes import Route
+from tiers.core.hop.arriving import Arrived
+from tiers.core.hop.handshake import ReceiverEffects
+from tiers.core.hop.hosting import ReceiverLimits
+from tiers.core.hop.messages import (
     CONTROL_BYTES_MAX,
     GREETING_BYTES_MAX,
     Guarantee,
@@ -32,13 +33,12 @@ from tiers.core.messages import (
     encode,
     protocols,
 )
+from tiers.core.hop.purses import IN_SESSION, STRANGER, Purses
+from tiers.core.hop.receipts import OWED_MAX
+from tiers.core.hop.receiver import Receiver
+from tiers.core.hop.visitors import Allowed, VisitorLimits
 from tiers.core.meters import Histogram, Sample
-from tiers.core.purses import IN_SESSION, STRANGER, Purses
-from tiers.core.receipts import OWED_MAX
-from tiers.core.receiver import Receiver
 from tiers.core.repeats import Repeats
-from tiers.core.routes import Route
-from tiers.core.visitors import Allowed, VisitorLimits
 from tiers.errors import ChannelUnavailable, PeerError
 from tiers.topology import Address
 from tiers.transport import meters
@@ -241,7 +241,7 @@ class ReceiverEnd:
         """From now on nothing is taken, and nothing said: this channel is to be renewed."""
         self._mute = True
 
-    def _perform(self, effects: Effects) -> None:
+    def _perform(self, effects: ReceiverEffects) -> None:
         if effects.renew:
             self._renew(effects.renew)
         if self._mute:

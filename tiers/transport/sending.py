@@ -1,7 +1,7 @@
 """A sender group: one output of an agent whose batches go to the peers of the next tier.
 
-Takes what waits from its outlet a little ahead, lets the core decide (core/sender.py), and performs
-what it says. Records are read when they leave (departures.py).
+Takes what waits from its outlet a little ahead, lets the core decide (core/hop/sender.py), and
+performs what it says. Records are read when they leave (departures.py).
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from typing import Any
 import zmq
 
 from tiers.contracts import Channel, Link, Outlet, World
-from tiers.core.assigning import Effects
 from tiers.core.change import Bad, Change, Entry, Handed
-from tiers.core.messages import (
+from tiers.core.hop.assigning import SenderEffects
+from tiers.core.hop.messages import (
     Bundle,
     Guarantee,
     Hello,
@@ -27,12 +27,12 @@ from tiers.core.messages import (
     encode,
     encode_bundle,
 )
+from tiers.core.hop.peers import PeerLimits, PeerState, Pending
+from tiers.core.hop.sender import QUEUE_BATCHES_MAX, Sender
 from tiers.core.meters import Sample
-from tiers.core.peers import PeerLimits, PeerState, Pending
 from tiers.core.progress import Work
 from tiers.core.reading import HELD_MAX
 from tiers.core.repeats import Repeats
-from tiers.core.sender import QUEUE_BATCHES_MAX, Sender
 from tiers.errors import PeerError
 from tiers.topology import Address
 from tiers.transport import meters
@@ -255,7 +255,7 @@ class SenderGroup:
             agent=entry.agent,
         )
 
-    def _let_go(self, effects: Effects) -> None:
+    def _let_go(self, effects: SenderEffects) -> None:
         if effects.dead:
             self._outlet.bury([Bad(*one, whole=True) for one in effects.dead])
         if effects.damaged:
@@ -277,7 +277,7 @@ class SenderGroup:
         self._mute = True
         self._departures.mute()
 
-    def _perform(self, effects: Effects) -> None:
+    def _perform(self, effects: SenderEffects) -> None:
         if effects.renew:
             self._renew(effects.renew)
         if self._mute:

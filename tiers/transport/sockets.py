@@ -14,9 +14,9 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from tiers.contracts import Link
-from tiers.core.peers import PEERS_MAX
+from tiers.core.hop.peers import PEERS_MAX
 from tiers.errors import TiersError
-from tiers.listening import why_not
+from tiers.host.binding import why_not
 from tiers.transport.gate import EVENTS, Gate
 
 # How connections to hosts that are gone end, seconds and probes. ZMTP's own heartbeats must not be

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import zmq
 
 from tiers.contracts import Link, Socket, World
-from tiers.core.messages import CONTROL_BYTES_MAX
-from tiers.core.peers import PeerLimits
+from tiers.core.hop.messages import CONTROL_BYTES_MAX
+from tiers.core.hop.peers import PeerLimits
 from tiers.topology import Address
 from tiers.transport.backlog import GREETING_BYTES, Backlog
 from tiers.transport.gate import received

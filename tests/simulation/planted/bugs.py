@@ -10,23 +10,23 @@ from tests.simulation.disk import SimWriter
 from tests.simulation.store import Files
 from tiers.channel.applying import Applying
 from tiers.channel.reader import Reader
-from tiers.core import commit
-from tiers.core.arriving import Arriving
-from tiers.core.calls import Answer
 from tiers.core.change import Change, Entry
-from tiers.core.claims import Outcome, Settlement, Step
-from tiers.core.commit import Publication, State
+from tiers.core.commit import publication
+from tiers.core.commit.calls import CallAnswer
+from tiers.core.commit.claims import Outcome, Settlement, Step
+from tiers.core.commit.publication import Publication, State
 from tiers.core.dedupe import Window
-from tiers.core.holding import Holding
-from tiers.core.outbox import Outbox
+from tiers.core.hop.arriving import Arriving
+from tiers.core.hop.holding import Holding
+from tiers.core.hop.outbox import Outbox
+from tiers.core.hop.peers import Peer, PeerState
+from tiers.core.hop.receiver import Receiver
+from tiers.core.hop.sender import Sender
 from tiers.core.paths import day_name
-from tiers.core.peers import Peer, PeerState
-from tiers.core.receiver import Receiver
-from tiers.core.sender import Sender
-from tiers.intake import SourceIntake
-from tiers.outlet import ChannelOutlet
-from tiers.sinks.file_sink import FileSink
-from tiers.sinks.loading import Loaded
+from tiers.entry.intake import SourceIntake
+from tiers.sinks.files.loading import Loaded
+from tiers.sinks.files.sink import FileSink
+from tiers.sinks.outlet import ChannelOutlet
 from tiers.transport.departures import Departures
 from tiers.transport.receiving import ReceiverEnd
 from tiers.transport.sending import SenderGroup
@@ -55,8 +55,8 @@ def wrapped(owner: Any, name: str, make: Callable[[Any], Any]) -> Any:
     return mock.patch.object(owner, name, make(getattr(owner, name)))
 
 
-def table(changes: dict[tuple[State, Answer], State]) -> list[Any]:
-    return [mock.patch.dict(commit.TABLE, changes)]
+def table(changes: dict[tuple[State, CallAnswer], State]) -> list[Any]:
+    return [mock.patch.dict(publication.TABLE, changes)]
 
 
 def _ack_before_commit() -> list[Any]:
@@ -125,15 +125,15 @@ def _no_fence() -> list[Any]:
 def _check_before_intent() -> list[Any]:
     return table(
         {
-            (State.STAGE, Answer.DONE): State.CHECK_CLAIMS,
-            (State.CHECK_CLOSED, Answer.ABSENT): State.INTEND,
-            (State.INTEND, Answer.DONE): State.PUBLISH,
+            (State.STAGE, CallAnswer.DONE): State.CHECK_CLAIMS,
+            (State.CHECK_CLOSED, CallAnswer.ABSENT): State.INTEND,
+            (State.INTEND, CallAnswer.DONE): State.PUBLISH,
         }
     )
 
 
 def _no_check() -> list[Any]:
-    return table({(State.INTEND, Answer.DONE): State.PUBLISH})
+    return table({(State.INTEND, CallAnswer.DONE): State.PUBLISH})
 
 
 def _after_init(owner: Any, then: Callable[[Any], None]) -> list[Any]:
@@ -158,9 +158,9 @@ def _mark_behind() -> list[Any]:
 
 def _rename_believed() -> list[Any]:
     def make(answer: Any) -> Any:
-        def trusting(self: Publication, what: Answer) -> None:
-            lost = self.state is State.PUBLISH and what is Answer.LOST
-            answer(self, Answer.DONE if lost else what)
+        def trusting(self: Publication, what: CallAnswer) -> None:
+            lost = self.state is State.PUBLISH and what is CallAnswer.LOST
+            answer(self, CallAnswer.DONE if lost else what)
 
         return trusting
 
@@ -214,11 +214,11 @@ def _restart_asks_nothing() -> list[Any]:
 
 
 def _pending_left() -> list[Any]:
-    return table({(State.ASK_TMP, Answer.THERE): State.ABANDON})
+    return table({(State.ASK_TMP, CallAnswer.THERE): State.ABANDON})
 
 
 def _tmp_taken_as_published() -> list[Any]:
-    return table({(State.ASK_TMP, Answer.ABSENT): State.ASK_MANIFEST})
+    return table({(State.ASK_TMP, CallAnswer.ABSENT): State.ASK_MANIFEST})
 
 
 def _session_not_compared() -> list[Any]:
@@ -267,7 +267,7 @@ def _claim_of_other_taken() -> list[Any]:
 
 
 def _release_before_publish() -> list[Any]:
-    return table({(State.CHECK_CLOSED, Answer.ABSENT): State.RELEASE})
+    return table({(State.CHECK_CLOSED, CallAnswer.ABSENT): State.RELEASE})
 
 
 def _unflagged_in_check() -> list[Any]:
@@ -326,11 +326,11 @@ def _removed_not_voided() -> list[Any]:
 def _void_asked_first() -> list[Any]:
     swapped = {
         (state, answer): State.ASK_VOID
-        for (state, answer), then in commit.TABLE.items()
+        for (state, answer), then in publication.TABLE.items()
         if then is State.ASK_TMP
     }
-    swapped[State.ASK_VOID, Answer.ABSENT] = State.ASK_TMP
-    swapped[State.ASK_TMP, Answer.ABSENT] = State.ASK_MANIFEST
+    swapped[State.ASK_VOID, CallAnswer.ABSENT] = State.ASK_TMP
+    swapped[State.ASK_TMP, CallAnswer.ABSENT] = State.ASK_MANIFEST
     found = mock.patch.object(Publication, "found", lambda plan: Publication(plan, State.ASK_VOID))
     return [*table(swapped), found]
 

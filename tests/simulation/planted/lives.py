@@ -8,12 +8,12 @@ from unittest import mock
 
 from tests.simulation.planted.bugs import Bug, wrapped
 from tiers.channel.living import ChannelLife, Starting
-from tiers.core.assigning import Assigning
-from tiers.core.holding import Holding
+from tiers.core.hop.assigning import Assigning
+from tiers.core.hop.holding import Holding
+from tiers.core.hop.outbox import Outbox
+from tiers.core.hop.peers import Peer
+from tiers.core.hop.receiver import Receiver
 from tiers.core.life import Life, Point
-from tiers.core.outbox import Outbox
-from tiers.core.peers import Peer
-from tiers.core.receiver import Receiver
 
 
 def _origin_kept() -> list[Any]:

@@ -9,22 +9,22 @@ from unittest import mock
 
 from tests.simulation.nodes import booted
 from tests.simulation.planted.bugs import Bug, table, wrapped
+from tiers.agent.parts.source import SourcePart
 from tiers.channel.applying import Applying
 from tiers.channel.channel import Channel
-from tiers.core.assigning import Assigning
-from tiers.core.calls import Answer
 from tiers.core.change import Change
-from tiers.core.commit import State
-from tiers.core.cutting import CutSet
-from tiers.core.outbox import Outbox
-from tiers.core.peers import Peer
-from tiers.intake import SourceIntake
-from tiers.parts.source import SourcePart
-from tiers.sinks.loading import Loading
+from tiers.core.commit.calls import CallAnswer
+from tiers.core.commit.publication import State
+from tiers.core.entry.cutting import CutSet
+from tiers.core.hop.assigning import Assigning
+from tiers.core.hop.outbox import Outbox
+from tiers.core.hop.peers import Peer
+from tiers.entry.intake import SourceIntake
+from tiers.sinks.files.loading import Loading
 
 
 def _closed_ignored() -> list[Any]:
-    return table({(State.CHECK_CLOSED, Answer.THERE): State.PUBLISH})
+    return table({(State.CHECK_CLOSED, CallAnswer.THERE): State.PUBLISH})
 
 
 def _handed_unflagged() -> list[Any]:

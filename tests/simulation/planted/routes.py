@@ -8,14 +8,14 @@ from tests.simulation.planted.bugs import Bug, wrapped
 from tiers.channel.applying import Applying
 from tiers.channel.environment import Environment, Transaction
 from tiers.channel.held import Held
-from tiers.channel.layout import QUEUE_KEY, State, guard, unguard, unpack_item
+from tiers.channel.layout import QUEUE_KEY, ChannelState, guard, unguard, unpack_item
 from tiers.channel.living import Begun, Starting
 from tiers.core.withheld import Withheld
 
 TOPOLOGY: Final = "routes"
 
 
-def _to_all(environment: Environment, txn: Transaction, state: State) -> None:
+def _to_all(environment: Environment, txn: Transaction, state: ChannelState) -> None:
     """What waits for any output waits for every one, as if a new topology said so."""
     waiting = {}
     for key, stored in txn.cursor(environment.db["queue"]):
@@ -32,7 +32,7 @@ def _to_all(environment: Environment, txn: Transaction, state: State) -> None:
 
 def _decided_anew() -> list[Any]:
     def make(begin: Any) -> Any:
-        def anew(self: Starting, identity: Any, state: State) -> Begun:
+        def anew(self: Starting, identity: Any, state: ChannelState) -> Begun:
             _to_all(self.environment, self.txn, state)
             begun: Begun = begin(self, identity, state)
             return begun

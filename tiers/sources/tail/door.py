@@ -52,7 +52,7 @@ class Status(NamedTuple):
         return stat.S_ISLNK(self.mode)
 
 
-class Entry(NamedTuple):
+class DirectoryEntry(NamedTuple):
     """One name in a directory."""
 
     name: str
@@ -70,7 +70,7 @@ class Door(Protocol):
 
     def fstat(self, descriptor: int) -> Status: ...
 
-    def entries(self, directory: str) -> list[Entry]:
+    def entries(self, directory: str) -> list[DirectoryEntry]:
         """In the order of names."""
 
     def open(self, path: str) -> int:
@@ -103,10 +103,10 @@ class Disk:
     def fstat(self, descriptor: int) -> Status:
         return _statx(descriptor, b"", _AT_EMPTY_PATH, lambda: os.fstat(descriptor))
 
-    def entries(self, directory: str) -> list[Entry]:
+    def entries(self, directory: str) -> list[DirectoryEntry]:
         with os.scandir(directory) as found:
             return sorted(
-                Entry(each.name, each.inode(), _is_directory(each), each.is_symlink())
+                DirectoryEntry(each.name, each.inode(), _is_directory(each), each.is_symlink())
                 for each in found
             )
 

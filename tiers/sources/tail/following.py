@@ -18,13 +18,13 @@ from tiers.sources.tail.history import History
 from tiers.sources.tail.looking import Look, Looked
 from tiers.sources.tail.losses import Losses
 from tiers.sources.tail.ours import Identity, Ours
-from tiers.sources.tail.packed import Room
-from tiers.sources.tail.problems import Problems
+from tiers.sources.tail.packed import OpeningMemory
+from tiers.sources.tail.problems import ReadProblems
 from tiers.sources.tail.reading import Limits
-from tiers.sources.tail.sightings import Sighting, Start, begun, unseen
-from tiers.sources.tail.step import FollowOptions, Step
-from tiers.sources.tail.turns import TurnLimits, Turns
-from tiers.sources.tail.verdicts import Copied, Fresh, Known, Lost, Outgrown, Same, Undecided
+from tiers.sources.tail.sightings import Sighting, StartAt, begun, unseen
+from tiers.sources.tail.step import Advance, FollowOptions
+from tiers.sources.tail.turns import ReadingTurns, TurnLimits
+from tiers.sources.tail.verdicts import Copied, Fresh, KnownText, Lost, Outgrown, Same, Undecided
 from tiers.sources.tail.walk import Stopped, Walk, absolute, watched
 
 log = logging.getLogger("tiers.tail")
@@ -55,20 +55,20 @@ class Following:
         self._dormant: dict[bytes, Generation] = {}  # of paths that are at no glob now
         self._by_path: dict[str, Generation] = {}
         self._directories: dict[str, Identity] = {}
-        self.problems = Problems()
+        self.problems = ReadProblems()
         self._losses = Losses()
         limits = TurnLimits(
             Limits(options.block_size_max, options.event_size_max),
             options.open_files_max,
             options.rotate_wait_s,
         )
-        self._room = Room(self._go_on)
-        self._turns = Turns(self._door, limits, self.problems, self._wall_s, self._room)
+        self._room = OpeningMemory(self._go_on)
+        self._turns = ReadingTurns(self._door, limits, self.problems, self._wall_s, self._room)
         self.files = self._turns.files
         self._stop = threading.Event()
         self._draining = False
         self._look_at = self._looked_at = self._look_cost_s = 0.0
-        self._step = Step()
+        self._step = Advance()
         self._young_ns = 0  # changes since then may not be the last with their ctime
         self._latest: dict[str, Generation] = {}  # the newest of each log
         self._last_key = 0
@@ -79,10 +79,10 @@ class Following:
 
     # -- the one entry --------------------------------------------------------------------
 
-    def advance(self, now: float, woken: Iterable[str], look: bool, draining: bool) -> Step:
+    def advance(self, now: float, woken: Iterable[str], look: bool, draining: bool) -> Advance:
         """Look around if it is time (or `look`, soon), and read the next block. `now` is
         monotonic seconds. `woken` are paths that changed. Raises `Stopped` after `stop`."""
-        self._step = Step()
+        self._step = Advance()
         if draining and not self._draining:
             self._draining, self._look_at = True, now
         for path in woken:
@@ -203,7 +203,7 @@ class Following:
                 case Outgrown():
                     self._history.remove(verdict.generation)
                     self._step.positions[verdict.generation.key] = None
-                case Known():
+                case KnownText():
                     self._known(verdict.sighting, verdict.start)
                     if verdict.overwritten:
                         log.warning("%s: overwritten, and not read", verdict.sighting.where)
@@ -347,7 +347,7 @@ class Following:
         self._store(generation)
         return generation
 
-    def _known(self, sighting: Sighting, start: Start) -> None:
+    def _known(self, sighting: Sighting, start: StartAt) -> None:
         generation = self._new_generation(sighting, start)
         generation.done, generation.since_s = True, self._wall_s()
         self._history.add(generation)
@@ -372,7 +372,7 @@ class Following:
         entry.seen = None
         self._store(entry)
 
-    def _new_generation(self, sighting: Sighting, start: Start) -> Generation:
+    def _new_generation(self, sighting: Sighting, start: StartAt) -> Generation:
         self._last_key = max(self._last_key + 1, self._wall_ns())
         return begun(self._last_key, sighting, start, self._door)
 

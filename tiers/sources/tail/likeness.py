@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tiers.sources.tail.generation import Generation
 from tiers.sources.tail.marks import STRONG_BYTES, Shifted, Text, content_end, is_noise, lines_end
-from tiers.sources.tail.sightings import Sighting, Start, Texts
+from tiers.sources.tail.sightings import Sighting, StartAt, Texts
 from tiers.sources.tail.verdicts import Same
 
 
@@ -167,7 +167,7 @@ class Likeness:
         text = self._text_of(generation)
         return text is None or self._same_to(sighting, text, content_end(text))
 
-    def _behind_original(self, sighting: Sighting) -> Start | None:
+    def _behind_original(self, sighting: Sighting) -> StartAt | None:
         """Where to go on in a copy of what was read."""
         found = [
             generation

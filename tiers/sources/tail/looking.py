@@ -16,7 +16,7 @@ from tiers.sources.tail.likeness import Log
 from tiers.sources.tail.logs import Logs
 from tiers.sources.tail.matching import Kin
 from tiers.sources.tail.names import is_added, is_compressed, is_readable
-from tiers.sources.tail.packed import Room
+from tiers.sources.tail.packed import OpeningMemory
 from tiers.sources.tail.sightings import Sighting, Texts, Unreadable
 from tiers.sources.tail.streams import NotRead
 from tiers.sources.tail.texts import Changed
@@ -56,7 +56,7 @@ class Look:
         generations: Sequence[Generation],
         dormant: Sequence[Generation],
         skip: bool,
-        room: Room,
+        room: OpeningMemory,
         quiet_ns: int,
         recent_ns: tuple[int, int],
     ) -> None:

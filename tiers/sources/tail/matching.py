@@ -27,11 +27,11 @@ from tiers.sources.tail.generation import Generation
 from tiers.sources.tail.identity import strength
 from tiers.sources.tail.likeness import Likeness, Log
 from tiers.sources.tail.marks import content_end
-from tiers.sources.tail.sightings import Sighting, Start, unseen
+from tiers.sources.tail.sightings import Sighting, StartAt, unseen
 from tiers.sources.tail.verdicts import (
     Copied,
     Fresh,
-    Known,
+    KnownText,
     Lost,
     Outgrown,
     Same,
@@ -148,15 +148,15 @@ class Kin(Likeness):
             else:
                 self.verdicts.append(self._beside_at_first(sighting))
 
-    def _beside_at_first(self, sighting: Sighting) -> Known | Copied:
+    def _beside_at_first(self, sighting: Sighting) -> KnownText | Copied:
         """It was there before. A copy of the log waits until that was read; where the log cannot be
         asked, nothing beside it may be taken for what was read of it."""
         if self._hidden and not self._texts.of(sighting).packed:
-            return Known(sighting, unseen(sighting))
+            return KnownText(sighting, unseen(sighting))
         original = None if self._texts.of(sighting).packed else self._original(sighting)
         if original is not None:
             return self._copy(sighting, *original)
-        return Known(sighting, self._texts.known(sighting))
+        return KnownText(sighting, self._texts.known(sighting))
 
     def _begin(self, sighting: Sighting) -> Fresh:
         """At a path, as a new log."""
@@ -315,9 +315,9 @@ class Kin(Likeness):
             if self._is_waiting(one):
                 continue
             if one.elder:
-                self.verdicts.append(Known(one, self._texts.known(one)))
+                self.verdicts.append(KnownText(one, self._texts.known(one)))
             elif self._is_overwritten(one):
-                self.verdicts.append(Known(one, unseen(one), overwritten=True))
+                self.verdicts.append(KnownText(one, unseen(one), overwritten=True))
             else:
                 self.verdicts.append(Fresh(one, doubt=self._doubt(one)))
         self.verdicts += [
@@ -339,7 +339,7 @@ class Kin(Likeness):
         generation: Generation,
         sighting: Sighting,
         sure: bool = False,
-        start: Start | None = None,
+        start: StartAt | None = None,
         doubt: int = 0,
     ) -> None:
         self._left.remove(sighting)

@@ -23,7 +23,7 @@ _MEMORY_BYTES_MAX: Final = streams.MEMORY_BYTES_MAX  # of all that is open in on
 _Kind = Callable[[Raw, int], Stream]
 
 
-class Reader(Protocol):
+class PackedReader(Protocol):
     fault: Damaged | None
     """Once all there is was read: why it ends there; None for an end as it should be."""
 
@@ -31,7 +31,7 @@ class Reader(Protocol):
         """No bytes where the text ends, or ends as yet. Raises OSError."""
 
 
-def reader(magic: bytes) -> Callable[[Raw], Reader] | None:
+def reader(magic: bytes) -> Callable[[Raw], PackedReader] | None:
     """How to read a file that begins so; None for one that is not compressed in a known way."""
     return Streams if _kind(magic) else None
 
@@ -109,7 +109,7 @@ class Streams:
         return b"".join(good)
 
 
-class Room:
+class OpeningMemory:
     """The memory in which compressed files of one source are opened. Where it is too little for
     all, whoever used it longest ago begins anew later. `go_on` raises where the source is told to
     stop."""

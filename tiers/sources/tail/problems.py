@@ -8,20 +8,20 @@ PROBLEMS_MAX: Final = 1000  # kept; more are only counted
 
 
 @dataclass(slots=True)
-class Problem:
+class ReadProblem:
     text: str
     since_s: float  # wall clock
     harmless: bool = False  # a remark: nothing waits to be read
 
 
-class Problems:
+class ReadProblems:
     """One that cannot be read holds back no other. It is tried again at each look, and stands
     until it was read."""
 
     def __init__(self) -> None:
-        self._standing: dict[str, Problem] = {}  # by path; of files until they were read
-        self._looking: dict[str, Problem] = {}  # of the last look
-        self._before: dict[str, Problem] = {}  # of the look before
+        self._standing: dict[str, ReadProblem] = {}  # by path; of files until they were read
+        self._looking: dict[str, ReadProblem] = {}  # of the last look
+        self._before: dict[str, ReadProblem] = {}  # of the look before
         self._dropped = 0
 
     def note_look(
@@ -44,7 +44,7 @@ class Problems:
         text = why if isinstance(why, str) else _text(path, why)
         known = self._before.get(path)
         since_s = known.since_s if known else now_s
-        self._looking.setdefault(path, Problem(text, since_s, harmless))
+        self._looking.setdefault(path, ReadProblem(text, since_s, harmless))
 
     def stand(self, path: str, error: OSError, now_s: float) -> None:
         """Of a file, until `over`."""
@@ -52,7 +52,7 @@ class Problems:
         if known is None and len(self._standing) >= PROBLEMS_MAX:
             self._dropped += 1
             return
-        self._standing[path] = Problem(_text(path, error), known.since_s if known else now_s)
+        self._standing[path] = ReadProblem(_text(path, error), known.since_s if known else now_s)
 
     def over(self, path: str) -> None:
         self._standing.pop(path, None)
@@ -62,7 +62,7 @@ class Problems:
         for path in self._standing.keys() - paths:
             del self._standing[path]
 
-    def all(self) -> list[Problem]:
+    def all(self) -> list[ReadProblem]:
         return list({**self._looking, **self._standing}.values())
 
     def line(self, *, harmless: bool = False) -> str:

@@ -20,7 +20,7 @@ from tiers.sources.tail.marks import (
     mark,
     seam_of,
 )
-from tiers.sources.tail.packed import Room
+from tiers.sources.tail.packed import OpeningMemory
 from tiers.sources.tail.streams import Damaged
 from tiers.sources.tail.texts import OpenText, open_text
 
@@ -37,7 +37,7 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartAt:
     """Where to go on in a text, and the marks to know it by."""
 
     offset: int
@@ -55,7 +55,7 @@ class Start:
         generation.blind, generation.packed = self.blind, self.packed
 
 
-BEGINNING: Final = Start(0)
+BEGINNING: Final = StartAt(0)
 
 
 @dataclass(slots=True, eq=False)
@@ -83,13 +83,13 @@ class Sighting:
         return bool(self.paths) and not self.rotated
 
 
-def unseen(sighting: Sighting) -> Start:
+def unseen(sighting: Sighting) -> StartAt:
     """To read only what is added from now on, where nothing is known of what is there."""
     size = sighting.status.size
-    return Start(size, size=size, blind=True)
+    return StartAt(size, size=size, blind=True)
 
 
-def begun(number: int, sighting: Sighting, start: Start, door: Door) -> Generation:
+def begun(number: int, sighting: Sighting, start: StartAt, door: Door) -> Generation:
     """A generation that goes on at `start` in what was seen."""
     path, status = sighting.paths[0] if sighting.paths else sighting.kin, sighting.status
     generation = Generation(
@@ -109,7 +109,7 @@ def begun(number: int, sighting: Sighting, start: Start, door: Door) -> Generati
 class Texts:
     """Opens what was seen. Each method raises `Unreadable`."""
 
-    def __init__(self, door: Door, room: Room, held: Iterable[OpenText] = ()) -> None:
+    def __init__(self, door: Door, room: OpeningMemory, held: Iterable[OpenText] = ()) -> None:
         self._door = door
         self._room = room
         self._held = {(each.status.device, each.status.inode): each for each in held}
@@ -158,12 +158,12 @@ class Texts:
         with _reading(sighting):
             return lines_end(text, min(offset, text.size))
 
-    def start(self, sighting: Sighting, offset: int) -> Start:
+    def start(self, sighting: Sighting, offset: int) -> StartAt:
         """To go on from `offset`."""
         text = self.of(sighting)
         with _reading(sighting):
             begin = content_begin(text, offset)
-            return Start(
+            return StartAt(
                 offset,
                 begin,
                 head_of(text, begin, offset),
@@ -172,7 +172,7 @@ class Texts:
                 packed=text.packed,
             )
 
-    def known(self, sighting: Sighting) -> Start:
+    def known(self, sighting: Sighting) -> StartAt:
         """To read only what is added from now on. Of a compressed file, all of it is known."""
         text = self.of(sighting)
         if not text.packed:
@@ -180,7 +180,7 @@ class Texts:
             return replace(self.start(sighting, lines), size=end)
         with _reading(sighting):
             head = mark(text, 0, STRONG_BYTES)
-        return Start(0, 0, head, NOTHING, sighting.status.size, blind=True, packed=True)
+        return StartAt(0, 0, head, NOTHING, sighting.status.size, blind=True, packed=True)
 
     def same_to(self, sighting: Sighting, other: Text, end: int) -> bool:
         """Whether both begin alike and have the same last bytes before `end`."""

@@ -23,7 +23,7 @@ from tiers.sources.source import OwnHeader, SourceOptions
 from tiers.sources.tail.following import Following
 from tiers.sources.tail.generation import unpack
 from tiers.sources.tail.ours import Identity
-from tiers.sources.tail.step import FollowOptions, Step
+from tiers.sources.tail.step import Advance, FollowOptions
 from tiers.sources.tail.walk import absolute
 from tiers.sources.tail.watching import Watching
 from tiers.units import Duration, show_size
@@ -158,13 +158,13 @@ class Tail:
     ) -> None:
         loop = asyncio.get_running_loop()
 
-        def advance() -> asyncio.Future[tuple[Step, dict[str, Identity] | None]]:
+        def advance() -> asyncio.Future[tuple[Advance, dict[str, Identity] | None]]:
             woken, self._woken = self._woken, set()
             look, self._look = self._look, False
             self._wake.clear()
             draining = self._draining
 
-            def work() -> tuple[Step, dict[str, Identity] | None]:
+            def work() -> tuple[Advance, dict[str, Identity] | None]:
                 step = following.advance(time.monotonic(), woken, look, draining)
                 return step, following.directories(_WATCHED_MAX) if step.looked else None
 
@@ -183,7 +183,7 @@ class Tail:
                 await self._pause(step.wake_at)
                 ahead = advance()
 
-    async def _put(self, step: Step, intake: Intake) -> None:
+    async def _put(self, step: Advance, intake: Intake) -> None:
         headers, found = self._options.headers, step.block
         if found is None:
             await intake.put(NOTHING, step.positions)
@@ -202,7 +202,9 @@ class Tail:
         except TimeoutError:
             pass
 
-    def _report(self, step: Step, directories: dict[str, Identity] | None, intake: Intake) -> None:
+    def _report(
+        self, step: Advance, directories: dict[str, Identity] | None, intake: Intake
+    ) -> None:
         for counter, by in step.counts.items():
             if by:
                 intake.count(counter, by)

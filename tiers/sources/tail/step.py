@@ -22,7 +22,7 @@ class FollowOptions:
 
 
 @dataclass(slots=True)
-class Step:
+class Advance:
     """What one call of `advance` gave. With neither block nor positions there is nothing to do
     until `wake_at`, or for ever when `finished`."""
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import zstandard
 
 from tiers.core import zstd_frames
-from tiers.core.zstd_frames import Kind, Piece
+from tiers.core.zstd_frames import FrameKind, Piece
 from tiers.sources.tail.door import Door
 
 
@@ -193,19 +193,19 @@ class _Frame:
             if piece is None:
                 self.eof = True
                 break
-            if piece.kind is Kind.CUT:
+            if piece.kind is FrameKind.CUT:
                 self._piece = None
                 return b""
             begin = piece.at
-            if piece.kind is Kind.SKIPPABLE:
+            if piece.kind is FrameKind.SKIPPABLE:
                 begin += piece.size - 1
             data = self._raw.there(begin, piece.at + piece.size - begin)
             if begin + len(data) < piece.at + piece.size:
                 return b""
-            if piece.kind is Kind.HEADER:
+            if piece.kind is FrameKind.HEADER:
                 self._raw.claim(zstandard.get_frame_parameters(data).window_size)
             self._piece, self.end = None, piece.at + piece.size
-            if piece.kind is not Kind.SKIPPABLE and (part := self._decoder.decompress(data)):
+            if piece.kind is not FrameKind.SKIPPABLE and (part := self._decoder.decompress(data)):
                 return part
         return b""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tiers.sources.tail.door import Door, Status
-from tiers.sources.tail.packed import MAGIC_BYTES, Reader, Room, may_become, reader
+from tiers.sources.tail.packed import MAGIC_BYTES, OpeningMemory, PackedReader, may_become, reader
 from tiers.sources.tail.streams import CutOff, Damaged, Raw
 
 _STEP_BYTES: Final = 256 << 10
@@ -24,7 +24,7 @@ class Changed(OSError):
 class OpenText:
     """A descriptor and its text."""
 
-    def __init__(self, door: Door, descriptor: int, status: Status, room: Room):
+    def __init__(self, door: Door, descriptor: int, status: Status, room: OpeningMemory):
         self.descriptor = descriptor
         self.status = status
         self._door = door
@@ -59,7 +59,7 @@ class OpenText:
         self._door.close(self.descriptor)
 
 
-def open_text(door: Door, path: str, inode: int, birth_ns: int, room: Room) -> OpenText:
+def open_text(door: Door, path: str, inode: int, birth_ns: int, room: OpeningMemory) -> OpenText:
     """A path is never believed: opened, then asked what it is. Raises OSError, `Changed`."""
     descriptor = door.open(path)
     try:
@@ -99,7 +99,7 @@ class PackedText:
     packed = True
 
     def __init__(
-        self, door: Door, descriptor: int, kind: Callable[[Raw], Reader], room: Room
+        self, door: Door, descriptor: int, kind: Callable[[Raw], PackedReader], room: OpeningMemory
     ) -> None:
         self._make = kind
         self._room = room
@@ -107,7 +107,7 @@ class PackedText:
         self._grew = False
         self._size: int | None = None
         self._fault: Damaged | None = None
-        self._reader: Reader | None = None
+        self._reader: PackedReader | None = None
         self._kept = bytearray()
         self._at = 0  # the end of what is kept
 

@@ -12,8 +12,8 @@ from typing import Final
 
 from tiers.sources.tail.door import Door
 from tiers.sources.tail.generation import Generation
-from tiers.sources.tail.packed import Room
-from tiers.sources.tail.problems import Problems
+from tiers.sources.tail.packed import OpeningMemory
+from tiers.sources.tail.problems import ReadProblems
 from tiers.sources.tail.reading import FileBlock, Limits, Torn, read, read_unfinished
 from tiers.sources.tail.streams import CutOff, Damaged
 from tiers.sources.tail.texts import Changed, open_text
@@ -28,16 +28,16 @@ class TurnLimits:
     rotate_wait_s: float
 
 
-class Turns:
+class ReadingTurns:
     """`finished`, `look_wanted` and `counts` are for who calls, to act on and to clear."""
 
     def __init__(
         self,
         door: Door,
         limits: TurnLimits,
-        problems: Problems,
+        problems: ReadProblems,
         wall_s: Callable[[], float],
-        room: Room,
+        room: OpeningMemory,
     ) -> None:
         self._door = door
         self._limits = limits

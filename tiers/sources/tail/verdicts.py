@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tiers.sources.tail.generation import Generation
 from tiers.sources.tail.marks import Mark
-from tiers.sources.tail.sightings import BEGINNING, Sighting, Start
+from tiers.sources.tail.sightings import BEGINNING, Sighting, StartAt
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Same:
     sighting: Sighting
     sure: bool = False
     more: bool = False  # it was done, and has grown
-    start: Start | None = None  # marks of one that was blind, or could not be read
+    start: StartAt | None = None  # marks of one that was blind, or could not be read
     doubt: int = 0  # bytes that may have been read before
 
 
@@ -28,7 +28,7 @@ class Copied:
 
     sighting: Sighting
     of: Generation | Sighting
-    start: Start
+    start: StartAt
     sure: bool = True
     entry: Generation | None = None  # what is known of it already
 
@@ -39,17 +39,17 @@ class Fresh:
 
     sighting: Sighting
     sure: bool = False
-    start: Start = BEGINNING
+    start: StartAt = BEGINNING
     doubt: int = 0  # bytes that may have been read before
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownText:
     """It lay beside a path before the source ever looked there, or is no text: not read, unless it
     grows."""
 
     sighting: Sighting
-    start: Start
+    start: StartAt
     sure: bool = True
     overwritten: bool = False  # a generation that was known, as `shred` leaves it
 
@@ -79,4 +79,4 @@ class Undecided:
     sure: bool = True
 
 
-Verdict = Outgrown | Undecided | Same | Copied | Fresh | Known | Lost
+Verdict = Outgrown | Undecided | Same | Copied | Fresh | KnownText | Lost

@@ -19,7 +19,7 @@ from fnmatch import translate
 from glob import has_magic
 from typing import Final
 
-from tiers.sources.tail.door import Door, Entry, Status
+from tiers.sources.tail.door import DirectoryEntry, Door, Status
 from tiers.sources.tail.ours import Identity, Ours
 
 WALK_S_MAX: Final = 30.0
@@ -140,7 +140,7 @@ class Walk:
         self._clock = clock
         self._go_on = go_on
         self._until = clock() + WALK_S_MAX
-        self._listed: tuple[Identity, list[Entry]] = (0, 0), []
+        self._listed: tuple[Identity, list[DirectoryEntry]] = (0, 0), []
         self._matched = False  # the present pattern, by something
         self.walked = Walked()
 
@@ -239,7 +239,7 @@ class Walk:
         self.walked.directories.setdefault(directory, here)
         return False
 
-    def _entries(self, directory: str, here: Identity) -> list[Entry]:
+    def _entries(self, directory: str, here: Identity) -> list[DirectoryEntry]:
         """Kept for a moment: `**` asks twice."""
         if self._listed[0] != here:
             try:
