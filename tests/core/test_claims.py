@@ -262,7 +262,7 @@ def wait(ages: Sequence[tuple[BatchId, int]]) -> Settlement:
     one = settlement(A, B, waited=True)
     look(one, [(FILE, manifest_of(FILE, A))])
     one.answer(CallAnswer.THERE)  # pending, and not fenced: the claim is another's
-    assert one.call(0) == calls.Clock()
+    assert one.call(0) == calls.ReadClock()
     one.lost()
     one.clock(2000)
     assert one.call(0) == calls.List(store_names.claims_path(DAY))

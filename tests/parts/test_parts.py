@@ -193,7 +193,7 @@ async def test_one_that_does_not_settle_is_ended_in_time() -> None:
 async def test_one_that_fails_is_made_anew_and_no_other_notices(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tiers.host.backoff.Backoff.wait_s", lambda *_: 0.0)
+    monkeypatch.setattr("tiers.core.backoff.Backoff.wait_s", lambda *_: 0.0)
     async with rigged() as rig:
         await rig.apply(sink=1, source=1)
         sink, before = rig.dummy(SINK), rig.dummy(SOURCE)

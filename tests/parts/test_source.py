@@ -196,7 +196,7 @@ def has(rig: Rig, events: int) -> bool:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiers.host.backoff.Backoff.wait_s", lambda *_: 0.0)
+    monkeypatch.setattr("tiers.core.backoff.Backoff.wait_s", lambda *_: 0.0)
 
 
 async def test_it_goes_on_where_it_was_stored(tmp_path: Path, quick: None) -> None:

@@ -150,7 +150,7 @@ class Sinks:
     def _is_own(self, name: str, at: At, call: object) -> bool:
         store = at.store
         match call:
-            case calls.Clock():
+            case calls.ReadClock():
                 return True
             case publication.KeepPlan() | publication.Release() | publication.Abandon():
                 return not self._ages  # else there is an image between this and what follows
@@ -237,7 +237,7 @@ class Sinks:
                 yield f"reads {path}", self._told(name, at, store.content(path))
             case calls.List(path):
                 yield from self._list(name, at, path, crowd=crowd)
-            case calls.Clock():
+            case calls.ReadClock():
                 yield "asks the time", self._told(name, at, 0)
             case _:
                 yield from self._in_channel(name, at, call)

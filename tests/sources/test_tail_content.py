@@ -13,7 +13,7 @@ import zstandard
 
 from tests.sources.test_tail import ROTATE_WAIT_S, Follower, append
 from tiers.errors import ChannelDamaged
-from tiers.sources.tail.door import Disk
+from tiers.sources.tail.door import RealFiles
 from tiers.sources.tail.following import STARTED, Following
 from tiers.sources.tail.source import TailOptions
 
@@ -338,7 +338,7 @@ def test_the_history_is_kept_short(log: Path) -> None:
     assert len(follower.stored) <= 70
 
 
-class Shut(Disk):
+class Shut(RealFiles):
     """A path that may not be opened as yet."""
 
     def __init__(self, path: Path) -> None:

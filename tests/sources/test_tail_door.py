@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tiers.sources.tail import door
-from tiers.sources.tail.door import DirectoryEntry, Disk, Status
+from tiers.sources.tail.door import DirectoryEntry, RealFiles, Status
 
 
 def told(path: Path) -> dict[str, Status]:
     """Of a link: where it leads, itself, and an open file."""
-    disk = Disk()
+    disk = RealFiles()
     descriptor = disk.open(str(path))
     try:
         return {
@@ -61,9 +61,9 @@ def test_a_file_is_told_alike_in_each_way(link: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(link.parent)
     for found in (told(Path("log")), told(link.with_name("log"))):
         assert len(set(found.values())) == 1
-    assert Disk().stat("log") == Disk().stat(str(link))
+    assert RealFiles().stat("log") == RealFiles().stat(str(link))
     with pytest.raises(FileNotFoundError):
-        Disk().stat("none")
+        RealFiles().stat("none")
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_without_statx_all_but_the_birth_is_told(
     for name, status in told(link).items():
         assert status == with_statx[name]._replace(birth_ns=0), name
     with pytest.raises(FileNotFoundError):
-        Disk().stat(str(link.with_name("none")))
+        RealFiles().stat(str(link.with_name("none")))
 
 
 def test_what_statx_refuses_is_not_asked_again(link: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "_call", fails_with(errno.EACCES))
     with pytest.raises(PermissionError) as raised:
-        Disk().stat(str(link))
+        RealFiles().stat(str(link))
     assert raised.value.filename == str(link)
 
 
@@ -100,7 +100,7 @@ def test_kinds_of_entries_are_told_in_the_order_of_names(link: Path) -> None:
     directory = link.parent
     (directory / "b").mkdir()
     (directory / "a-link").symlink_to("b")
-    found = Disk().entries(str(directory))
+    found = RealFiles().entries(str(directory))
     inodes = {entry.name: entry.lstat().st_ino for entry in directory.iterdir()}
     assert found == [
         DirectoryEntry("a-link", inodes["a-link"], is_directory=False, is_link=True),
@@ -113,11 +113,11 @@ def test_kinds_of_entries_are_told_in_the_order_of_names(link: Path) -> None:
 
 def test_opening_waits_for_nobody_and_is_not_inherited(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    descriptor = Disk().open(str(tmp_path / "pipe"))
+    descriptor = RealFiles().open(str(tmp_path / "pipe"))
     try:
         assert not os.get_inheritable(descriptor)
     finally:
-        Disk().close(descriptor)
+        RealFiles().close(descriptor)
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
         os.fstat(descriptor)
 
@@ -131,7 +131,7 @@ def test_what_cannot_be_told_to_be_a_directory_is_none() -> None:
 
 
 def test_holes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk, file = Disk(), tmp_path / "log"
+    disk, file = RealFiles(), tmp_path / "log"
     with file.open("wb") as log:
         log.write(b"x")
         log.truncate(10 << 20)

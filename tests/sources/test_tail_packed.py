@@ -12,7 +12,7 @@ import pytest
 
 from tests.sources.compressed import KINDS, LINES, TEXT, VARIANTS, Pack
 from tests.sources.test_tail import ROTATE_WAIT_S, Follower, append
-from tiers.sources.tail.door import Disk
+from tiers.sources.tail.door import RealFiles
 from tiers.sources.tail.following import Following
 from tiers.sources.tail.packed import OpeningMemory, Streams, may_become
 
@@ -290,7 +290,7 @@ def test_one_that_could_not_be_read_at_the_first_look(tmp_path: Path, pack: Pack
     append(old, pack(LINES))
     append(log, b"before\n")
 
-    class Shut(Disk):
+    class Shut(RealFiles):
         shut = True
 
         def open(self, path: str) -> int:

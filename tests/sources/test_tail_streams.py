@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from tests.sources.compressed import KINDS, LINES, TEXT, VARIANTS, ZEROS, skippable
 from tiers.sources.tail import packed, streams
-from tiers.sources.tail.door import Disk
+from tiers.sources.tail.door import RealFiles
 from tiers.sources.tail.packed import MAGIC_BYTES, PackedReader, reader
 from tiers.sources.tail.streams import CutOff, Damaged, NotRead, Raw
 
 STEP = 1 << 18
 
 
-class Bytes(Disk):
+class Bytes(RealFiles):
     """A file that is in memory."""
 
     def __init__(self, data: bytes) -> None:

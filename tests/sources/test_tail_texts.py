@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tiers.sources.tail.door import Disk
+from tiers.sources.tail.door import RealFiles
 from tiers.sources.tail.packed import OpeningMemory
 from tiers.sources.tail.streams import CutOff, Damaged, Raw
 from tiers.sources.tail.texts import Changed, PackedText, PlainText, open_text
@@ -45,7 +45,9 @@ def make() -> Callable[..., PackedText]:
     Unpacked.begun = Unpacked.asked = 0
 
     def make(text: bytes, fault: Damaged | None = None) -> PackedText:
-        return PackedText(Disk(), -1, lambda _: Unpacked(text, fault), OpeningMemory(lambda: None))
+        return PackedText(
+            RealFiles(), -1, lambda _: Unpacked(text, fault), OpeningMemory(lambda: None)
+        )
 
     return make
 
@@ -122,7 +124,7 @@ def test_where_it_ends(make: Callable[..., PackedText], size: int) -> None:
 def test_what_may_become_a_compressed_file_is_no_text_as_yet(
     begin: bytes, is_told: bool, is_fault: bool
 ) -> None:
-    text = PlainText(Disk(), -1, len(begin), begin[:10])
+    text = PlainText(RealFiles(), -1, len(begin), begin[:10])
     assert text.is_told is is_told
     assert isinstance(text.fault(), CutOff) is is_fault
 
@@ -133,7 +135,7 @@ def test_the_room_knows_what_one_takes_until_it_is_dropped() -> None:
         return Unpacked(TEXT[:10])
 
     room = OpeningMemory(lambda: None, KEPT + STEP + 150)
-    one, other = (PackedText(Disk(), -1, begin, room) for _ in range(2))
+    one, other = (PackedText(RealFiles(), -1, begin, room) for _ in range(2))
     assert room.bytes_taken == 0
     assert one.read(0, 5) == TEXT[:5]
     assert room.bytes_taken == 100 + KEPT + STEP
@@ -166,21 +168,21 @@ def test_another_file_at_the_path_is_not_read_and_not_left_open(
 ) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"one\n")
-    status = Disk().stat(str(path))
+    status = RealFiles().stat(str(path))
     closed: list[int] = []
-    monkeypatch.setattr(Disk, "close", lambda _, descriptor: closed.append(descriptor))
+    monkeypatch.setattr(RealFiles, "close", lambda _, descriptor: closed.append(descriptor))
     for inode, birth_ns in [
         (status.inode + 1, status.birth_ns),
         (status.inode, status.birth_ns + 1),
     ]:
         with pytest.raises(Changed) as raised:
-            open_text(Disk(), str(path), inode, birth_ns, OpeningMemory(lambda: None))
+            open_text(RealFiles(), str(path), inode, birth_ns, OpeningMemory(lambda: None))
         assert raised.value.errno == errno.ESTALE
     (tmp_path / "directory").mkdir()
-    other = Disk().stat(str(tmp_path / "directory"))
+    other = RealFiles().stat(str(tmp_path / "directory"))
     with pytest.raises(Changed):
         open_text(
-            Disk(),
+            RealFiles(),
             str(tmp_path / "directory"),
             other.inode,
             other.birth_ns,
@@ -210,9 +212,9 @@ def test_a_file_that_became_another_text_in_its_place(
 ) -> None:
     path = tmp_path / "log"
     path.write_bytes(before)
-    status = Disk().stat(str(path))
+    status = RealFiles().stat(str(path))
     opened = open_text(
-        Disk(), str(path), status.inode, status.birth_ns, OpeningMemory(lambda: None)
+        RealFiles(), str(path), status.inode, status.birth_ns, OpeningMemory(lambda: None)
     )
     opened.text.read(0, opened.text.size)
     path.write_bytes(after)

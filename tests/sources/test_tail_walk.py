@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tiers.sources.tail.door import DirectoryEntry, Disk, Status
+from tiers.sources.tail.door import DirectoryEntry, RealFiles, Status
 from tiers.sources.tail.ours import Ours
 from tiers.sources.tail.walk import WALK_S_MAX, Listings, Stopped, Walk, Walked, absolute
 
@@ -16,11 +16,11 @@ from tiers.sources.tail.walk import WALK_S_MAX, Listings, Stopped, Walk, Walked,
 def walk(
     *patterns: Path | str,
     follow_links: bool | None = None,
-    door: Disk | None = None,
+    door: RealFiles | None = None,
     written: Sequence[Path] = (),
 ) -> Walked:
     globs = [absolute(str(pattern)) for pattern in patterns]
-    door = door or Disk()
+    door = door or RealFiles()
     ours = Ours(door, [str(directory) for directory in written])
     ours.look_begins()
     return Walk(door, globs, follow_links, lambda: 0.0, lambda: None, ours).run()
@@ -87,7 +87,7 @@ def test_a_file_is_known_by_its_own_path_before_a_link(tmp_path: Path) -> None:
     assert paths(walk(tmp_path / "*" / "*.log")) == [str(tmp_path / "z/a.log")]
 
 
-class Owned(Disk):
+class Owned(RealFiles):
     """Says who owns what."""
 
     def __init__(self, owners: dict[str, int]) -> None:
@@ -140,7 +140,7 @@ def test_links_to_directories_of_others(tmp_path: Path) -> None:
     assert walked.problems == []
 
 
-class Denied(Disk):
+class Denied(RealFiles):
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -173,7 +173,7 @@ def test_it_has_a_time_limit_and_can_be_stopped(tmp_path: Path) -> None:
         fill(tmp_path, f"{i}/a.log")
     ticks = iter(range(100_000))
     pattern = absolute(str(tmp_path / "**" / "*.log"))
-    limited = Walk(Disk(), [pattern], None, lambda: float(next(ticks)), lambda: None).run()
+    limited = Walk(RealFiles(), [pattern], None, lambda: float(next(ticks)), lambda: None).run()
     assert not limited.complete
     assert f"{WALK_S_MAX:g} s" in str(limited.problems[0][1])
 
@@ -181,7 +181,7 @@ def test_it_has_a_time_limit_and_can_be_stopped(tmp_path: Path) -> None:
         raise Stopped
 
     with pytest.raises(Stopped):
-        Walk(Disk(), [pattern], None, lambda: 0.0, stop).run()
+        Walk(RealFiles(), [pattern], None, lambda: 0.0, stop).run()
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_what_was_found_out_of_a_directory_is_kept_for_the_next_look(tmp_path: P
     fill(tmp_path, "out/a.log", "logs/b.log", "more/c.log")
     asked: list[str] = []
 
-    class Asked(Disk):
+    class Asked(RealFiles):
         def real(self, path: str) -> str:
             asked.append(Path(path).name)
             return super().real(path)
@@ -235,13 +235,13 @@ def test_what_was_found_out_of_a_directory_is_kept_for_the_next_look(tmp_path: P
         ours.look_begins()
         asked.clear()
         for directory in directories * 2:
-            status = Disk().stat(directory)
+            status = RealFiles().stat(directory)
             assert ours.root_of(directory, (status.device, status.inode)) == ""
         assert sorted(set(asked)) == new
     (tmp_path / "out").rename(tmp_path / "away")
     (tmp_path / "out").symlink_to(tmp_path / "logs")
     ours.look_begins()
-    status = Disk().stat(logs)
+    status = RealFiles().stat(logs)
     assert ours.root_of(logs, (status.device, status.inode)) == str(tmp_path / "out")
 
 
@@ -250,16 +250,16 @@ def test_a_directory_is_a_sinks_by_its_identity_too(tmp_path: Path) -> None:
     fill(tmp_path, "out/a.log", "elsewhere/b.log")
     out, none = tmp_path / "out", tmp_path / "none"
     for written in ([none, out], [out, none]):
-        ours = Ours(Disk(), [str(path) for path in written])
+        ours = Ours(RealFiles(), [str(path) for path in written])
         ours.look_begins()
-        status = Disk().stat(str(out))
+        status = RealFiles().stat(str(out))
         elsewhere = str(tmp_path / "elsewhere")
         assert ours.root_of(elsewhere, (status.device, status.inode)) == str(out)
         assert ours.root_of(elsewhere, (status.device + 1, status.inode)) == ""
         assert ours.root_of(elsewhere, (status.device, status.inode + 1)) == ""
         for path, root in ((out, str(out)), (out / "deep", str(out)), (tmp_path / "out2", "")):
             assert ours.root_of(str(path), (1, 1)) == root
-    nothing = Ours(Disk(), [])
+    nothing = Ours(RealFiles(), [])
     assert nothing.root_of("/", (1, 1)) == ""
 
 
@@ -292,7 +292,7 @@ def test_directories_that_are_worth_a_watch(
     assert wrong == ([str(tmp_path / "a/x.log")] if "x.log/" in pattern else [])
 
 
-class Refusing(Disk):
+class Refusing(RealFiles):
     """Some calls of some names fail."""
 
     def __init__(self, fails: dict[tuple[str, str], int]) -> None:
@@ -356,7 +356,7 @@ def test_each_directory_is_listed_once(tmp_path: Path) -> None:
     fill(tmp_path, "a.log", "x/b.log", "x/y/c.log")
     listed: list[str] = []
 
-    class Listed(Disk):
+    class Listed(RealFiles):
         def entries(self, directory: str) -> list[DirectoryEntry]:
             listed.append(directory)
             return super().entries(directory)
@@ -401,7 +401,7 @@ def test_what_is_at_a_glob_whatever_the_disk_says(pattern: str, path: str, match
 def test_a_directory_that_cannot_be_listed_is_asked_once_and_told(code: int, is_told: bool) -> None:
     asked: list[str] = []
 
-    class Refusing(Disk):
+    class Refusing(RealFiles):
         def entries(self, directory: str) -> list[DirectoryEntry]:
             asked.append(directory)
             raise OSError(code, os.strerror(code), directory)

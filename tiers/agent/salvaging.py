@@ -45,7 +45,7 @@ from tiers.core.change import NO_OUTPUT, Change, Put
 from tiers.core.entry.routes import Route, Routed
 from tiers.errors import ChannelDamaged
 from tiers.host.durable import write_durably
-from tiers.sources.tail.door import Disk
+from tiers.sources.tail.door import RealFiles
 from tiers.sources.tail.following import STARTED
 from tiers.sources.tail.generation import unpack as unpack_position
 from tiers.sources.tail.walk import Walk, absolute
@@ -389,6 +389,6 @@ def _unknown_bytes(patterns: Sequence[str], known: Mapping[bytes, bytes], prefix
             position = unpack_position(record, value)
             files.add((position.inode, position.birth_ns))
     globs = [absolute(pattern) for pattern in patterns]
-    walked = Walk(Disk(), globs, None, time.perf_counter, lambda: None).run()
+    walked = Walk(RealFiles(), globs, None, time.perf_counter, lambda: None).run()
     found = [at.status for at in walked.files.values()]
     return sum(status.size for status in found if (status.inode, status.birth_ns) not in files)

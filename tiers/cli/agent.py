@@ -8,11 +8,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tiers.cli.kinds import DIRECTORY
 from tiers.errors import TiersError
+
+if TYPE_CHECKING:  # a command imports what it needs when it runs
+    from tiers.host.printer import Printer
+    from tiers.observe.watch import Watch
 
 log = logging.getLogger("tiers")
 
@@ -42,36 +47,19 @@ def command(topology: Path, name: str, data: Path | None, drain: bool, strict: b
     Example:
       tiers agent web-logs.toml edge-1 --data /var/lib/tiers
     """
-    from tiers.agent.agent import AGAIN, Agent
     from tiers.agent.logs import log_to
-    from tiers.agent.reloading import begin
     from tiers.host.heap import keep_freed
     from tiers.host.printer import Printer
     from tiers.observe.watch import Watch
-    from tiers.topology.findings import findings_of
 
     keep_freed()
     watch = Watch()
     printer = Printer(2)
     log_to(printer, name)
-
-    async def run() -> int:
-        loaded, directory, reloading = begin(topology, name, data, strict=strict)
-        for finding in findings_of(loaded, name, directory.parent):
-            log.warning(finding)
-        agent = Agent(loaded, name, directory, reloading, watch)
-        _take_hangups(reloading.wake)
-        if drain:
-            agent.drain()
-        status = await agent.run()
-        if status == AGAIN:
-            printer.close()
-            _start_again(draining=agent.draining)
-        return status
-
     try:
         with asyncio.Runner(loop_factory=watch.new_loop) as runner:
-            sys.exit(runner.run(run()))
+            run = _run(topology, name, data, watch, printer, drain=drain, strict=strict)
+            sys.exit(runner.run(run))
     except ExceptionGroup as group:
         # What ends an agent in mid-work (a channel found damaged) is for a person to read.
         known, unknown = group.split(TiersError)
@@ -81,6 +69,35 @@ def command(topology: Path, name: str, data: Path | None, drain: bool, strict: b
     finally:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Python ends its own handlers before itself
         printer.close()
+
+
+async def _run(
+    topology: Path,
+    name: str,
+    data: Path | None,
+    watch: "Watch",
+    printer: "Printer",
+    *,
+    drain: bool,
+    strict: bool,
+) -> int:
+    """The agent's life; its exit status."""
+    from tiers.agent.agent import AGAIN, Agent
+    from tiers.agent.reloading import begin
+    from tiers.topology.findings import findings_of
+
+    loaded, directory, reloading = begin(topology, name, data, strict=strict)
+    for finding in findings_of(loaded, name, directory.parent):
+        log.warning(finding)
+    agent = Agent(loaded, name, directory, reloading, watch)
+    _take_hangups(reloading.wake)
+    if drain:
+        agent.drain()
+    status = await agent.run()
+    if status == AGAIN:
+        printer.close()
+        _start_again(draining=agent.draining)
+    return status
 
 
 def _start_again(*, draining: bool) -> None:

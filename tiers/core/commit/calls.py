@@ -71,8 +71,8 @@ class List:
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class ReadClock:
     """The store's time."""
 
 
-StoreCall = WriteSmall | Move | Replace | MakeParents | Exists | Read | List | Clock
+StoreCall = WriteSmall | Move | Replace | MakeParents | Exists | Read | List | ReadClock

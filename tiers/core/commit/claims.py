@@ -26,13 +26,13 @@ from tiers.core.batch import BatchId
 from tiers.core.commit import store_names
 from tiers.core.commit.calls import (
     CallAnswer,
-    Clock,
     Exists,
     List,
     Listing,
     MakeParents,
     Move,
     Read,
+    ReadClock,
     Replace,
     StoreCall,
     WriteSmall,
@@ -172,7 +172,7 @@ class Settlement:
             case Step.READ:
                 return Read(self._reading[0].manifest)
             case Step.CLOCK:
-                return Clock()
+                return ReadClock()
             case Step.AGES:
                 return List(store_names.claims_path(self.day))
             case _:

@@ -6,13 +6,13 @@ from tiers.contracts import Store, Workers
 from tiers.core.commit.answers import Moved
 from tiers.core.commit.calls import (
     CallAnswer,
-    Clock,
     Exists,
     List,
     Listing,
     MakeParents,
     Move,
     Read,
+    ReadClock,
     Replace,
     StoreCall,
     WriteSmall,
@@ -71,7 +71,7 @@ async def perform(machine: ProtocolPart, call: StoreCall, store: Store, workers:
         case List(path):
             found = await run(lambda: store.list(path)) or []
             machine.listed([(one.name, one.modified_ms) for one in found if not one.is_directory])
-        case Clock():
+        case ReadClock():
             raise AssertionError("only a TimedMachine asks for the time")
 
 
@@ -79,7 +79,7 @@ async def perform_timed(
     machine: TimedMachine, call: StoreCall, store: Store, workers: Workers
 ) -> None:
     """As `perform`, for a machine that may ask for the time."""
-    if isinstance(call, Clock):
+    if isinstance(call, ReadClock):
         machine.clock(await workers.run(store.now_ms))
     else:
         await perform(machine, call, store, workers)

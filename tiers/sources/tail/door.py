@@ -90,7 +90,7 @@ class Door(Protocol):
         """The path by which an open file can be found now, or could last; "" where none is told."""
 
 
-class Disk:
+class RealFiles:
     """The door to the file system of this machine."""
 
     def stat(self, path: str) -> Status:

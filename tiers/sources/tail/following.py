@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from tiers.sources.tail.door import Disk, Door
+from tiers.sources.tail.door import Door, RealFiles
 from tiers.sources.tail.generation import Generation, unpack
 from tiers.sources.tail.history import History
 from tiers.sources.tail.looking import Look, Looked
@@ -47,7 +47,7 @@ class Following:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._options = options
-        self._door: Door = door or Disk()
+        self._door: Door = door or RealFiles()
         self._wall_ns, self._clock = wall_ns, clock
         self._patterns = [absolute(pattern) for pattern in options.patterns]
         self._ours = Ours(self._door, options.not_below)
