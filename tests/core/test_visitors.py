@@ -411,3 +411,26 @@ def test_some_places_are_never_one_addresss() -> None:
     assert house.came(128, now=2.0) == "1"
     assert house.came(129, 130, address="b", now=2.0) == ""
     assert house.visitors.strangers == 128
+
+
+def test_guests_are_looked_at_a_few_at_a_time_while_memory_does_not_grow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tiers.core.hop.visitors._GUESTS_AT_ONCE", 4)
+    monkeypatch.setattr("tiers.core.hop.visitors._GUESTS_AT_REST", 1)
+    house = House()
+    for key in range(1, 9):
+        house.came(key)
+        house.prove(key, b"%d" % key)
+
+    def looked(memory_mb: int) -> int:
+        house.visitors.notice(memory_mb * MB)
+        keys = house.visitors.to_look_at()
+        house.look()
+        return len(keys)
+
+    assert [looked(mb) for mb in (50, 58, 50)] == [1, 1, 1]
+    assert [looked(mb) for mb in (59, 60, 61, 62)] == [4, 4, 4, 1], "all of them, once it has grown"
+    assert [looked(mb) for mb in (30, 39)] == [1, 4], "grown from the least that it was since"
+    house.look(k1=101)
+    assert house.visitors.get(1) is None, "whenever it is looked at it goes"

@@ -161,7 +161,7 @@ async def test_a_restarted_sender_flags_what_it_may_have_sent(
     peer.close()
     sender = await hop.sender()
     await sender.put(range(21, 31))
-    assert sender.group.flagged == 20
+    await eventually(lambda: sender.group.flagged == 20)
     await eventually(lambda: "flagged 20 batches" in caplog.text)
     receiver = await hop.receiver()
     await sender.empty()

@@ -32,6 +32,7 @@ IDLE_LOOK_MS: Final = 1000  # where there is nobody, or nothing came
 _EVENT: Final = struct.Struct("=Hi")  # event, descriptor
 _MOVED_AT: Final = 120  # of tcpi_bytes_acked, tcpi_bytes_received in struct tcp_info, linux/tcp.h
 _MOVED: Final = struct.Struct("=QQ")
+_INFO_BYTES: Final = _MOVED_AT + _MOVED.size
 _NO_WAIT_CLOSE: Final = struct.pack("ii", 1, 0)  # what is under way is thrown away
 _EVENTS_AT_ONCE: Final = 1000
 _THROWN_AWAY_BYTES: Final = 256 << 10
@@ -236,6 +237,7 @@ class Gate:
 
     def _look(self, now: float, own: "OwnMemory") -> None:
         memory, came = own.read(), {}
+        self._visitors.notice(memory)
         if self._visitors.is_swollen(memory):
             self._looks_left = self._visitors.looks
             # Only what is still so when all that was freed is given back is laid to anybody.
@@ -297,12 +299,19 @@ def _borrowed(descriptor: int) -> Iterator[socket.socket]:
 
 def moved(descriptor: int) -> BytesMoved:
     """What moved over a connection; nothing where it is over."""
-    with suppress(OSError), _borrowed(descriptor) as connection:
-        length = _MOVED_AT + _MOVED.size
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, length)
-        acked, received = _MOVED.unpack_from(info, _MOVED_AT)
-        return BytesMoved(received, acked)
-    return BytesMoved(0)
+    try:
+        # As `_borrowed`, without what Python adds to a socket: it is asked of thousands.
+        connection = socket.SocketType(socket.AF_INET6, socket.SOCK_STREAM, 0, descriptor)
+    except OSError:
+        return BytesMoved(0)
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+    except OSError:
+        return BytesMoved(0)
+    finally:
+        connection.detach()
+    acked, received = _MOVED.unpack_from(info, _MOVED_AT)
+    return BytesMoved(received, acked)
 
 
 def received(descriptor: int) -> int:

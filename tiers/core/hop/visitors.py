@@ -29,6 +29,8 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 _GUESTS_AT_ONCE: Final = 512  # looked at in one go: the others have their turn in the next
+_GUESTS_AT_REST: Final = 32  # likewise, while memory does not grow
+_GROWN_BYTES: Final = 8 << 20
 _STRANGERS_AT_ONCE: Final = 512  # likewise
 _FEW: Final = 8  # strangers of one address: not a crowd
 _CONNECTION_BYTES: Final = 28 << 10  # of one that has shaken hands: 26.5 KiB were measured
@@ -137,6 +139,8 @@ class Visitors:
         self._words = 0
         self.over: deque[tuple[str, bytes]] = deque()  # ports, and sessions that left them
         self._calm: float = math.inf  # memory as it usually is
+        self._least: float = math.inf  # memory since it grew last
+        self._hurry = 0  # looks until all guests were looked at since then
         self._told: float = math.inf  # when it was last laid at somebody's door
         self._high_s = 0.0  # since when it is more than usual, and no stranger's
 
@@ -150,7 +154,19 @@ class Visitors:
     @property
     def looks(self) -> int:
         """How many looks it takes to see all guests."""
-        return 1 + len(self._guests) // _GUESTS_AT_ONCE
+        return 1 + len(self._guests) // self._at_once()
+
+    def _at_once(self) -> int:
+        hurry = self._hurry or self._beyond or math.isinf(self._least)
+        return _GUESTS_AT_ONCE if hurry else _GUESTS_AT_REST
+
+    def notice(self, memory: int) -> None:
+        """What the process has of its own now. Who holds more than it may takes memory: while that
+        does not grow, guests are looked at a few at a time."""
+        if memory - self._least > _GROWN_BYTES:
+            self._least = memory
+            self._hurry = 1 + len(self._guests) // _GUESTS_AT_ONCE
+        self._least = min(self._least, memory)
 
     def is_calm(self) -> bool:
         """Whether nothing is to be looked at closely."""
@@ -222,7 +238,7 @@ class Visitors:
         if not self._turn:
             self._turn.extend(self._strangers)
         strangers = [self._turn.popleft() for _ in range(min(_STRANGERS_AT_ONCE, len(self._turn)))]
-        return [*strangers, *islice(self._guests, _GUESTS_AT_ONCE)]
+        return [*strangers, *islice(self._guests, self._at_once())]
 
     def tell(self, session: bytes, count: int) -> None:
         """So many bytes were said to a session."""
@@ -243,6 +259,7 @@ class Visitors:
                 words = max(0, visitor.told - moved.read) + visitor.held
                 self._note(visitor, visitor.beyond, words)
         yield from self._look_at_guests(now)
+        self._hurry = max(0, self._hurry - 1)
         yield from self._look_at_all_guests()
         if not self.patient:
             for key, one in list(self._strangers.items()):
@@ -288,7 +305,7 @@ class Visitors:
             self._calm = memory  # nobody's here: it is what the agent needs now
 
     def _look_at_guests(self, now: float) -> Iterator[Gone]:
-        for key in list(islice(self._guests, _GUESTS_AT_ONCE)):
+        for key in list(islice(self._guests, self._at_once())):
             guest = self._guests[key]
             self._guests.move_to_end(key)
             room = self._room(guest.port, guest.session)
