@@ -9,7 +9,7 @@ from tests.simulation.test_world import simulate
 
 @pytest.mark.parametrize("bug", [bug.name for bug in UNLIKE])
 def test_what_is_not_the_same_twice_is_caught(bug: str) -> None:
-    ended = simulate("--twice", "--bug", bug, "--seeds", "6", "--jobs", "2")
+    ended = simulate("--twice", "--bug", bug, "--seeds", "3", "--jobs", "2")
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert "is not the same run twice: event" in ended.stdout
     assert "again: scripts/simulate --seed" in ended.stdout

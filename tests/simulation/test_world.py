@@ -32,22 +32,22 @@ def simulate(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize("first", [0, 100])
 def test_every_line_is_published_once_whatever_happens(first: int) -> None:
-    ended = simulate("--twice", "--first", str(first), "--seeds", "60", "--jobs", "2")
+    ended = simulate("--twice", "--first", str(first), "--seeds", "36", "--jobs", "2")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "60 seeds" in ended.stdout
+    assert "36 seeds" in ended.stdout
     never = [kind for kind in {*KINDS, *AIMED, CLOCK} if f"  {kind:24}" not in ended.stdout]
     assert not never, "faults of these kinds were never injected"
 
 
 def test_nothing_is_lost_silently_where_disks_go_back_or_exist_twice() -> None:
-    ended = simulate("--twice", "--lives", "--first", "0", "--seeds", "24", "--jobs", "2")
+    ended = simulate("--twice", "--lives", "--first", "0", "--seeds", "16", "--jobs", "2")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     never = [kind for kind in (*LIVES, "renewed") if f"  {kind:24}" not in ended.stdout]
     assert not never, "these never came to pass"
 
 
 def test_every_line_is_published_once_while_settings_change_all_the_time() -> None:
-    ended = simulate("--twice", "--reloads", "--first", "0", "--seeds", "16", "--jobs", "2")
+    ended = simulate("--twice", "--reloads", "--first", "0", "--seeds", "12", "--jobs", "2")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert f"  {RELOAD:24}" in ended.stdout
 
