@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from benchmark.revision import TREE, Code
 from tiers.errors import TiersError
+from tiers.fleet import supervised
 from tiers.observe.client import ask_all
 from tiers.trial.demo import free_loopback, published_files
 from tiers.trial.numbered_lines import read_blocks
@@ -112,7 +113,8 @@ def running(
 
 
 def start(file: Path, name: str, root: Path, code: Code = TREE) -> "subprocess.Popen[bytes]":
-    own = [str(code.python), "-m", "tiers.fleet.supervised", str(os.getpid()), "tiers"]
+    # By its path: an earlier revision may have it elsewhere, or not at all.
+    own = [str(code.python), "-P", supervised.__file__, str(os.getpid()), "tiers"]
     environment = os.environ | {"PYTHONPATH": str(code.source)}
     with (root / f"{name}.log").open("wb") as log:
         return subprocess.Popen(
