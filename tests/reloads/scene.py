@@ -27,8 +27,12 @@ LINES: Final = 500  # of a source that is there for a while
 ARCHIVE: Final = "archive-1"
 KINDS: Final = (
     *("sources", "source options", "interceptors", "batch", "channel", "delivery"),
-    *("listen", "status", "sink options", "sinks", "next", "peers"),
+    *("listen", "status", "sink options", "sinks", "next", "peers", "when", "route"),
 )
+
+
+_WEB: Final = 'when = { service = "web" }'
+_ALL: Final = 'when = { service = { not = "nobody" } }\n'
 
 
 class Scene(Cluster):
@@ -68,7 +72,9 @@ class Scene(Cluster):
         ]
 
     def _tiers(self) -> list[str]:
-        tiers = self._either("next", '["aggregator", "archive"]', '"aggregator"')
+        archive = '"archive"'
+        archive = self._either("when", f"{{ tier = {archive}, {_WEB} }}", archive)
+        tiers = self._either("next", f'["aggregator", {archive}]', '"aggregator"')
         static = '[{ type = "static", headers = { dc = "ams" } }]'
         roll = self._either("sink options", "300ms", "700ms")
         aggregators = {
@@ -82,7 +88,11 @@ class Scene(Cluster):
             f"[tiers.edge]\nagents = {json.dumps(self.edges)}\nnext = {tiers}\n",
             self._either("interceptors", f"interceptors = {static}\n", ""),
             f'[tiers.aggregator]\nagents = {_addresses(aggregators)}\nnext = "sink"\n',
-            f"[tiers.sink]\nagents = {_addresses(sinks)}\n{self._sink('tiers.sink', 'out', roll)}",
+            f"[tiers.sink]\nagents = {_addresses(sinks)}\n",
+            # All that there is goes to the first of the sinks, whichever way.
+            self._either("route", 'route = "first"\nunrouted = "drop"\n', ""),
+            self._sink("tiers.sink", "out", roll),
+            self._either("when", _ALL, ""),
             f"[tiers.archive]\nagents = {_addresses({ARCHIVE: self.archive_port})}\n",
             # It never finds a file, but something has to feed a tier.
             f'sources = [{{ type = "tail", paths = ["{self.directory}/none/*.log"] }}]\n',
@@ -90,6 +100,7 @@ class Scene(Cluster):
         ]
         if "sinks" in self.on:
             found.append(self._sink("tiers.sink", "second", "300ms"))
+            found.append(self._either("when", f"{_WEB}\n", ""))
         return found
 
     def _sink(self, tier: str, name: str, roll_after: str) -> str:
