@@ -161,7 +161,7 @@ def measure_run(
         before = {name: cpu_s(pid) for name, pid in tiers.pids.items()}
         with peak_memory(tiers.pids.values()) as peaks:
             began = time.time()
-            waiting.rename(tiers.agent.logs / "access.log")
+            waiting.rename(tiers.logs / "access.log")
             tiers.until(lambda told: told["sink"]["events_out"] >= lines, _LOOK_S)
             used = {name: cpu_s(pid) - before[name] for name, pid in tiers.pids.items()}
         seconds = tiers.last_published_s() - began
@@ -183,7 +183,7 @@ def measure_latency(root: Path, extra: str = "", code: Code = TREE) -> list[floa
     """Seconds from the append of one line to a quiet file until the sink's channel has it on
     disk, as its status says; asking takes a millisecond or two, which is counted in."""
     with running(root, "zstd", "10min", extra, code) as tiers:
-        log = tiers.agent.logs / "quiet.log"
+        log = tiers.logs / "quiet.log"
         log.touch()
         return asyncio.run(_latencies(tiers, log))
 

@@ -28,7 +28,7 @@ RETENTION_S = 1e10  # records of these tests were sealed in 1970
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from tiers.channel import salvage
+from tiers.channel.salvage import salvage
 class Out:
     def __init__(self, left):
         self.left = left

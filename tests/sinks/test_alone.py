@@ -36,7 +36,7 @@ import asyncio, os, sys
 from pathlib import Path
 from tests.sinks.parts import MemorySink, Said, emptied, open_channel, running
 from tiers.sinks.formats import proven
-from tiers.sinks import body
+from tiers.sinks.files import body
 from tiers.sinks.files.stores.local import LocalStore
 
 def die(envelope, *rest, **options):

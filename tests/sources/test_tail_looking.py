@@ -252,7 +252,7 @@ def test_a_file_that_cannot_be_read(
     assert [path for path, _ in looked.problems()] == ([] if again else [bad.where])
     if not known:
         assert looked.first_kins == (set() if again else {LOG})
-        kind = {"app.log": "Fresh", "app.log.1": "Known"}[good.where.removeprefix("/logs/")]
+        kind = {"app.log": "Fresh", "app.log.1": "KnownText"}[good.where.removeprefix("/logs/")]
         assert said(looked) == ([] if again else [(kind, good.where)])
         (start,) = [one.start for one in looked.verdicts] or [None]  # type: ignore[union-attr]
         if start is not None and bad is log:
