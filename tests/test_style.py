@@ -14,7 +14,7 @@ FUNCTION_LINES_MAX = 50
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
 # A contract and what keeps it have one name.
-CONTRACTS = {"Channel", "Clock", "Socket", "Store", "Workers"}
+CONTRACTS = {"Channel", "Clock", "Socket", "Workers"}
 EMPTY_WORDS = re.compile(r"Manager|Helpers?(?![a-z])|Utils?(?![a-z])|Factory|^Abstract")
 
 
