@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -13,16 +14,16 @@ from tests.hadoop.cluster import HdfsCluster, missing_part
 settings.register_profile("tiers", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("tiers")
 
-UNCOVERED = ("search", "simulation")  # rooms whose tests run the core for long
+CORE = Path(__file__).parent / "core"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, all that needs Hadoop goes to one of them: there is one Hadoop.
-    Coverage is asked of the core's own tests, as watching doubles the time of the searches."""
+    Coverage is asked of the core's own tests, as watching doubles the time of the others."""
     for item in items:
         if "hadoop" in item.path.parts or "hdfs" in item.name or is_given(item, "hdfs_cluster"):
             item.add_marker(pytest.mark.xdist_group("hadoop"))
-        if item.path.parent.name in UNCOVERED:
+        if not item.path.is_relative_to(CORE):
             item.add_marker(pytest.mark.no_cover)
 
 

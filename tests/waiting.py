@@ -10,6 +10,7 @@ import pytest
 T = TypeVar("T")
 DEADLINE_S = 90.0  # no test is slower for it; a busy machine may be
 _STEP_S = 0.01
+_SHARE = 0.05  # of the time waited already is the next step: a look may cost a process
 
 
 def wait_for(
@@ -19,11 +20,12 @@ def wait_for(
     step_s: float = _STEP_S,
 ) -> T:
     """The first true value of `condition()`; fails naming `what` when the deadline has passed."""
-    end = time.monotonic() + deadline_s
+    start = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() > end:
+        waited_s = time.monotonic() - start
+        if waited_s > deadline_s:
             raise AssertionError(f"waited {deadline_s} s in vain: {what or condition}")
-        time.sleep(step_s)
+        time.sleep(max(step_s, _SHARE * waited_s))
     return value
 
 
