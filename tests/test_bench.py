@@ -78,3 +78,16 @@ def test_bench_senders_fails_in_words_where_sessions_do_not_come(tmp_path: Path)
     )
     assert ended.returncode == 1
     assert b"5 senders 5 have no session after 0.001 s" in ended.stderr
+
+
+def test_bench_headers_compares_many_values_with_one(tmp_path: Path) -> None:
+    command = [str(ROOT / "scripts" / "bench"), "headers", "--hosts", "20", "--runs", "1"]
+    few = ["--rate", "2000", "--seconds", "1", "--json", "--dir", str(tmp_path)]
+    ended = subprocess.run([*command, *few], stdout=subprocess.PIPE, check=False, timeout=240)
+    assert ended.returncode == 0, ended.stdout
+    figures = json.loads(ended.stdout)
+    one, many = figures["turns"]
+    assert [one["kind"], many["kind"]] == ["one value", "20 values"]
+    assert figures["cpu_ratio"] == many["cpu_s_per_million"] / one["cpu_s_per_million"]
+    assert one["events_per_batch"] > many["events_per_batch"] > 1
+    assert os.listdir(tmp_path) == []  # noqa: PTH208

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmark.revision import TREE, Code
+from tiers.core.meters import Meter
 from tiers.errors import TiersError
 from tiers.fleet import supervised
 from tiers.observe.client import ask_all
@@ -26,9 +27,7 @@ data = "{root}/agents"
 [tiers.edge]
 agents = ["edge"]
 next = "aggregator"
-[[tiers.edge.sources]]
-type = "tail"
-paths = ["{root}/logs/*.log"]
+{source}
 [tiers.aggregator]
 agents = {{ aggregator = "{host}:7400" }}
 next = "sink"
@@ -42,6 +41,11 @@ codec = "{codec}"
 roll_after = "{roll_after}"
 roll_size = "64MiB"
 """
+_TAIL: Final = """
+[[tiers.edge.sources]]
+type = "tail"
+paths = ["{root}/logs/*.log"]
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class Tiers:
     """The running agents."""
 
     root: Path
+    host: str
     pids: dict[str, int]
 
     @property
@@ -64,6 +69,12 @@ class Tiers:
         places = {name: (self.root / "agents" / name, None) for name in self.pids}
         answers = asyncio.run(ask_all(places))
         return {name: a for name, a in answers.items() if isinstance(a, dict)}
+
+    def told(self, agent: str, meter: Meter) -> float:
+        """The sum of what an agent tells of that meter. Raises TiersError where it is silent."""
+        if (answer := self.ask().get(agent)) is None:
+            raise TiersError(f"{agent} does not answer; see {self.root}")
+        return float(sum(one["value"] for one in answer["meters"].get(meter.shown, ())))
 
     def until(self, reached: Callable[[dict[str, dict[str, Any]]], bool], step_s: float) -> None:
         """Until all agents answer and `reached` is content with what they say."""
@@ -91,18 +102,26 @@ class Tiers:
 
 @contextmanager
 def running(
-    root: Path, codec: str, roll_after: str, extra: str = "", code: Code = TREE
+    root: Path,
+    codec: str,
+    roll_after: str,
+    extra: str = "",
+    code: Code = TREE,
+    *,
+    source: str = _TAIL,
 ) -> Iterator[Tiers]:
     """Agents in a fresh directory, all connected; stopped in the end."""
     (root / "logs").mkdir(parents=True)
     host = free_loopback(list(_PORTS))
     file = root / "bench.toml"
-    file.write_text(
-        _TOPOLOGY.format(root=root, host=host, codec=codec, roll_after=roll_after) + extra
+    source = source.format(root=root, host=host)
+    tiers_of = _TOPOLOGY.format(
+        root=root, host=host, codec=codec, roll_after=roll_after, source=source
     )
+    file.write_text(tiers_of + extra)
     processes = {name: start(file, name, root, code) for name in AGENTS}
     try:
-        tiers = Tiers(root, {name: process.pid for name, process in processes.items()})
+        tiers = Tiers(root, host, {name: process.pid for name, process in processes.items()})
         tiers.until(lambda told: all(each["healthy"] for each in told.values()), 0.05)
         yield tiers
     finally:

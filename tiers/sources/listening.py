@@ -51,7 +51,7 @@ class Readable:
     """Waits for something to read. Only while somebody waits is the loop told of it."""
 
     def __init__(self, endpoint: socket.socket, draining: Draining) -> None:
-        self._endpoint = endpoint
+        self._descriptor = endpoint.fileno()  # of a socket itself selectors ask each time its name
         self._draining = draining
         self._woken: asyncio.Future[None] | None = None
 
@@ -71,7 +71,7 @@ class Readable:
         if until_s is None and quiet_s is not None:
             until_s = loop.time() + quiet_s
         self._woken = loop.create_future()
-        loop.add_reader(self._endpoint, self.wake)
+        loop.add_reader(self._descriptor, self.wake)
         self._draining.waiting.add(self)
         try:
             async with asyncio.timeout_at(until_s):
@@ -80,7 +80,7 @@ class Readable:
             return False
         finally:
             self._draining.waiting.discard(self)
-            loop.remove_reader(self._endpoint)
+            loop.remove_reader(self._descriptor)
             self._woken = None
         return True
 
