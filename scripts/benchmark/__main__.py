@@ -140,6 +140,7 @@ def against(
 @main.command(epilog="Example: scripts/bench senders --senders 200 --rate 1000")
 @click.option("--senders", default=1000, show_default=True, type=click.IntRange(min=1))
 @click.option("--rate", default=1000, show_default=True, help="Batches a second, of all.")
+@click.option("--at-once", default=1, show_default=True, help="Batches of a sender in its turn.")
 @click.option("--seconds", default=10.0, show_default=True, help="How long they come.")
 @click.option("--within", default=30.0, show_default=True, help="Seconds for all to be in session.")
 @click.option(
@@ -147,7 +148,13 @@ def against(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def senders(
-    senders: int, rate: int, seconds: float, within: float, directory: Path | None, as_json: bool
+    senders: int,
+    rate: int,
+    at_once: int,
+    seconds: float,
+    within: float,
+    directory: Path | None,
+    as_json: bool,
 ) -> None:
     """Let many senders with small batches connect to one aggregator over ZeroMQ.
 
@@ -159,7 +166,7 @@ def senders(
         directory.mkdir(parents=True, exist_ok=True)
     root = Path(tempfile.mkdtemp(prefix="tiers-bench-", dir=directory)).resolve()
     try:
-        figures = measure_senders(root, senders, rate, seconds, within)
+        figures = measure_senders(root, senders, rate, at_once, seconds, within)
     except TiersError as error:
         raise click.ClickException(f"{error} (files: {root})") from error
     shutil.rmtree(root)

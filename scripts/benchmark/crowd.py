@@ -155,16 +155,18 @@ class Crowd:
         """Batches that are not acked."""
         return sum(channel.left() for channel in self.channels)
 
-    async def offer(self, batches_per_second: int, seconds: float) -> int:
-        """Each has a batch in its turn; how many that were in all."""
-        began, offered = time.monotonic(), 0
+    async def offer(self, batches_per_second: int, at_once: int, seconds: float) -> int:
+        """Each has so many batches in its turn; how many that were in all."""
+        began, turns = time.monotonic(), 0
         while (passed_s := time.monotonic() - began) < seconds:
-            due = int(passed_s * batches_per_second)
-            for place in range(offered, due):
-                self.channels[place % len(self.channels)].put(self._body)
-            offered = max(offered, due)
+            due = int(passed_s * batches_per_second / at_once)
+            for place in range(turns, due):
+                channel = self.channels[place % len(self.channels)]
+                for _ in range(at_once):
+                    channel.put(self._body)
+            turns = max(turns, due)
             await asyncio.sleep(_STEP_S)
-        return offered
+        return turns * at_once
 
     async def close(self) -> None:
         for task in self._tasks:

@@ -131,17 +131,24 @@ def _aggregator(root: Path) -> Iterator[Aggregator]:
         made.stop()
 
 
-def measure_senders(root: Path, count: int, rate: int, seconds: float, within_s: float) -> Figures:
+def measure_senders(
+    root: Path, count: int, rate: int, at_once: int, seconds: float, within_s: float
+) -> Figures:
     """Raises TiersError where some have no session after `within_s`, or no ack."""
     if (most := raise_limit()) < count * _DESCRIPTORS_OF_A_SENDER + 200:
         wanted = count * _DESCRIPTORS_OF_A_SENDER + 200
         raise TiersError(f"{count} senders need {wanted} descriptors, there are {most}: ulimit -n")
     with _aggregator(root) as aggregator:
-        return asyncio.run(_measure(aggregator, count, rate, seconds, within_s))
+        return asyncio.run(_measure(aggregator, count, rate, at_once, seconds, within_s))
 
 
 async def _measure(
-    aggregator: Aggregator, count: int, rate: int, seconds: float, within_s: float
+    aggregator: Aggregator,
+    count: int,
+    rate: int,
+    at_once: int,
+    seconds: float,
+    within_s: float,
 ) -> Figures:
     crowd = Crowd(_NAME, count, Address(aggregator.host, _PORT))
     try:
@@ -153,7 +160,7 @@ async def _measure(
             await asyncio.sleep(_CALM_S)
             idle = (cpu_s(aggregator.pid) - before_s) / (time.monotonic() - began)
             began, before_s = time.monotonic(), cpu_s(aggregator.pid)
-            await crowd.offer(rate, seconds)
+            await crowd.offer(rate, at_once, seconds)
             per_second = crowd.acked() / (time.monotonic() - began)
             await _all_acked(crowd)
             used_s = cpu_s(aggregator.pid) - before_s

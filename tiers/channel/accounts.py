@@ -37,7 +37,10 @@ class AccountChange(NamedTuple):
 
     def __add__(self, other: tuple[object, ...]) -> "AccountChange":
         assert isinstance(other, AccountChange)
-        return AccountChange(*(one + more for one, more in zip(self, other, strict=True)))
+        queued, dead, kept, seen = other
+        return AccountChange(
+            self.queued + queued, self.dead + dead, self.kept + kept, self.seen + seen
+        )
 
     @property
     def room(self) -> int:

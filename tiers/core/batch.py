@@ -226,44 +226,47 @@ def _is_short(text: object) -> bool:
 
 
 def _envelope(entries: dict[object, object]) -> Envelope:
-    def integer(name: str, most: int, least: int = 0) -> int:
-        value = entries.pop(name, None)
-        if type(value) is not int or not least <= value <= most:
-            found = reprlib.repr(value)
-            raise BatchError(f"envelope: {name} is {found:.40}, wanted {least} to {most}")
-        return value
-
-    def moment(name: str) -> int:
-        value = entries.pop(name, None)
-        if type(value) is not int or not 0 <= value <= TIME_MS_MAX:
-            found = reprlib.repr(value)
-            raise BatchError(f"envelope: {name} is {found:.40} ms after 1970: no calendar has that")
-        return value
-
-    def word(name: str) -> str:
-        value = entries.pop(name, None)
-        if not isinstance(value, str) or not _WORD.fullmatch(value):
-            found = reprlib.repr(value)
-            raise BatchError(f"envelope: {name} is {found:.40}, wanted a short lower-case name")
-        return value
-
     origin = entries.pop("origin", None)
-    if not isinstance(origin, bytes) or len(origin) != 16:
+    if type(origin) is not bytes or len(origin) != 16:
         raise BatchError(f"envelope: origin is {reprlib.repr(origin):.40}, wanted 16 bytes")
     headers = entries.pop("headers", None)
-    if not isinstance(headers, dict):
+    if type(headers) is not dict:
         raise BatchError(f"envelope: headers are {reprlib.repr(headers):.40}, wanted a map")
     check_headers(headers)
     return Envelope(
         origin=origin,
-        seq=integer("seq", 2**63 - 1),
-        count=integer("count", BODY_SIZE_MAX, least=1),  # no event is without a byte
-        size=integer("size", BODY_SIZE_MAX, least=1),
+        seq=_integer(entries, "seq", 0, 2**63 - 1),
+        count=_integer(entries, "count", 1, BODY_SIZE_MAX),  # no event is without a byte
+        size=_integer(entries, "size", 1, BODY_SIZE_MAX),
         headers=headers,
-        sealed=moment("sealed"),
-        time=moment("time"),
-        framing=word("framing"),
-        codec=word("codec"),
-        crc=integer("crc", 2**32 - 1),
+        sealed=_moment(entries, "sealed"),
+        time=_moment(entries, "time"),
+        framing=_word(entries, "framing"),
+        codec=_word(entries, "codec"),
+        crc=_integer(entries, "crc", 0, 2**32 - 1),
         unknown={str(key): value for key, value in entries.items()},
     )
+
+
+def _integer(entries: dict[object, object], name: str, least: int, most: int) -> int:
+    value = entries.pop(name, None)
+    if type(value) is not int or not least <= value <= most:
+        found = reprlib.repr(value)
+        raise BatchError(f"envelope: {name} is {found:.40}, wanted {least} to {most}")
+    return value
+
+
+def _moment(entries: dict[object, object], name: str) -> int:
+    value = entries.pop(name, None)
+    if type(value) is not int or not 0 <= value <= TIME_MS_MAX:
+        found = reprlib.repr(value)
+        raise BatchError(f"envelope: {name} is {found:.40} ms after 1970: no calendar has that")
+    return value
+
+
+def _word(entries: dict[object, object], name: str) -> str:
+    value = entries.pop(name, None)
+    if type(value) is not str or not _WORD.fullmatch(value):
+        found = reprlib.repr(value)
+        raise BatchError(f"envelope: {name} is {found:.40}, wanted a short lower-case name")
+    return value

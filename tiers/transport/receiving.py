@@ -5,6 +5,7 @@ commit that stores it, not after its arrival: the sender deletes on ack.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -53,6 +54,7 @@ _ANSWERS_WAITING_MAX = 128  # for one who does not read: the others are lost, an
 _ASKED_BYTES_MAX = 4 << 20  # control messages of one session that were not read yet
 _OVERSHOOT_BYTES = (1 << 20) + (256 << 10)  # a batch of the usual size, and heads
 _NOTHING_BYTES = 64 << 10
+_ACKED_AT_ONCE = 256  # batches
 # A full pipe stops the reading of a connection, and libzmq 4.3.5 aborts the process where a PING
 # lies behind it and the connection breaks (see KEEPALIVE): so pipes are never full, and what waits
 # in them is bounded by the gate.
@@ -104,6 +106,7 @@ class ReceiverEnd:
         self._channel = channel
         self._stores = stores
         self._over_s = 0.0  # when it is looked up next who is over its share
+        self._on_disk: deque[Content] = deque()  # and not acked yet
         self._parting_s: float | None = None  # since when senders are asked to go
         self._trouble = trouble
         self._beat = Beat(self._rests, world.tick_s)
@@ -274,7 +277,9 @@ class ReceiverEnd:
             if not future.cancelled() and future.exception() is None:
                 self.events_in += events
                 self.bytes_in += size
-                self._stored(contents)
+                if not self._on_disk:
+                    future.get_loop().call_soon(self._tell_stored, future.get_loop())
+                self._on_disk.extend(contents)
 
         done.add_done_callback(stored)
 
@@ -291,6 +296,15 @@ class ReceiverEnd:
             dead=routed.dead,
             skipped=routed.skipped,
         )
+
+    def _tell_stored(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Of all that one commit took, which may be many bundles, together; part by part, so that
+        no turn of the loop is long."""
+        count = min(len(self._on_disk), _ACKED_AT_ONCE)
+        contents = [self._on_disk.popleft() for _ in range(count)]
+        if self._on_disk:
+            loop.call_soon(self._tell_stored, loop)
+        self._stored(contents)
 
     def _stored(self, contents: Iterable[Content]) -> None:
         with suppress(ChannelUnavailable):  # acks go out with what is done next

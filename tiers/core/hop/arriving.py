@@ -12,15 +12,15 @@ from tiers.core.hop.credit import Balance
 class Arrived:
     """A batch to be stored."""
 
-    id: BatchId
+    content: Content
     record: Buffer
     envelope: Envelope
     flagged: bool
     hops: tuple[Hop, ...]
 
     @property
-    def content(self) -> Content:
-        return Content(self.id, self.envelope.crc)
+    def id(self) -> BatchId:
+        return self.content.id
 
 
 class OnItsWay(NamedTuple):

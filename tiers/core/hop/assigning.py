@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from tiers.core.hop.messages import BUNDLE_BATCHES_MAX, HEAD_BYTES_MAX, Message, index_bytes
+from tiers.core.hop.messages import HEAD_BYTES_MAX, Message, index_bytes
 from tiers.core.hop.outbox import ALL_MAY, Barred, Outbox
 from tiers.core.hop.peers import Peer, PeerState, Pending
 from tiers.core.life import Life, Point
 
 _HEAD_BYTES: Final = HEAD_BYTES_MAX - 1024  # of a bundle, for its index
+BATCHES_AT_ONCE: Final = 256  # in a bundle: its receiver takes it in one turn of its loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class Assigning:
                 continue
             index = index_bytes(pending.hops)
             full = size + pending.size > size_max or head + index > _HEAD_BYTES
-            if count and (full or count == BUNDLE_BATCHES_MAX or not peer.room()):
+            if count and (full or count == BATCHES_AT_ONCE or not peer.room()):
                 return
             self._outbox.send(pending, peer, now, count)
             size, head, count = size + pending.size, head + index, count + 1

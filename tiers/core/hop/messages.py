@@ -355,18 +355,20 @@ def decode_bundle(frame: Buffer) -> Bundle:
 
 
 def _index_item(item: object) -> tuple[int, bool, tuple[Hop, ...]]:
-    match item:
-        case [int(size), bool(flagged), list(hops)] if type(size) is int and size >= 0:
-            if len(hops) <= HOPS_MAX:
-                return size, flagged, tuple(_hop(hop) for hop in hops)
+    if type(item) is list and len(item) == 3:
+        size, flagged, hops = item
+        known = type(size) is int and type(flagged) is bool and type(hops) is list
+        if known and size >= 0 and len(hops) <= HOPS_MAX:
+            return size, flagged, tuple([_hop(hop) for hop in hops])
     raise PeerError(f"bundle's index has {shown(item)}")
 
 
 def _hop(item: object) -> Hop:
-    match item:
-        case [str(agent), int(stored_ms)] if len(agent) <= NAME_CHARS_MAX:
-            if type(stored_ms) is int and 0 <= stored_ms < 2**53:
-                return Hop(agent, stored_ms)
+    if type(item) is list and len(item) == 2:
+        agent, stored_ms = item
+        known = type(agent) is str and type(stored_ms) is int
+        if known and len(agent) <= NAME_CHARS_MAX and 0 <= stored_ms < 2**53:
+            return Hop(agent, stored_ms)
     raise PeerError(f"bundle's hop is {shown(item)}")
 
 

@@ -247,7 +247,8 @@ class Receiver:
                 self._effects.say.append((sender.route, later))
             else:
                 hops = sender.answered_for(envelope, hops)
-                arrived.append(Arrived(envelope.id, record, envelope, flagged, hops))
+                content = Content(envelope.id, envelope.crc)
+                arrived.append(Arrived(content, record, envelope, flagged, hops))
         return arrived
 
     def stored(self, contents: Iterable[Content], seen: Seen) -> ReceiverEffects:
