@@ -93,7 +93,7 @@ def test_a_command_that_is_shown_takes_what_is_shown(line: str) -> None:
 
 OF_SCRIPTS = {
     "scripts/hdfs": ["--dir"],
-    "scripts/benchmark/__main__.py": ["--runs"],
+    "scripts/benchmark/__main__.py": ["--runs", "--at-once"],
     "tests/tailing/__main__.py": ["--copies"],
     "tests/chaos/__main__.py": ["--hdfs", "--end", "--minutes", "--seed"],
     "tests/search/__main__.py": ["--hop", "--disk", "--sinks", "--files", "--troubles"],
