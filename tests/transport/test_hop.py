@@ -2,7 +2,7 @@
 as others."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,8 @@ from tiers.channel.channel import Channel
 from tiers.channel.meters import NEWEST
 from tiers.core.batch import BatchId, verify
 from tiers.core.change import Change, ChannelLimits, Put
+from tiers.core.dedupe import Content
+from tiers.core.hop.arriving import Arrived
 from tiers.core.hop.hosting import ReceiverLimits
 from tiers.core.hop.messages import (
     HEAD_BYTES_MAX,
@@ -356,3 +358,34 @@ async def test_what_a_commit_did_not_store_is_not_acked(
     await eventually(lambda: failed and peer.session != session, "its acks are late")
     assert sender.left() == 50
     assert len(receiver.stored()) == stored
+
+
+async def test_acks_of_a_large_commit_take_several_turns_of_the_loop(
+    hop: Hop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver = await hop.receiver()
+    end, tell, told = receiver.end, receiver.end._stored, list[tuple[int, int]]()
+    turns = 0
+
+    def in_this_turn(contents: Iterable[Content]) -> None:
+        taken = list(contents)
+        told.append((turns, len(taken)))
+        tell(taken)
+
+    def next_turn() -> None:
+        nonlocal turns
+        turns += 1
+        if sum(count for _, count in told) < 600:
+            asyncio.get_running_loop().call_soon(next_turn)
+
+    monkeypatch.setattr(end, "_stored", in_this_turn)
+    records = [a_record(seq) for seq in range(1, 601)]
+    opened = [(record, verify(record)) for record in records]
+    arrived = [Arrived(Content(e.id, e.crc), record, e, False, ()) for record, e in opened]
+    end._append(arrived[:400])
+    end._append(arrived[400:])
+    next_turn()
+    await eventually(lambda: sum(count for _, count in told) == 600, "all are told of")
+    assert max(count for _, count in told) == 256
+    assert len({turn for turn, _ in told}) == len(told)
+    assert receiver.seqs() == list(range(1, 601))
