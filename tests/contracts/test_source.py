@@ -1,90 +1,22 @@
-"""What every source promises (tiers/contracts). A new source adds a `Rig` here."""
+"""What every source promises (tiers/contracts) to an intake that its test holds. See sourcing.py
+for how a new one gets this suite, and test_source_at_work.py for what agents make of it."""
 
 import asyncio
 import json
-import socket
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from tests.contracts.sourcing import LINES, Rig, rigs
 from tests.sources.intake import RecordingIntake
 from tests.waiting import eventually
-from tiers.contracts import Source
-from tiers.registry import load
-from tiers.sources import BUILTIN, GROUP
-from tiers.sources.listening import parse_address
-
-LINES = 300
+from tiers.sources import BUILTIN
 
 
-@dataclass(frozen=True)
-class Rig:
-    """A source under test. `feed` gives it LINES events or so once it runs."""
-
-    type: str
-    options: dict[str, Any]
-    feed: Callable[[Source], Awaitable[None]]
-    exact: bool = True  # a later run goes on where the stored positions are
-
-    def make(self, **keys: Any) -> Source:
-        made = load(BUILTIN, GROUP, self.type)
-        source: Source = made(self.validate(**keys))
-        return source
-
-    def validate(self, **keys: Any) -> Any:
-        made = load(BUILTIN, GROUP, self.type)
-        return made.Options.model_validate({"type": self.type, **self.options, **keys})
-
-
-async def nothing(_: Source) -> None:
-    """It feeds itself."""
-
-
-async def write(path: Path) -> None:
-    if not path.exists():
-        path.write_bytes(b"".join(b"line %04d\n" % i for i in range(LINES)))
-
-
-def _port(source: Source, transport: str) -> tuple[str, int] | None:
-    listening = source.status()["listening"]
-    assert isinstance(listening, dict)
-    return parse_address(listening[transport]) if transport in listening else None
-
-
-async def send_tcp(source: Source) -> None:
-    await eventually(lambda: _port(source, "tcp"))
-    _, writer = await asyncio.open_connection(*_port(source, "tcp") or ("", 0))
-    writer.writelines([b"<13>line %04d\n" % i for i in range(LINES)])
-    await writer.drain()
-    writer.close()
-
-
-async def send_udp(source: Source) -> None:
-    await eventually(lambda: _port(source, "udp"))
-    with socket.socket(type=socket.SOCK_DGRAM) as sender:
-        sender.connect(_port(source, "udp") or ("", 0))
-        for i in range(LINES):
-            sender.send(b"<13>line %04d" % i)
-
-
-@pytest.fixture(params=["generate", "tail", "syslog tcp", "syslog udp"])
+@pytest.fixture(params=list(rigs(Path())))
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
-    path = tmp_path / "app.log"
-    listen = "127.0.0.1:0"
-    rigs = {
-        "generate": Rig("generate", {"count": LINES, "size": 20, "format": "numbers"}, nothing),
-        "tail": Rig("tail", {"paths": [str(path)]}, lambda _: write(path)),
-        "syslog tcp": Rig("syslog", {"listen": listen, "transports": ["tcp"]}, send_tcp, False),
-        "syslog udp": Rig(
-            "syslog", {"listen": listen, "transports": ["udp"], "full_wait": "1h"}, send_udp, False
-        ),
-    }
-    rig: Rig = rigs[request.param]
-    return rig
+    return rigs(tmp_path)[request.param]
 
 
 async def stop(task: asyncio.Task[None]) -> None:
@@ -230,5 +162,5 @@ def test_options_are_frozen_and_name_their_headers(rig: Rig) -> None:
         options.name = "other"
 
 
-def test_every_builtin_source_is_under_this_suite() -> None:
-    assert set(BUILTIN) == {"generate", "tail", "syslog"}
+def test_every_builtin_source_is_under_this_suite(tmp_path: Path) -> None:
+    assert set(BUILTIN) == {rig.type for rig in rigs(tmp_path).values()}
