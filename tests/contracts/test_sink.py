@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -27,11 +28,17 @@ from tests.metering import number
 from tests.seeds import some_dice
 from tests.sinks.parts import AT, OUTPUT, Said, emptied, open_channel, put, record, running
 from tests.waiting import eventually
+from tiers.agent.parts.parts import Parts
+from tiers.agent.parts.sink import SinkPart, SinkSpec
 from tiers.channel.channel import Channel
 from tiers.channel.meters import BYTES_OUT, EVENTS_OUT, NEWEST
+from tiers.contracts import Sink
 from tiers.core import backoff
 from tiers.core.batch import seal
 from tiers.core.change import Change, ChannelLimits
+from tiers.core.steps import Key, StepKind
+from tiers.host.clock import CLOCK
+from tiers.observe.meters import Meters
 from tiers.registry import load
 from tiers.sinks import BUILTIN, GROUP, meters
 
@@ -171,6 +178,32 @@ async def test_cancelled_at_any_await_it_goes_on_where_it_was(
     if rig.opens:
         lines = Counter(place.lines())
         assert set(lines) == set(lines_of(range(1, 61)))
+        assert not rig.once or max(lines.values()) == 1
+
+
+@each_rig
+async def test_reloaded_in_mid_stream_it_goes_on(rig: Rig, place: Place, channel: Channel) -> None:
+    said = Said(channel)
+
+    async def made(_: Key, spec: SinkSpec) -> SinkPart:
+        return SinkPart(spec, make(rig.type, said, **place.options))
+
+    async def settled() -> None:
+        await channel.submit(Change())
+
+    parts, key = Parts(made, settled, Meters(), CLOCK.random), Key(StepKind.SINK, OUTPUT)
+    sinks: list[Sink] = []
+    for level in range(1, 10):
+        await parts.apply(partial(dict, {key: SinkSpec(place.options, level, 60.0)}), 30.0)
+        sinks.append(parts.sinks[OUTPUT])
+        await store(channel, range(10 * level - 9, 10 * level + 1))
+    await emptied(channel)
+    await parts.end()
+    assert len(set(map(id, sinks))) == 9
+    assert not said.troubles
+    if rig.opens:
+        lines = Counter(place.lines())
+        assert set(lines) == set(lines_of(range(1, 91)))
         assert not rig.once or max(lines.values()) == 1
 
 
