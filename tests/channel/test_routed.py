@@ -248,7 +248,7 @@ async def test_what_was_here_before_an_output_began_is_not_for_it_while_it_is_op
     async with place.opened(["one"]) as channel:
         own = channel.origin
         await channel.submit(Change(puts=[put(channel, outputs=["one"])]))
-        assert await channel.work_by(LIMITS, BOTH) == ["two"]
+        assert await channel.work_by(LIMITS, BOTH) == Change(begins=("two",))
         # Still by the old route, and perhaps in one commit with what begins it.
         channel.submit(Change(puts=[put(channel, outputs=["one"])]))
         channel.submit(Change(puts=[arrived(PEER, 3, outputs=["one"])]))
@@ -257,6 +257,84 @@ async def test_what_was_here_before_an_output_began_is_not_for_it_while_it_is_op
         before = WithheldTold({own: [[1, 2]], PEER: [[1, 3]]}, {})
         assert told(channel) == {"two": before}
         assert seqs(channel)[1] == [3]
-        assert await channel.work_by(LIMITS, BOTH) == []
+        assert await channel.work_by(LIMITS, BOTH) == Change()
     async with place.opened() as channel:
         assert told(channel) == {"two": before}, "it is new once"
+
+
+async def test_what_came_while_an_output_was_away_is_not_for_it(place: Place) -> None:
+    async with place.opened() as channel:
+        own = channel.origin
+        await channel.submit(Change(puts=[put(channel, outputs=BOTH)]))
+        await channel.submit(Change(puts=[arrived(PEER, 5, outputs=BOTH)]))
+        assert await channel.work_by(LIMITS, ["one"]) == Change(ends=("two",))
+        channel.submit(Change(puts=[put(channel, outputs=BOTH)]))  # still by the old route
+        channel.submit(Change(ends=["two"]))
+        channel.submit(Change(puts=[put(channel, outputs=["one"])]))
+        channel.submit(Change(ends=["two"]))  # it has ended
+        channel.submit(Change(puts=[arrived(PEER, 6, outputs=["one"])]))
+        assert await channel.work_by(LIMITS, BOTH) == Change(begins=("two",))
+        await channel.submit(Change(begins=["two"]))
+        await channel.submit(Change(puts=[put(channel, outputs=BOTH)]))
+        away = {own: [[3, 3]], PEER: [[6, 6]]}
+        assert told(channel) == {"two": WithheldTold(away, {})}
+        await channel.submit(Change(begins=["two"]))
+        assert told(channel) == {"two": WithheldTold(away, {})}, "it had begun"
+
+
+async def test_an_output_may_be_away_over_starts(place: Place) -> None:
+    async with place.opened() as channel:
+        first = channel.origin
+        await channel.submit(Change(puts=[put(channel, outputs=BOTH)]))
+    async with place.opened(["one"]) as channel:
+        second = channel.origin
+        await channel.submit(Change(puts=[put(channel, outputs=["one"])]))
+    async with place.opened(["one"]) as channel:
+        third = channel.origin
+        await channel.submit(Change(puts=[put(channel, outputs=["one"])]))
+    async with place.opened() as channel:
+        await channel.submit(Change(puts=[put(channel, outputs=BOTH)]))
+        away = {second: [[1, 1]], third: [[1, 1]]}
+        assert told(channel) == {"two": WithheldTold(away, {})}, first.hex()
+        assert await channel.work_by(LIMITS, ["one"]) == Change(ends=("two",))
+        # It was cut off before that was submitted: nothing was put by that file.
+    async with place.opened() as channel:
+        assert told(channel) == {"two": WithheldTold(away, {})}
+
+
+async def test_an_output_that_was_known_and_never_began_was_given_nothing(place: Place) -> None:
+    """Its agent was killed between the two, or the file that has it was refused after all."""
+    async with place.opened(["one"]) as channel:
+        own = channel.origin
+        await channel.submit(Change(puts=[put(channel, outputs=["one"])]))
+        await channel.work_by(LIMITS, BOTH)
+        assert await channel.work_by(LIMITS, ["one"]) == Change(ends=("two",))
+        await channel.submit(Change(ends=["two"]))
+        await channel.submit(Change(puts=[put(channel, outputs=["one"])]))
+    async with place.opened() as channel:
+        assert told(channel) == {"two": WithheldTold({own: [[1, 2]]}, {})}
+
+
+async def test_one_that_was_to_end_and_did_not_goes_on_as_if_nothing_had_been(
+    place: Place,
+) -> None:
+    async with place.opened() as channel:
+        await channel.submit(Change(puts=[put(channel, outputs=BOTH)]))
+        await channel.work_by(LIMITS, ["one"])
+        await channel.submit(await channel.work_by(LIMITS, BOTH))
+        assert told(channel) == {}
+
+
+async def test_a_long_absence_is_told_block_by_block(place: Place) -> None:
+    async with place.opened(["one"]) as channel:
+        await channel.submit(Change(puts=[arrived(PEER, 4000, outputs=["one"])]))
+        await channel.work_by(LIMITS, BOTH)
+        await channel.submit(Change(begins=["two"]))
+        await channel.submit(Change(ends=["two"]))
+        await channel.submit(Change(puts=[arrived(PEER, 9000, outputs=["one"])]))
+        await channel.submit(Change(begins=["two"]))
+        assert told(channel) == {"two": WithheldTold({PEER: [[1, 9000]]}, {})}
+        await channel.submit(Change(ends=["two"]))
+        await channel.submit(Change(puts=[arrived(PEER, 9001, outputs=["one"])]))
+        await channel.submit(Change(begins=["two"]))
+        assert told(channel) == {"two": WithheldTold({PEER: [[1, 9001]]}, {})}

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -187,22 +186,22 @@ class Agent:
         self.shares = shared_out(topology, self.name, self.shares.limit)
         if self.shares.short:
             log.warning(self.shares.short)
-        new = await self.channel.work_by(channel_limits(topology), topology.outputs(self.name))
+        coming = await self.channel.work_by(channel_limits(topology), topology.outputs(self.name))
         await self.former.remember(topology)
-        self._store_by(self._route(), new)
+        self._store_by(self._route(), coming)
         self._press.work_by(topology.batch.codec, topology.batch.level)
         self.health.work_by(topology.delivery.stalled_after_s)
         await self._become()
 
-    def _store_by(self, route: Route, new: Sequence[str]) -> None:
-        """From this step of the loop on; what was stored before is not for new outputs."""
+    def _store_by(self, route: Route, coming: Change) -> None:
+        """From this step of the loop on, in which outputs begin and end."""
         for source in self.parts.sources:
             source.intake.route = route
         if self.parts.receiver is not None:
             self.parts.receiver.route = route
         self.salvage.route = self.letters.route = route
-        if new:
-            self.channel.submit(Change(begins=new))
+        if coming.begins or coming.ends:
+            self.channel.submit(coming)
 
     async def _become(self) -> None:
         """The parts are those that are wanted, or as many of them as can be."""

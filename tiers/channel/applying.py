@@ -16,7 +16,7 @@ from typing import Any
 
 from tiers.channel import refetching
 from tiers.channel.accounts import WINDOW_BYTES
-from tiers.channel.beginnings import begin_outputs
+from tiers.channel.beginnings import add_outputs, begin_outputs, end_outputs
 from tiers.channel.layout import (
     DEAD_KEY,
     QUEUE_KEY,
@@ -43,8 +43,10 @@ class Applying(Letters):
 
     def apply(self, change: Change, positions: Sequence[int]) -> tuple[int, ...]:
         """The positions of the puts; 0 for a put that had arrived before."""
-        self.state.add_outputs(change.outputs)
-        begin_outputs(self._environment, self._txn, self.state, change.begins, self._now_ms)
+        place = self._environment, self._txn, self.state
+        add_outputs(*place, change.outputs)
+        end_outputs(*place, change.ends)
+        begin_outputs(*place, change.begins, self._now_ms)
         taken = tuple(
             self._put(put, position) for put, position in zip(change.puts, positions, strict=True)
         )

@@ -159,16 +159,18 @@ class Channel(Reader):
         state = self._capacity.report.state
         return origins_of(self.records(ORIGIN), state)
 
-    async def work_by(self, limits: ChannelLimits, outputs: Sequence[str]) -> list[str]:
+    async def work_by(self, limits: ChannelLimits, outputs: Sequence[str]) -> Change:
         """From now on it has these limits, and these outputs are configured: on disk when this
-        returns. Those that it never had before. Raises as `submit` does."""
+        returns. What is to be submitted in the step that first puts by them: which outputs begin,
+        and which end. Raises as `submit` does."""
         if new := [output for output in outputs if output not in self._outputs]:
             await self.submit(Change(outputs=new))
-        self.configured, self._limits = frozenset(outputs), limits
+        before, self.configured, self._limits = self.configured, frozenset(outputs), limits
         self._capacity.work_by(limits)
         self.accounts.dead_bytes_max = dead_bytes_max(limits.size_bytes_max)
         self._writer.work_by(limits)
-        return new
+        begins = tuple(output for output in outputs if output not in before)
+        return Change(begins=begins, ends=tuple(sorted(before - self.configured)))
 
     def renew(self, why: str) -> None:
         """The next start gives this channel a new id, and flags all that waits."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tiers.channel.accounts import Accounts, counted
-from tiers.channel.beginnings import begin_outputs
+from tiers.channel.beginnings import outputs_of_file
 from tiers.channel.checking import Head, read_head, value_problems
 from tiers.channel.disk import LMDB, Disk
 from tiers.channel.environment import GROW_BYTES, Environment, MapFull, translated
@@ -168,13 +168,13 @@ def _begin(
     while True:
         identity = head.identity if head else ChannelIdentity(clock.token(16), clock.now_ms())
         state = head.state.copy() if head else ChannelState()
-        fresh = [name for name in outputs if head and name not in state.outputs]
-        state.add_outputs(outputs)
+        if head is None:
+            state.add_outputs(outputs)
         try:
             with environment.writing() as txn:
                 starting = Starting(environment, txn, home, opened, retention_ms, clock)
                 begun = starting.begin(identity, state)
-                begin_outputs(environment, txn, state, fresh, starting.now_ms)
+                outputs_of_file(environment, txn, state, outputs, starting.now_ms)
                 if set_aside:
                     value = guard(SET_ASIDE, set_aside.encode())
                     txn.put(SET_ASIDE, value, db=environment.db["records"])

@@ -197,8 +197,9 @@ class Writer(threading.Thread):
         size = 0
         while self._waiting and len(group) < changes_max:
             size += self._waiting[0].put_bytes
-            # What an output begins after has to be in the file by then.
-            if group and (size > bytes_max or self._waiting[0].change.begins):
+            # What an output begins or ends after has to be in the file by then.
+            change = self._waiting[0].change
+            if group and (size > bytes_max or change.begins or change.ends):
                 break
             group.append(self._waiting.popleft())
         return group
@@ -353,7 +354,7 @@ def overtaking(waiting: Iterable[Submitted]) -> list[Submitted]:
         touched |= {(one.output, one.position) for one in change.handed}
         touched |= {(output, position) for output, position, _ in (*change.dead, *change.damaged)}
         stays = (
-            bool(change.puts or change.outputs or change.begins)
+            bool(change.puts or change.outputs or change.ends or change.begins)
             or not keys.isdisjoint(change.records)
             or not entries.isdisjoint(touched)
             or (first_put is not None and any(p >= first_put for _, p in touched))

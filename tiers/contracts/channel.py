@@ -101,10 +101,9 @@ class Channel(Reading, Metered, Protocol):
     def origins(self) -> Mapping[bytes, Any]:
         """All of this channel: the last number, and when it was begun and left (ms)."""
 
-    async def work_by(self, limits: ChannelLimits, outputs: Sequence[str]) -> list[str]:
-        """From now on: it has these limits and outputs when this returns. Those of them that it
-        never had: submit that they begin in the step of the loop from which on puts are for
-        them."""
+    async def work_by(self, limits: ChannelLimits, outputs: Sequence[str]) -> Change:
+        """From now on: it has these limits and outputs when this returns. To be submitted in the
+        step of the loop from which on puts are for these: that some begin, and others end."""
 
     def renew(self, why: str) -> None:
         """The next start gives this channel a new id, and flags all that waits."""

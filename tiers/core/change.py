@@ -84,7 +84,8 @@ class Change:
     """Everything that must become true together. Applied in the order of the fields."""
 
     outputs: Sequence[str] = ()  # there is a queue of each from now on
-    begins: Sequence[str] = ()  # of them: what was stored before this is not for it
+    ends: Sequence[str] = ()  # of them: they are given nothing from this on, until they begin
+    begins: Sequence[str] = ()  # of them: what was stored since it ended, if ever, is not for it
     puts: Sequence[Put] = ()
     # Small values by key; None deletes. A positions record of a source, a mark, a plan, ...
     records: Mapping[bytes, bytes | None] = field(default_factory=dict)
