@@ -6,7 +6,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -59,9 +60,7 @@ def local(
     thread and an fsynced write of the result, turn by turn with the runs), and the latency of one
     event through all three.
     """
-    if directory is not None:
-        directory.mkdir(parents=True, exist_ok=True)
-    root = Path(tempfile.mkdtemp(prefix="tiers-bench-", dir=directory)).resolve()
+    root = _fresh(directory)
 
     def say(line: str) -> None:
         if not as_json:
@@ -109,27 +108,21 @@ def against(
     tree's figure to the other's: the geometric mean over the pairs, with the interval in which it
     lies in 95 of 100 cases.
     """
-    if directory is not None:
-        directory.mkdir(parents=True, exist_ok=True)
-    root = Path(tempfile.mkdtemp(prefix="tiers-bench-", dir=directory)).resolve()
 
     def say(line: str) -> None:
         click.echo(line, err=as_json)
 
-    comparison = Comparison(
-        root,
-        revision,
-        lines=lines,
-        only=only,
-        idle_s=idle_s,
-        extra="\n".join(extra),
-        say=say,
-    )
-    try:
+    with _place(directory) as root:
+        comparison = Comparison(
+            root,
+            revision,
+            lines=lines,
+            only=only,
+            idle_s=idle_s,
+            extra="\n".join(extra),
+            say=say,
+        )
         comparison.run(runs)
-    except TiersError as error:
-        raise click.ClickException(f"{error} (files: {root})") from error
-    shutil.rmtree(root)
     if as_json:
         click.echo(json.dumps(comparison.to_json()))
         return
@@ -162,14 +155,8 @@ def senders(
     and started again; the batches/s that it acks of those that come; its CPU, memory and longest
     turn. Exit status 1 where a sender has no session in time, or a batch no ack.
     """
-    if directory is not None:
-        directory.mkdir(parents=True, exist_ok=True)
-    root = Path(tempfile.mkdtemp(prefix="tiers-bench-", dir=directory)).resolve()
-    try:
+    with _place(directory) as root:
         figures = measure_senders(root, senders, rate, at_once, seconds, within)
-    except TiersError as error:
-        raise click.ClickException(f"{error} (files: {root})") from error
-    shutil.rmtree(root)
     for line in [json.dumps(figures.to_json())] if as_json else figures.lines():
         click.echo(line)
 
@@ -192,16 +179,28 @@ def headers(
     Prints CPU seconds per million events over all three agents, events per batch, and the ratio.
     Exit status 1 where a line is lost.
     """
+    with _place(directory) as root:
+        figures = measure_headers(root, hosts, rate, seconds, runs)
+    for line in [json.dumps(figures.to_json())] if as_json else figures.lines():
+        click.echo(line)
+
+
+def _fresh(directory: Path | None) -> Path:
+    """A new directory there, or where temporary ones are."""
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
-    root = Path(tempfile.mkdtemp(prefix="tiers-bench-", dir=directory)).resolve()
+    return Path(tempfile.mkdtemp(prefix="tiers-bench-", dir=directory)).resolve()
+
+
+@contextmanager
+def _place(directory: Path | None) -> Iterator[Path]:
+    """Such a directory. It is gone in the end; where that is a TiersError, it stays and is told."""
+    root = _fresh(directory)
     try:
-        figures = measure_headers(root, hosts, rate, seconds, runs)
+        yield root
     except TiersError as error:
         raise click.ClickException(f"{error} (files: {root})") from error
     shutil.rmtree(root)
-    for line in [json.dumps(figures.to_json())] if as_json else figures.lines():
-        click.echo(line)
 
 
 def measure(

@@ -28,7 +28,6 @@ _EVERY_S: Final = 0.1  # each host sends a few lines so often
 _FIRST_HOST: Final = IPv4Address("127.77.0.1")
 _STEP_S: Final = 0.01
 _LOOK_S: Final = 0.5
-_ALL_WITHIN_S: Final = 60.0
 _SOURCE: Final = """
 [[tiers.edge.sources]]
 type = "syslog"
@@ -107,24 +106,25 @@ def _messages(lines: bytes) -> bytes:
 
 
 def _turn(tiers: Tiers, kind: str, chunks: list[bytes], rounds: int, rate: int) -> Turn:
-    events = rounds * sum(chunk.count(b"\n") for chunk in chunks)
+    lines = sum(chunk.count(b"\n") for chunk in chunks)
+    events = rounds * lines
     before = {pid: cpu_s(pid) for pid in tiers.pids.values()}
-    _send(tiers.host, chunks, rounds, rate)
-    _published(tiers, events)
+    _send(tiers.host, chunks, rounds, lines / rate)
+    tiers.until(lambda told: told["sink"]["events_out"] >= events, _LOOK_S)
     used_s = sum(cpu_s(pid) - before[pid] for pid in before)
-    batches = tiers.told("edge", PUTS)
-    return Turn(kind, used_s / events * 1e6, events / batches)
+    if (found := tiers.lines_published()) != events:
+        raise TiersError(f"{found} lines published of {events}; see {tiers.root}")
+    return Turn(kind, used_s / events * 1e6, events / tiers.told("edge", PUTS))
 
 
-def _send(host: str, chunks: list[bytes], rounds: int, rate: int) -> None:
-    """Each chunk by its own host, so many times, all together at `rate` lines/s."""
+def _send(host: str, chunks: list[bytes], rounds: int, a_round_s: float) -> None:
+    """Each chunk by its own host, so many times, evenly."""
     with ExitStack() as stack:
         hosts = []
         for number, _ in enumerate(chunks):
             here = (str(_FIRST_HOST + number), 0)
             connection = socket.create_connection((host, _PORT), source_address=here)
             hosts.append(stack.enter_context(connection))
-        a_round_s = sum(chunk.count(b"\n") for chunk in chunks) / rate
         began = time.monotonic()
         for number in range(rounds):
             for place, connection in enumerate(hosts):
@@ -132,11 +132,3 @@ def _send(host: str, chunks: list[bytes], rounds: int, rate: int) -> None:
                 if (early_s := due_s - time.monotonic()) > _STEP_S:
                     time.sleep(early_s)
                 connection.sendall(chunks[place])
-
-
-def _published(tiers: Tiers, events: int) -> None:
-    deadline = time.monotonic() + _ALL_WITHIN_S
-    while (count := tiers.lines_published()) < events:
-        if time.monotonic() > deadline:
-            raise TiersError(f"{count:,} of {events:,} lines published; see {tiers.root}")
-        time.sleep(_LOOK_S)

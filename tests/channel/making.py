@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tiers.channel.channel import Channel
-from tiers.core.batch import BatchId, Envelope, Hop, seal
+from tiers.core.batch import BatchId, Buffer, Envelope, Hop, seal, split, verify
 from tiers.core.change import ChannelLimits, Put
+from tiers.core.codecs import decompress
 from tiers.host.clock import CLOCK, Clock
 
 LIMITS = ChannelLimits(size_bytes_max=64 << 20, free_floor_bytes=0)
@@ -23,6 +24,18 @@ def record(origin: bytes, seq: int, body: bytes = b"a line\n", count: int = 1) -
     """A sealed record with this body."""
     headers = {"service": "web"}
     return seal(Envelope(origin, seq, count, len(body), headers, 1, 1, "lines", "none"), body)
+
+
+def stored(channel: Channel) -> Iterator[tuple[Envelope, bytes]]:
+    """What waits for its output: each batch's envelope, and its raw bytes."""
+    for entry in channel.entries(*OUT, 0, 10_000):
+        yield unsealed(channel.record(entry.position))
+
+
+def unsealed(record: Buffer) -> tuple[Envelope, bytes]:
+    """A record's envelope, and its raw bytes."""
+    envelope = verify(record)
+    return envelope, decompress(envelope.codec, split(record)[1], envelope.size)
 
 
 def put(

@@ -27,13 +27,18 @@ class Rig:
     exact: bool = True  # a later run goes on where the stored positions are
 
     def make(self, **keys: Any) -> Source:
-        made = load(BUILTIN, GROUP, self.type)
-        source: Source = made(self.validate(**keys))
+        return self.of(self.validate(**keys))
+
+    def of(self, options: Any) -> Source:
+        source: Source = self._kind(options)
         return source
 
     def validate(self, **keys: Any) -> Any:
-        made = load(BUILTIN, GROUP, self.type)
-        return made.Options.model_validate({"type": self.type, **self.options, **keys})
+        return self._kind.Options.model_validate({"type": self.type, **self.options, **keys})
+
+    @property
+    def _kind(self) -> Any:
+        return load(BUILTIN, GROUP, self.type)
 
 
 async def nothing(_: Source) -> None:

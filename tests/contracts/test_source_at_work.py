@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from tests.channel.making import opened
+from tests.channel.making import opened, stored
 from tests.contracts.sourcing import LINES, rigs
-from tests.contracts.working import ONE_BY_ONE, Working, stored
+from tests.contracts.working import ONE_BY_ONE, Working
 from tests.seeds import some_dice
 from tests.waiting import eventually
 from tiers.channel.channel import Channel
@@ -48,7 +48,7 @@ def run(directory: Path, name: str, commits: int | None, *planted: str) -> bool:
 
 async def lines_in(directory: Path) -> Counter[bytes]:
     async with opened(directory / "agent") as channel:
-        return Counter(line for batch in stored(channel) for line in batch.lines)
+        return Counter(line for _, raw in stored(channel) for line in raw.splitlines())
 
 
 def all_of(lines: Counter[bytes], copies_max: int) -> None:
@@ -100,8 +100,8 @@ async def working(name: str, directory: Path) -> AsyncIterator[tuple[Working, Ch
 
 
 def lines_of_it(channel: Channel) -> Counter[bytes]:
-    own = (batch for batch in stored(channel) if MINE.items() <= batch.headers.items())
-    return Counter(line for batch in own for line in batch.lines)
+    own = (raw for one, raw in stored(channel) if MINE.items() <= one.headers.items())
+    return Counter(line for raw in own for line in raw.splitlines())
 
 
 async def fed_again(at_work: Working, channel: Channel, name: str) -> None:
@@ -159,7 +159,7 @@ async def test_reloaded_in_mid_stream_it_goes_on(
         assert at_work.part() is not before
         assert at_work.part("beside") is beside
         await fed_again(at_work, channel, name)
-        assert any("generation" in batch.headers for batch in stored(channel))
+        assert any("generation" in one.headers for one, _ in stored(channel))
 
 
 @pytest.mark.parametrize("name", NAMES)

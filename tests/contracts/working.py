@@ -1,7 +1,6 @@
 """Sources at work for their contract: as parts of an agent, with a channel on disk."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from tests.channel.making import LIMITS
@@ -9,9 +8,7 @@ from tests.contracts.sourcing import Rig
 from tiers.agent.parts.parts import Parts
 from tiers.agent.parts.source import SourcePart, SourceSpec
 from tiers.channel.channel import Channel
-from tiers.core.batch import split, verify
 from tiers.core.change import Change
-from tiers.core.codecs import decompress
 from tiers.core.entry.cutting import CuttingRules
 from tiers.core.entry.routes import everywhere
 from tiers.core.steps import Key, StepKind
@@ -37,25 +34,11 @@ def a_part(rig: Rig, channel: Channel, press: Press, spec: SourceSpec | None = N
     intake = SourceIntake(
         spec.options.name, "edge-1", channel, spec.route, press, RULES, EVENT_BYTES_MAX, 60.0
     )
-    chain = lambda _: Chain([], EVENT_BYTES_MAX)  # noqa: E731
-    return SourcePart(spec, type(rig.make())(spec.options), intake, chain, CLOCK)
+    return SourcePart(spec, rig.of(spec.options), intake, no_chain, CLOCK)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A batch as it lies in the channel."""
-
-    headers: dict[str, str]
-    lines: list[bytes]
-
-
-def stored(channel: Channel) -> Iterator[Stored]:
-    """All of them, in order."""
-    for entry in channel.entries("out", 0, 10_000):
-        record = channel.record(entry.position)
-        envelope = verify(record)
-        raw = decompress(envelope.codec, split(record)[1], envelope.size)
-        yield Stored(dict(envelope.headers), raw.splitlines())
+def no_chain(_: SourceSpec) -> Chain:
+    return Chain([], EVENT_BYTES_MAX)
 
 
 class Working:

@@ -12,13 +12,13 @@ from threading import Event
 import msgpack
 import pytest
 
+from tests.channel.making import stored, unsealed
 from tests.waiting import eventually, move_on
 from tiers.channel.channel import Channel
 from tiers.core import events
-from tiers.core.batch import HEADER_BYTES_MAX, TIME_MS_MAX, Envelope, Unnumbered, split, verify
+from tiers.core.batch import HEADER_BYTES_MAX, TIME_MS_MAX, Envelope, Unnumbered
 from tiers.core.block import Block
 from tiers.core.change import Change, ChannelLimits
-from tiers.core.codecs import decompress
 from tiers.core.entry.cutting import Cut, CuttingRules
 from tiers.core.entry.routes import everywhere
 from tiers.entry.intake import SourceIntake, take_over
@@ -99,13 +99,7 @@ class Bench:
         )  # fmt: skip
 
     def stored(self) -> list[tuple[Envelope, bytes]]:
-        found = []
-        for entry in self.channel.entries("out"):
-            record = self.channel.record(entry.position)
-            envelope = verify(record)
-            body = decompress(envelope.codec, split(record)[1], envelope.size)
-            found.append((envelope, body))
-        return found
+        return list(stored(self.channel))
 
     def positions(self) -> dict[bytes, bytes]:
         return dict(self.another("tail").positions)
@@ -166,8 +160,7 @@ class Changes:
 def lines_of(change: Change) -> list[bytes]:
     found: list[bytes] = []
     for put in change.puts:
-        envelope = verify(put.record)
-        body = decompress(envelope.codec, split(put.record)[1], envelope.size)
+        envelope, body = unsealed(put.record)
         found += body.splitlines()
         assert all(line.endswith(envelope.headers["host"].encode()) for line in body.splitlines())
     return found

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -11,17 +11,16 @@ from typing import ClassVar, cast
 
 import pytest
 
-from tests.channel.making import opened
+from tests.channel.making import opened, stored
 from tests.metering import number
 from tests.waiting import eventually
 from tiers.agent.parts.parts import Parts
 from tiers.agent.parts.source import SourcePart, SourceSpec
 from tiers.channel.channel import Channel
 from tiers.contracts import Intake, InterceptorContext
-from tiers.core.batch import Envelope, Unnumbered, split, verify
+from tiers.core.batch import Unnumbered
 from tiers.core.block import Block
 from tiers.core.change import Change
-from tiers.core.codecs import decompress
 from tiers.core.entry.cutting import Cut, CuttingRules
 from tiers.core.entry.routes import everywhere
 from tiers.core.progress import Work
@@ -177,13 +176,6 @@ async def running(
         finally:
             await rig.parts.end()
             press.close()
-
-
-def stored(channel: Channel) -> Iterator[tuple[Envelope, bytes]]:
-    for entry in channel.entries("out", 0, 10_000):
-        record = channel.record(entry.position)
-        envelope = verify(record)
-        yield envelope, decompress(envelope.codec, split(record)[1], envelope.size)
 
 
 def lines(channel: Channel) -> list[int]:

@@ -43,10 +43,11 @@ class Applying(Letters):
 
     def apply(self, change: Change, positions: Sequence[int]) -> tuple[int, ...]:
         """The positions of the puts; 0 for a put that had arrived before."""
-        place = self._environment, self._txn, self.state
-        add_outputs(*place, change.outputs)
-        end_outputs(*place, change.ends)
-        begin_outputs(*place, change.begins, self._now_ms)
+        if change.outputs or change.ends or change.begins:
+            place = self._environment, self._txn, self.state
+            add_outputs(*place, change.outputs)
+            end_outputs(*place, change.ends)
+            begin_outputs(*place, change.begins, self._now_ms)
         taken = tuple(
             self._put(put, position) for put, position in zip(change.puts, positions, strict=True)
         )

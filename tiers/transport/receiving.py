@@ -278,7 +278,7 @@ class ReceiverEnd:
                 self.events_in += events
                 self.bytes_in += size
                 if not self._on_disk:
-                    future.get_loop().call_soon(self._tell_stored, future.get_loop())
+                    asyncio.get_running_loop().call_soon(self._tell_stored)
                 self._on_disk.extend(contents)
 
         done.add_done_callback(stored)
@@ -297,13 +297,13 @@ class ReceiverEnd:
             skipped=routed.skipped,
         )
 
-    def _tell_stored(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _tell_stored(self) -> None:
         """Of all that one commit took, which may be many bundles, together; part by part, so that
         no turn of the loop is long."""
         count = min(len(self._on_disk), _ACKED_AT_ONCE)
         contents = [self._on_disk.popleft() for _ in range(count)]
         if self._on_disk:
-            loop.call_soon(self._tell_stored, loop)
+            asyncio.get_running_loop().call_soon(self._tell_stored)
         self._stored(contents)
 
     def _stored(self, contents: Iterable[Content]) -> None:
