@@ -304,11 +304,11 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        steps = 0
+        steps: Counter[str] = Counter()  # by edge: a log that is new is not renamed before its look
         while not self._end.wait(self._step_s):
-            steps += 1
             for edge in self._cluster.edges:
                 self._cluster.write(edge, self._lines)
-                if steps % 200 == 0:
+                steps[edge] += 1
+                if steps[edge] % 200 == 0:
                     log = self._cluster.directory / edge / "access.log"
-                    log.rename(f"{log}.{steps}")
+                    log.rename(f"{log}.{steps[edge]}")
